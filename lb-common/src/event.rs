@@ -1,0 +1,126 @@
+//! What can happen to a packet, by stable number.
+//!
+//! One list for the XDP program and the daemon. Numbers are never reused or renumbered: they are
+//! the indices of the `events` map, and operators' dashboards outlive releases.
+
+/// Size of the `events` map: room for the list to grow without a new layout.
+pub const EVENTS: u32 = 128;
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// Why a packet was passed, punted or dropped. Each has a counter.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum Event { $($(#[doc = $doc])+ $name = $number,)+ }
+
+        impl Event {
+            /// Every event, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The name that `lb status`, logs and metrics show.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// One sentence for a person.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+),)+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// Not IPv4 over Ethernet with at most one VLAN tag: left to the kernel.
+    PassNotIpv4 = 1, "pass_not_ipv4";
+    /// No virtual service and no flow: left to the kernel.
+    PassNotOurs = 2, "pass_not_ours";
+
+    /// First packet of a flow: a worker decides.
+    PuntFirstPacket = 16, "punt_first_packet";
+    /// TCP SYN on a flow that is known: a retransmission, or the ports are used again.
+    PuntSyn = 17, "punt_syn";
+    /// First packet from the server, for an L4_RESPONSE script.
+    PuntResponse = 18, "punt_response";
+    /// IP options or a fragment.
+    PuntIrregular = 19, "punt_irregular";
+    /// ICMP error that quotes one of our flows.
+    PuntIcmpError = 20, "punt_icmp_error";
+    /// The next hop's link-layer address is not known yet.
+    PuntNextHop = 21, "punt_next_hop";
+
+    /// Needed a worker, and none is running on this queue.
+    DropNoWorker = 32, "drop_no_worker";
+    /// Headers that contradict each other or the packet's length.
+    DropMalformed = 33, "drop_malformed";
+    /// The time to live ran out here.
+    DropTtlExpired = 34, "drop_ttl_expired";
+    /// Belongs to a flow that a script closed.
+    DropClosed = 35, "drop_closed";
+    /// No room in the frame for the VLAN tag that the way out needs.
+    DropNoHeadroom = 36, "drop_no_headroom";
+
+    /// No flow, and not the start of one.
+    DropNoFlow = 64, "drop_no_flow";
+    /// A script closed the connection.
+    DropScriptClosed = 65, "drop_script_closed";
+    /// A script failed.
+    DropScriptError = 66, "drop_script_error";
+    /// The pool has no server that can take the flow.
+    DropNoServer = 67, "drop_no_server";
+    /// The flow table is full.
+    DropFlowTableFull = 68, "drop_flow_table_full";
+    /// Flows that are not established yet have taken all of their share of the table.
+    DropHalfOpenLimit = 69, "drop_half_open_limit";
+    /// Every SNAT port toward the server is in use.
+    DropSnatPortsExhausted = 70, "drop_snat_ports_exhausted";
+    /// No route to the server or the client, or one over an interface that is not the balancer's.
+    DropUnreachable = 71, "drop_unreachable";
+    /// The next hop did not answer in time, or too many packets wait for it.
+    DropNextHopUnresolved = 72, "drop_next_hop_unresolved";
+    /// Fragments that overlap, never became whole, or were too many.
+    DropFragment = 73, "drop_fragment";
+    /// Another flow already uses the reply's addresses and ports (dnat).
+    DropReplyConflict = 74, "drop_reply_conflict";
+    /// The way out had no room for the packet.
+    DropTransmitFull = 75, "drop_transmit_full";
+    /// The flow's server is not there any more.
+    DropServerGone = 76, "drop_server_gone";
+}
+
+impl Event {
+    /// The index in the `events` map.
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The event with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event| event.number() == number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_fit_the_map() {
+        for pair in Event::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number());
+        }
+        assert!(Event::ALL.iter().all(|event| event.number() < EVENTS));
+    }
+
+    #[test]
+    fn names_tell_the_kind() {
+        for event in Event::ALL {
+            let prefix = match event.number() {
+                0..16 => "pass_",
+                16..32 => "punt_",
+                _ => "drop_",
+            };
+            assert!(event.name().starts_with(prefix), "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Names and versions of what is pinned.
+
+use crate::hash::TableSeed;
+
+/// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Most receive queues, over all interfaces of an instance.
+pub const SOCKETS: u32 = 1024;
+/// Most receive queues of one interface.
+pub const QUEUES: u32 = 64;
+/// Most interfaces of an instance.
+pub const INTERFACES: u32 = SOCKETS / QUEUES;
+
+/// The value of the one-element `instance` map: what a restarted daemon must know to find its
+/// way in the pinned flow table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Instance {
+    /// See [`LAYOUT_VERSION`]; 0 in a map that was never written.
+    pub layout_version: u32,
+    /// Buckets that keys hash into, without the stash.
+    pub flow_buckets: u32,
+    /// The flow table's hash key.
+    pub seed: TableSeed,
+}
+
+const _: () = assert!(size_of::<Instance>() == 128);
+
+/// The value of the `interfaces` map, keyed by interface index.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interface {
+    /// Index in `sockets` of the interface's queue 0; queue n follows at n.
+    pub first_socket: u32,
+}
+
+/// The value of the `catalog` map: what a number in a flow record stood for when the flow was
+/// made. It outlives the daemon, so that an adopted flow's log names what the old one knew.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CatalogEntry {
+    /// Bytes of `name` in use; 0 for an entry that is free.
+    pub length: u16,
+    /// A virtual service (1), a pool (2) or a server (3).
+    pub kind: u16,
+    /// Its name, UTF-8; a server's is `pool/address:port`.
+    pub name: [u8; 124],
+}
+
+const _: () = assert!(size_of::<CatalogEntry>() == 128);
+
+/// Size of the `catalog` map.
+pub const CATALOG: u32 = 65_536;

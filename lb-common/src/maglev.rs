@@ -1,0 +1,1 @@
+//! Maglev consistent hashing (D. Eisenbud et al., "Maglev", NSDI 2016, §3.4).

@@ -1,0 +1,300 @@
+//! The way of a packet through the XDP program.
+//!
+//! Decide, then apply: [`forward`] reads headers through fixed windows, finds the flow, rewrites
+//! the packet and says where it goes. It knows nothing of BPF: [`Frame`] and [`Tables`] stand for
+//! the packet and the maps, and the daemon's tests run the same function over plain memory.
+
+use crate::{
+    address::{Address, Protocol},
+    event::Event,
+    flow::{Entry, Flags, FlowKeyV4, Geometry, SharedBucketV4, SharedSlotV4},
+    next_hop::{NextHop, NextHopId},
+    rewrite::EndpointsV4,
+    service::{Roles, ServiceKey},
+    time::Tick,
+    wire::{
+        self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_PORTS, IPV4_TCP,
+        IPV4_UDP, Ipv4, TcpFlags,
+    },
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The kernel's own stack goes on with it.
+    Pass(Event),
+    /// It ends here.
+    Drop(Event),
+    /// A worker decides.
+    Punt(Event),
+    /// Rewritten; out by the interface that it came in by.
+    Transmit,
+    /// Rewritten; out by another interface.
+    Redirect {
+        /// That interface's index.
+        interface: u32,
+    },
+}
+
+/// A packet in memory that only fixed windows can be read from.
+pub trait Frame {
+    /// Bytes in all.
+    fn length(&self) -> usize;
+    /// Index of the interface that it came in by.
+    fn interface(&self) -> u32;
+    /// The `N` bytes at `OFFSET`; `None` if the packet ends before.
+    fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]>;
+    /// Makes room for `grow` bytes in front, or with a negative number takes them away.
+    fn grow_head(&mut self, grow: i32) -> bool;
+}
+
+/// The maps.
+pub trait Tables {
+    /// Now, coarse.
+    fn now(&self) -> Tick;
+    /// Where keys live.
+    fn geometry(&self) -> Geometry;
+    /// A bucket of `flows_v4`.
+    fn bucket(&self, index: u32) -> Option<&SharedBucketV4>;
+    /// An entry of `next_hops`.
+    fn next_hop(&self, id: NextHopId) -> Option<NextHop>;
+    /// What the address is to this instance.
+    fn roles(&self, address: &Address) -> Roles;
+    /// Whether a virtual service listens there.
+    fn is_service(&self, key: &ServiceKey) -> bool;
+}
+
+/// The slot that holds `key`, and its entry.
+#[inline(always)]
+pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+    let geometry = tables.geometry();
+    if let Some(found) = tables.bucket(geometry.first(key)).and_then(|b| in_bucket(b, key)) {
+        return Some(found);
+    }
+    let second = tables.bucket(geometry.second(key))?;
+    if let Some(found) = in_bucket(second, key) {
+        return Some(found);
+    }
+    if !second.slots[0].overflowed() {
+        return None;
+    }
+    in_bucket(tables.bucket(geometry.stashed(key))?, key)
+}
+
+/// Written out, not a loop: the program has none.
+#[inline(always)]
+fn in_bucket<'a>(
+    bucket: &'a SharedBucketV4,
+    key: &FlowKeyV4,
+) -> Option<(&'a SharedSlotV4, Entry)> {
+    let [a, b, c, d] = &bucket.slots;
+    if let Some(entry) = a.read(key) {
+        return Some((a, entry));
+    }
+    if let Some(entry) = b.read(key) {
+        return Some((b, entry));
+    }
+    if let Some(entry) = c.read(key) {
+        return Some((c, entry));
+    }
+    d.read(key).map(|entry| (d, entry))
+}
+
+/// Decides about a packet and, if it belongs to an established flow, rewrites it.
+#[inline(always)]
+pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let Some(ethernet) = frame.window::<0, ETHERNET>() else {
+        return Verdict::Pass(Event::PassNotIpv4);
+    };
+    match [ethernet[12], ethernet[13]] {
+        ETHERTYPE_IPV4 => ipv4::<ETHERNET, F, T>(frame, tables, 0),
+        ETHERTYPE_VLAN => match frame.window::<ETHERNET, 4>() {
+            Some([tag @ .., t0, t1]) if [*t0, *t1] == ETHERTYPE_IPV4 => {
+                let tag = u16::from_be_bytes(*tag);
+                ipv4::<ETHERNET_VLAN, F, T>(frame, tables, tag)
+            }
+            _ => Verdict::Pass(Event::PassNotIpv4),
+        },
+        _ => Verdict::Pass(Event::PassNotIpv4),
+    }
+}
+
+/// An IPv4 packet whose header begins at `L3`; `tag` is the VLAN tag's control information.
+#[inline(always)]
+fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u16) -> Verdict {
+    let length = frame.length();
+    let Some(window) = frame.window::<L3, IPV4_PORTS>() else {
+        return Verdict::Pass(Event::PassNotIpv4);
+    };
+    let packet = Ipv4(window);
+    let Some(protocol) = Protocol::from_number(packet.protocol()) else {
+        return other_protocol::<L3, F, T>(frame, tables);
+    };
+    if !packet.is_plain() || packet.is_fragment() {
+        return irregular(packet, tables);
+    }
+    let endpoints = EndpointsV4 {
+        source: packet.source(),
+        destination: packet.destination(),
+        source_port: packet.source_port(),
+        destination_port: packet.destination_port(),
+    };
+    let total_length = packet.total_length() as usize;
+    let ttl = packet.ttl();
+    let (headers, tcp) = match protocol {
+        Protocol::Udp => (IPV4_UDP, TcpFlags(0)),
+        Protocol::Tcp => match frame.window::<L3, IPV4_TCP>() {
+            Some(window) => (IPV4_TCP, wire::tcp_flags(window)),
+            None => return malformed(&endpoints, protocol, tables),
+        },
+    };
+    // Ethernet pads short packets, so a frame may be longer than its packet, never shorter.
+    if total_length < headers || total_length + L3 > length {
+        return malformed(&endpoints, protocol, tables);
+    }
+    let key = FlowKeyV4::new(&endpoints, protocol);
+    let Some((slot, entry)) = find(tables, &key) else {
+        return miss(&endpoints, protocol, tables);
+    };
+    if let Some(verdict) = held_up(&entry, tcp, ttl) {
+        return verdict;
+    }
+    let Some(next_hop) = tables.next_hop(entry.next_hop).filter(NextHop::is_resolved) else {
+        return Verdict::Punt(Event::PuntNextHop);
+    };
+    let rewritten = match protocol {
+        Protocol::Udp => frame.window::<L3, IPV4_UDP>().map(|p| entry.rewrite.apply_udp(p)),
+        Protocol::Tcp => frame.window::<L3, IPV4_TCP>().map(|p| entry.rewrite.apply_tcp(p)),
+    };
+    if rewritten.is_none() || !address_link::<L3, F>(frame, &next_hop, tag) {
+        return Verdict::Drop(Event::DropNoHeadroom);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 4 GiB")]
+    slot.touch(tables.now(), length as u32, tcp);
+    if next_hop.interface == frame.interface() {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect { interface: next_hop.interface }
+    }
+}
+
+/// What keeps a packet of a known flow from being forwarded here.
+#[inline(always)]
+fn held_up(entry: &Entry, tcp: TcpFlags, ttl: u8) -> Option<Verdict> {
+    if entry.flags.0 & (Flags::CLOSED.0 | Flags::PUNT_RESPONSE.0) != 0 {
+        return Some(if entry.flags.has(Flags::CLOSED) {
+            Verdict::Drop(Event::DropClosed)
+        } else {
+            Verdict::Punt(Event::PuntResponse)
+        });
+    }
+    if tcp.opens() && !entry.flags.has(Flags::REPLY) {
+        return Some(Verdict::Punt(Event::PuntSyn));
+    }
+    (ttl <= 1).then_some(Verdict::Drop(Event::DropTtlExpired))
+}
+
+/// Writes the link-layer header for the way out, with or without a tag.
+#[inline(always)]
+fn address_link<const L3: usize, F: Frame>(frame: &mut F, next_hop: &NextHop, tag: u16) -> bool {
+    let tagged = L3 == ETHERNET_VLAN;
+    if next_hop.vlan == 0 {
+        if tagged && !frame.grow_head(-4) {
+            return false;
+        }
+        return write_ethernet(frame, next_hop, ETHERTYPE_IPV4);
+    }
+    if !tagged && !frame.grow_head(4) {
+        return false;
+    }
+    if !write_ethernet(frame, next_hop, ETHERTYPE_VLAN) {
+        return false;
+    }
+    let Some(header) = frame.window::<ETHERNET, 4>() else { return false };
+    // Priority and drop eligibility stay as they came; only the identifier is ours to set.
+    let [a, b] = (tag & 0xf000 | next_hop.vlan & 0x0fff).to_be_bytes();
+    let [c, d] = ETHERTYPE_IPV4;
+    *header = [a, b, c, d];
+    true
+}
+
+#[inline(always)]
+fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2]) -> bool {
+    let Some(header) = frame.window::<0, ETHERNET>() else { return false };
+    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (next_hop.destination, next_hop.source);
+    let [m, n] = ethertype;
+    *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
+    true
+}
+
+/// No flow: the first packet of one, or none of our business.
+#[inline(always)]
+fn miss<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> Verdict {
+    if is_service(endpoints, protocol, tables) {
+        Verdict::Punt(Event::PuntFirstPacket)
+    } else {
+        Verdict::Pass(Event::PassNotOurs)
+    }
+}
+
+#[inline(always)]
+fn malformed<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> Verdict {
+    if is_service(endpoints, protocol, tables) {
+        Verdict::Drop(Event::DropMalformed)
+    } else {
+        Verdict::Pass(Event::PassNotOurs)
+    }
+}
+
+#[inline(always)]
+fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> bool {
+    let address = Address::v4(endpoints.destination);
+    // One lookup tells most foreign traffic apart, whatever its port.
+    tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
+        && tables.is_service(&ServiceKey::new(address, endpoints.destination_port, protocol))
+}
+
+/// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.
+#[inline(always)]
+fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
+    let to_us = Roles::VIRTUAL_SERVICE.and(Roles::SNAT);
+    let ours = tables.roles(&Address::v4(packet.destination())).any(to_us)
+        || tables.roles(&Address::v4(packet.source())).any(Roles::DNAT_SERVER);
+    if ours && packet.is_v4() {
+        Verdict::Punt(Event::PuntIrregular)
+    } else {
+        Verdict::Pass(Event::PassNotOurs)
+    }
+}
+
+/// Neither TCP nor UDP: ours only if it is an ICMP error about one of our flows.
+#[inline(always)]
+fn other_protocol<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let not_ours = Verdict::Pass(Event::PassNotOurs);
+    // IPv4 and ICMP header, then the quoted IPv4 header and eight bytes (RFC 792).
+    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else { return not_ours };
+    let outer = Ipv4(&*window);
+    let quotes = outer.protocol() == wire::ICMP && wire::icmp_quotes(outer.icmp_type());
+    if !quotes || !outer.is_plain() || outer.is_fragment() {
+        return not_ours;
+    }
+    let Some((_, quoted)) = window.split_first_chunk::<28>() else { return not_ours };
+    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else { return not_ours };
+    let quoted = Ipv4(quoted);
+    let Some(protocol) = Protocol::from_number(quoted.protocol()) else { return not_ours };
+    if !quoted.is_plain() {
+        return not_ours;
+    }
+    // What is quoted is a packet as we sent it. Seen from its receiver it is a packet of the
+    // flow's other direction.
+    let sent = EndpointsV4 {
+        source: quoted.source(),
+        destination: quoted.destination(),
+        source_port: quoted.source_port(),
+        destination_port: quoted.destination_port(),
+    };
+    match find(tables, &FlowKeyV4::new(&sent.reversed(), protocol)) {
+        Some(_) => Verdict::Punt(Event::PuntIcmpError),
+        None => not_ours,
+    }
+}

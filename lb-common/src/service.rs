@@ -1,0 +1,68 @@
+//! Which packets are ours.
+
+use crate::address::{Address, Port, Protocol};
+
+/// Most virtual services that an instance can have.
+pub const VIRTUAL_SERVICES: u32 = 16_384;
+/// Most addresses with a role that an instance can have: virtual services', SNAT, servers.
+pub const ADDRESSES: u32 = 65_536;
+
+/// The key of the `virtual_services` map.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ServiceKey {
+    /// The address that clients send to.
+    pub address: Address,
+    /// The port that clients send to.
+    pub port: Port,
+    /// IANA protocol number.
+    pub protocol: u8,
+    #[doc(hidden)]
+    pub reserved: u8,
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 20);
+
+impl ServiceKey {
+    /// The key of a service.
+    #[inline(always)]
+    pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
+        Self { address, port, protocol: protocol.number(), reserved: 0 }
+    }
+}
+
+/// The value of the `virtual_services` map.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    /// The service's number in this instance, as flow records and logs name it.
+    pub id: u32,
+}
+
+const _: () = assert!(size_of::<Service>() == 4);
+
+/// The value of the `addresses` map: what an address is to this instance, as a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Roles(pub u32);
+
+impl Roles {
+    /// Some virtual service listens there.
+    pub const VIRTUAL_SERVICE: Self = Self(1);
+    /// Source of packets to servers in `snat` mode.
+    pub const SNAT: Self = Self(2);
+    /// A server of a `dnat` pool, whose replies come through this machine.
+    pub const DNAT_SERVER: Self = Self(4);
+
+    /// Whether any of `other`'s roles is among these.
+    #[inline(always)]
+    pub const fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The roles of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}

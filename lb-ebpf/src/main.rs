@@ -1,0 +1,65 @@
+//! The XDP program. It decides nothing: it hands the packet and the maps to
+//! [`lb_common::path::forward`] and carries the verdict out.
+#![no_std]
+#![no_main]
+
+mod frame;
+mod maps;
+mod trace;
+
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use lb_common::{
+    event::Event,
+    path::{self, Verdict},
+};
+
+use crate::{frame::XdpFrame, maps::Maps};
+
+/// Attached to every interface of an instance.
+#[xdp]
+pub fn firstpacket(context: XdpContext) -> u32 {
+    let verdict = path::forward(&mut XdpFrame::new(&context), &Maps);
+    trace::verdict(&context, verdict);
+    match verdict {
+        Verdict::Pass(event) => {
+            maps::count(event);
+            xdp_action::XDP_PASS
+        }
+        Verdict::Drop(event) => {
+            maps::count(event);
+            xdp_action::XDP_DROP
+        }
+        Verdict::Punt(event) => punt(&context, event),
+        Verdict::Transmit => xdp_action::XDP_TX,
+        // SAFETY: a plain helper call; an index without an interface drops the packet.
+        Verdict::Redirect { interface } => unsafe { bpf_redirect(interface, 0) as u32 },
+    }
+}
+
+/// To the worker of the queue that the packet came in by. Without one it is dropped: passed on,
+/// the kernel would answer in the service's name.
+#[inline(always)]
+fn punt(context: &XdpContext, event: Event) -> u32 {
+    let sent = maps::socket(context).and_then(|socket| maps::redirect_to(socket));
+    match sent {
+        Some(action) => {
+            maps::count(event);
+            action
+        }
+        None => {
+            maps::count(Event::DropNoWorker);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lends some helpers only to programs under the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

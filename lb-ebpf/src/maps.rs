@@ -1,0 +1,148 @@
+//! The maps, and how [`lb_common::path`] sees them. `ARCHITECTURE.md` says who writes which.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, HashMap, PerCpuArray, XskMap},
+    helpers::generated::bpf_ktime_get_coarse_ns,
+    macros::btf_map,
+    programs::XdpContext,
+};
+use lb_common::{
+    address::Address,
+    event::{EVENTS, Event},
+    flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
+    hash::{HashSeed, TableSeed},
+    layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, QUEUES, SOCKETS},
+    next_hop::{NEXT_HOPS, NextHop, NextHopId},
+    path::Tables,
+    service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
+    time::Tick,
+};
+
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+/// Established flows. Workers write it through mapped memory; the daemon sets its size.
+#[btf_map(name = "flows_v4")]
+static FLOWS_V4: Array<FlowBucketV4, 1, MMAPABLE> = Array::new();
+
+/// What workers keep beside each slot of `flows_v4`. Here only to be created and described.
+#[used]
+#[btf_map(name = "flow_records")]
+static FLOW_RECORDS: Array<FlowRecord, 1, MMAPABLE> = Array::new();
+
+/// Where rewritten packets go.
+#[btf_map(name = "next_hops")]
+static NEXT_HOPS_MAP: Array<NextHop, { NEXT_HOPS as usize }> = Array::new();
+
+/// Address, port and protocol of each virtual service.
+#[btf_map(name = "virtual_services")]
+static SERVICES: HashMap<ServiceKey, Service, { VIRTUAL_SERVICES as usize }> = HashMap::new();
+
+/// Every address that means something to this instance.
+#[btf_map(name = "addresses")]
+static ADDRESS_ROLES: HashMap<Address, Roles, { ADDRESSES as usize }> = HashMap::new();
+
+/// One counter an [`Event`].
+#[btf_map(name = "events")]
+static EVENT_COUNTS: PerCpuArray<u64, { EVENTS as usize }> = PerCpuArray::new();
+
+/// The AF_XDP sockets of the workers.
+#[btf_map(name = "sockets")]
+static WORKER_SOCKETS: XskMap<{ SOCKETS as usize }> = XskMap::new();
+
+/// Which sockets belong to which interface.
+#[btf_map(name = "interfaces")]
+static INTERFACE_SOCKETS: HashMap<u32, Interface, { INTERFACES as usize }> = HashMap::new();
+
+/// What a restarted daemon must know. Here only to be created and described.
+#[used]
+#[btf_map(name = "instance")]
+static INSTANCE: Array<Instance, 1> = Array::new();
+
+/// Names behind the numbers in flow records. Here only to be created and described.
+#[used]
+#[btf_map(name = "catalog")]
+static CATALOG_MAP: Array<CatalogEntry, { CATALOG as usize }> = Array::new();
+
+/// The flow table's shape, set by the daemon before the program is loaded: constants to the
+/// verifier and to the JIT compiler.
+#[unsafe(no_mangle)]
+static FLOW_BUCKETS: u32 = 1;
+#[unsafe(no_mangle)]
+static FLOW_SEED: [u64; 15] = [0; 15];
+
+/// The maps as the packet path uses them.
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        // SAFETY: a helper without arguments, there since kernel 5.11.
+        Tick::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn geometry(&self) -> Geometry {
+        // SAFETY: initialised statics. Volatile, for the daemon overrides what the compiler sees.
+        let (buckets, s) = unsafe {
+            (core::ptr::read_volatile(&FLOW_BUCKETS), core::ptr::read_volatile(&FLOW_SEED))
+        };
+        let seed = TableSeed([
+            HashSeed([s[0], s[1], s[2], s[3], s[4]]),
+            HashSeed([s[5], s[6], s[7], s[8], s[9]]),
+            HashSeed([s[10], s[11], s[12], s[13], s[14]]),
+        ]);
+        Geometry { buckets, seed }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&SharedBucketV4> {
+        let bucket = FLOWS_V4.get_ptr(index)?;
+        // SAFETY: same size and field offsets (asserted in lb-common), every access atomic; the
+        // map lives as long as the program.
+        Some(unsafe { &*bucket.cast::<SharedBucketV4>() })
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, id: NextHopId) -> Option<NextHop> {
+        NEXT_HOPS_MAP.get(id.0).copied()
+    }
+
+    #[inline(always)]
+    fn roles(&self, address: &Address) -> Roles {
+        // SAFETY: the value is copied at once; an entry reused meanwhile can only be another
+        // address's roles, for one packet, while the configuration changes.
+        unsafe { ADDRESS_ROLES.get(address) }.copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn is_service(&self, key: &ServiceKey) -> bool {
+        // SAFETY: only its presence is asked.
+        unsafe { SERVICES.get(key) }.is_some()
+    }
+}
+
+/// Counts an event on this CPU.
+#[inline(always)]
+pub fn count(event: Event) {
+    if let Some(counter) = EVENT_COUNTS.get_ptr_mut(event.number()) {
+        // SAFETY: this CPU's own element, and programs do not interrupt each other on a CPU.
+        unsafe { *counter += 1 }
+    }
+}
+
+/// Index in `sockets` of the queue that the packet came in by.
+#[inline(always)]
+pub fn socket(context: &XdpContext) -> Option<u32> {
+    // SAFETY: written before the program is attached, and read at once.
+    let interface = unsafe { INTERFACE_SOCKETS.get(&(context.ingress_ifindex() as u32)) }?;
+    // SAFETY: the context is the one this program was called with.
+    let queue = unsafe { (*context.ctx).rx_queue_index };
+    (queue < QUEUES).then_some(interface.first_socket + queue)
+}
+
+/// Sends the packet to a worker's socket; `None` if nobody listens there.
+#[inline(always)]
+pub fn redirect_to(socket: u32) -> Option<u32> {
+    WORKER_SOCKETS.redirect(socket, 0).ok()
+}

@@ -1,0 +1,8 @@
+//! Firstpacket, a layer-4 load balancer: Lua decides the first packet, XDP forwards the rest.
+//!
+//! `ARCHITECTURE.md` shows how a packet and a decision travel through these modules.
+
+pub mod config;
+pub mod pool;
+pub mod script;
+pub mod table;

@@ -1,0 +1,1 @@
+//! Pools: servers, and which of them takes a flow.

@@ -1,0 +1,1 @@
+//! Tables that scripts keep: key → value with a lifetime, shared by all workers.

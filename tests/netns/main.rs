@@ -1,0 +1,1 @@
+//! Real clients and servers in network namespaces.

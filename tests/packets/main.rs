@@ -1,0 +1,1 @@
+//! Golden packets through the loaded program.

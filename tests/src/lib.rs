@@ -1,0 +1,1 @@
+//! Namespaces, processes and packets for the tests.
