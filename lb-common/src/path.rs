@@ -67,18 +67,18 @@ pub trait Tables {
 /// The slot that holds `key`, and its entry.
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
-    let geometry = tables.geometry();
-    if let Some(found) = tables.bucket(geometry.first(key)).and_then(|b| in_bucket(b, key)) {
+    let choices = tables.geometry().choices(key);
+    if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, key)) {
         return Some(found);
     }
-    let second = tables.bucket(geometry.second(key))?;
+    let second = tables.bucket(choices.second)?;
     if let Some(found) = in_bucket(second, key) {
         return Some(found);
     }
     if !second.slots[0].overflowed() {
         return None;
     }
-    in_bucket(tables.bucket(geometry.stashed(key))?, key)
+    in_bucket(tables.bucket(choices.stashed)?, key)
 }
 
 /// Written out, not a loop: the program has none.

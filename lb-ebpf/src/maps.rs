@@ -11,7 +11,7 @@ use lb_common::{
     address::Address,
     event::{EVENTS, Event},
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
-    hash::{HashSeed, TableSeed},
+    hash::HashSeed,
     layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, QUEUES, SOCKETS},
     next_hop::{NEXT_HOPS, NextHop, NextHopId},
     path::Tables,
@@ -69,7 +69,7 @@ static CATALOG_MAP: Array<CatalogEntry, { CATALOG as usize }> = Array::new();
 #[unsafe(no_mangle)]
 static FLOW_BUCKETS: u32 = 1;
 #[unsafe(no_mangle)]
-static FLOW_SEED: [u64; 15] = [0; 15];
+static FLOW_SEED: [u64; 5] = [0; 5];
 
 /// The maps as the packet path uses them.
 pub struct Maps;
@@ -84,15 +84,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn geometry(&self) -> Geometry {
         // SAFETY: initialised statics. Volatile, for the daemon overrides what the compiler sees.
-        let (buckets, s) = unsafe {
+        let (buckets, seed) = unsafe {
             (core::ptr::read_volatile(&FLOW_BUCKETS), core::ptr::read_volatile(&FLOW_SEED))
         };
-        let seed = TableSeed([
-            HashSeed([s[0], s[1], s[2], s[3], s[4]]),
-            HashSeed([s[5], s[6], s[7], s[8], s[9]]),
-            HashSeed([s[10], s[11], s[12], s[13], s[14]]),
-        ]);
-        Geometry { buckets, seed }
+        Geometry { buckets, seed: HashSeed(seed) }
     }
 
     #[inline(always)]
