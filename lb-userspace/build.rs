@@ -1,0 +1,32 @@
+//! Brings the compiled XDP program to where `include_bytes!` finds it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    let object = object();
+    println!("cargo::rerun-if-env-changed=LB_EBPF_OBJECT");
+    println!("cargo::rerun-if-changed={}", object.display());
+    if !object.exists() {
+        let object = object.display();
+        println!("cargo::error=no XDP program at {object}: run `cargo xtask build-ebpf` first");
+        return ExitCode::FAILURE;
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    match fs::copy(&object, out.join("lb-ebpf.o")) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error=cannot copy {}: {error}", object.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn object() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    env::var_os("LB_EBPF_OBJECT")
+        .map_or_else(|| workspace.join("target/ebpf/lb-ebpf.o"), PathBuf::from)
+}

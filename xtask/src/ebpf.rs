@@ -1,0 +1,52 @@
+//! The XDP program, and `lb` with the program inside it.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    command::{announce, cargo, run},
+    toolchain::{self, Toolchain},
+    workspace,
+};
+
+/// Compiles the XDP program to `target/ebpf/lb-ebpf.o`.
+pub fn build() -> Result<PathBuf> {
+    let toolchain = Toolchain::find()?;
+    announce(&format!(
+        "compiling the XDP program with {}",
+        toolchain.describe()
+    ));
+    let mut command = toolchain.cargo_build()?;
+    command
+        .current_dir(workspace::root().join("lb-ebpf"))
+        .args(["--release", "--locked"]);
+    run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
+    publish()
+}
+
+/// Puts the object where the build of `lb` looks for it, untouched if it has not changed: its
+/// time is what tells cargo to build `lb` again.
+fn publish() -> Result<PathBuf> {
+    let built = workspace::ebpf()
+        .join(toolchain::TARGET)
+        .join("release/lb-ebpf");
+    let object = workspace::ebpf_object();
+    let program = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    if fs::read(&object).is_ok_and(|published| published == program) {
+        return Ok(object);
+    }
+    fs::write(&object, program).with_context(|| format!("cannot write {}", object.display()))?;
+    Ok(object)
+}
+
+/// Compiles the XDP program, then `lb`; returns where `lb` is.
+pub fn build_lb(debug: bool) -> Result<PathBuf> {
+    build()?;
+    let profile = if debug { "dev" } else { "release" };
+    announce(&format!("compiling lb ({profile})"));
+    run(cargo().args(["build", "--package", "lb-userspace", "--profile", profile]))?;
+    let lb = workspace::target().join(if debug { "debug/lb" } else { "release/lb" });
+    eprintln!("      {}", lb.display());
+    Ok(lb)
+}
