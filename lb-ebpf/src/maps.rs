@@ -25,8 +25,7 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 #[btf_map(name = "flows_v4")]
 static FLOWS_V4: Array<FlowBucketV4, 1, MMAPABLE> = Array::new();
 
-/// What workers keep beside each slot of `flows_v4`. Here only to be created and described.
-#[used]
+/// What workers keep beside each slot of `flows_v4`. The program never touches it.
 #[btf_map(name = "flow_records")]
 static FLOW_RECORDS: Array<FlowRecord, 1, MMAPABLE> = Array::new();
 
@@ -54,13 +53,11 @@ static WORKER_SOCKETS: XskMap<{ SOCKETS as usize }> = XskMap::new();
 #[btf_map(name = "interfaces")]
 static INTERFACE_SOCKETS: HashMap<u32, Interface, { INTERFACES as usize }> = HashMap::new();
 
-/// What a restarted daemon must know. Here only to be created and described.
-#[used]
+/// What a restarted daemon must know. The program never touches it.
 #[btf_map(name = "instance")]
 static INSTANCE: Array<Instance, 1> = Array::new();
 
-/// Names behind the numbers in flow records. Here only to be created and described.
-#[used]
+/// Names behind the numbers in flow records. The program never touches it.
 #[btf_map(name = "catalog")]
 static CATALOG_MAP: Array<CatalogEntry, { CATALOG as usize }> = Array::new();
 
@@ -140,4 +137,13 @@ pub fn socket(context: &XdpContext) -> Option<u32> {
 #[inline(always)]
 pub fn redirect_to(socket: u32) -> Option<u32> {
     WORKER_SOCKETS.redirect(socket, 0).ok()
+}
+
+/// Mentions the maps that only the daemon uses, or the linker would drop their symbols and the
+/// loader could not make them with their types.
+#[inline(always)]
+pub fn daemon_maps_exist() -> bool {
+    FLOW_RECORDS.get_ptr(0).is_some()
+        && INSTANCE.get_ptr(0).is_some()
+        && CATALOG_MAP.get_ptr(0).is_some()
 }

@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` shows how a packet and a decision travel through these modules.
 
 pub mod config;
+pub mod datapath;
 pub mod flow_table;
 pub mod pool;
 pub mod script;
