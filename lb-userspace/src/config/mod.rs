@@ -7,7 +7,7 @@
 //! while here every problem is reported at once, each with its line, its column and what would
 //! be right. The steps are
 //!
-//! 1. `section`, `value`: one key at a time; wrong types, ranges, missing and unknown keys;
+//! 1. `section`, `value`, `host`: one key at a time; wrong types, ranges, missing and unknown keys;
 //! 2. `raw`, `instance`: which keys there are;
 //! 3. `check`, `addresses`: what only shows when looking at several entries together;
 //! 4. `build`: nothing was wrong, so the parts fit.
@@ -18,6 +18,7 @@
 mod addresses;
 mod build;
 mod check;
+mod host;
 mod instance;
 mod model;
 mod problem;
@@ -57,11 +58,15 @@ impl Config {
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What is left after recovery may lack what the user did write.
-            return Err(errors.iter().map(|error| syntax_problem(&source, error)).collect());
+            return Err(errors
+                .iter()
+                .map(|error| syntax_problem(&source, error))
+                .collect());
         }
-        let raw = raw::read(path, document.get_ref(), &report);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let raw = raw::read(folder, document.get_ref(), &report);
         let names = check::check(&raw, &report);
-        let scripts = build::read_scripts(&raw, &report, read_script);
+        let scripts = build::read_scripts(&raw, folder, &report, read_script);
         report.into_result()?;
         Ok(build::build(path, raw, &names, &scripts)
             .expect("a value is absent only if a problem was reported, and none was"))
@@ -71,8 +76,12 @@ impl Config {
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
     let valid = error.utf8_error().valid_up_to();
     let source = Source::new(path, String::from_utf8_lossy(error.as_bytes()));
-    Problem::at(&source, valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(), "not UTF-8")
-        .with_help("TOML files are UTF-8: save the file in that encoding")
+    Problem::at(
+        &source,
+        valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
+        "not UTF-8",
+    )
+    .with_help("TOML files are UTF-8: save the file in that encoding")
 }
 
 fn syntax_problem(source: &Arc<Source>, error: &toml::de::Error) -> Problem {
@@ -80,12 +89,26 @@ fn syntax_problem(source: &Arc<Source>, error: &toml::de::Error) -> Problem {
         Some((what, expected)) => (what, Some(expected)),
         None => (error.message(), None),
     };
-    let problem = Problem::at(source, error.span().unwrap_or(0..0), format!("TOML syntax: {what}"));
+    let span = error.span().unwrap_or(0..0);
+    let word = bare_word(source.text(), span.start);
+    let problem = Problem::at(source, span, format!("TOML syntax: {what}"));
     match expected {
-        Some(expected) => problem.with_help(format!("expected {expected}")),
-        None if what == "duplicate key" => {
+        _ if what == "duplicate key" => {
             problem.with_help("a key or table is written once: join the two, or remove one")
         }
+        // The parser takes any word for a misspelt `true` or `false`.
+        _ if what == "invalid boolean" => {
+            problem.with_help(format!("text stands in quotes: {word:?}"))
+        }
+        Some(expected) => problem.with_help(format!("expected {expected}")),
         None => problem,
     }
+}
+
+fn bare_word(text: &str, start: usize) -> &str {
+    let rest = text.get(start..).unwrap_or_default();
+    let end = rest
+        .find(|c: char| c.is_whitespace() || ",]}#".contains(c))
+        .unwrap_or(rest.len());
+    &rest[..end]
 }

@@ -19,14 +19,24 @@ pub struct Source {
 impl Source {
     /// The text and the path that it was read from.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), text: text.into() })
+        Arc::new(Self {
+            path: path.into(),
+            text: text.into(),
+        })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Line and column, both from 1, the column in characters.
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
+        (
+            before.matches('\n').count() + 1,
+            before[line..].chars().count() + 1,
+        )
     }
 
     /// The characters that a range touches: a range from elsewhere may end within one.
@@ -44,7 +54,10 @@ impl Source {
         };
         let start = text.as_ptr().addr() - self.text.as_ptr().addr();
         let skipped = match column {
-            Some(column) => text.char_indices().nth(column.saturating_sub(1)).map(|(at, _)| at),
+            Some(column) => text
+                .char_indices()
+                .nth(column.saturating_sub(1))
+                .map(|(at, _)| at),
             None => text.find(|c: char| !c.is_whitespace()),
         };
         start + skipped.unwrap_or(0)..start + text.trim_end().len().max(skipped.unwrap_or(0))
@@ -77,13 +90,26 @@ impl Problem {
     /// A problem with a file as a whole, such as one that cannot be read.
     pub fn of_file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         let source = Source::new(path, "");
-        Self { source, message: message.into(), help: None, marks: Vec::new() }
+        Self {
+            source,
+            message: message.into(),
+            help: None,
+            marks: Vec::new(),
+        }
     }
 
     /// A problem with a range of bytes.
     pub fn at(source: &Arc<Source>, range: Range<usize>, message: impl Into<String>) -> Self {
-        let marks = vec![Mark { range: source.clip(&range), label: None }];
-        Self { source: Arc::clone(source), message: message.into(), help: None, marks }
+        let marks = vec![Mark {
+            range: source.clip(&range),
+            label: None,
+        }];
+        Self {
+            source: Arc::clone(source),
+            message: message.into(),
+            help: None,
+            marks,
+        }
     }
 
     /// A problem in a line, from 1, from a column on if one is known: as compilers tell it.
@@ -103,20 +129,14 @@ impl Problem {
         self
     }
 
-    /// What to write beside the underline.
-    #[must_use]
-    pub fn with_label(mut self, label: impl Into<String>) -> Self {
-        if let Some(mark) = self.marks.first_mut() {
-            mark.label = Some(label.into());
-        }
-        self
-    }
-
     /// Another place in the same text that the problem has to do with.
     #[must_use]
     pub fn with_related(mut self, range: Range<usize>, label: impl Into<String>) -> Self {
         let range = self.source.clip(&range);
-        self.marks.push(Mark { range, label: Some(label.into()) });
+        self.marks.push(Mark {
+            range,
+            label: Some(label.into()),
+        });
         self
     }
 
@@ -137,12 +157,17 @@ impl Problem {
 
     /// Line and column, both from 1, the column in characters; `None` for a file as a whole.
     pub fn position(&self) -> Option<(usize, usize)> {
-        self.marks.first().map(|mark| self.source.position(mark.range.start))
+        self.marks
+            .first()
+            .map(|mark| self.source.position(mark.range.start))
     }
 
     /// Lines and columns of the other places that the problem has to do with.
     pub fn related(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.marks.iter().skip(1).map(|mark| self.source.position(mark.range.start))
+        self.marks
+            .iter()
+            .skip(1)
+            .map(|mark| self.source.position(mark.range.start))
     }
 
     /// Where in the file the problem starts, to sort by.
@@ -151,19 +176,26 @@ impl Problem {
     }
 
     fn group<'a>(&'a self, path: &'a str) -> Group<'a> {
-        let group = Level::ERROR.primary_title(&self.message).elements(None::<Origin<'_>>);
+        let group = Group::with_title(Level::ERROR.primary_title(&self.message));
         let group = if self.marks.is_empty() {
             group.element(Origin::path(path))
         } else {
-            group.element(Snippet::source(&self.source.text).path(path).annotations(self.annotations()))
+            group.element(
+                Snippet::source(&self.source.text)
+                    .path(path)
+                    .annotations(self.annotations()),
+            )
         };
         group.elements(self.help.as_deref().map(|help| Level::HELP.message(help)))
     }
 
     fn annotations(&self) -> impl Iterator<Item = Annotation<'_>> {
         self.marks.iter().enumerate().map(|(index, mark)| {
-            let kind =
-                if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let kind = if index == 0 {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
+            };
             kind.span(mark.range.clone()).label(mark.label.as_deref())
         })
     }
@@ -189,7 +221,8 @@ impl Problems {
     /// For a terminal: with colours, as `Display` without.
     pub fn styled(&self) -> String {
         let mut text = String::new();
-        self.render(&mut text, &Renderer::styled()).expect("a String takes all that is written");
+        self.render(&mut text, &Renderer::styled())
+            .expect("a String takes all that is written");
         text
     }
 
@@ -259,7 +292,10 @@ mod tests {
     #[test]
     fn columns_count_characters() {
         let at = source().text.find("then").unwrap();
-        assert_eq!(Problem::at(&source(), at..at + 4, "m").position(), Some((2, 7)));
+        assert_eq!(
+            Problem::at(&source(), at..at + 4, "m").position(),
+            Some((2, 7))
+        );
     }
 
     #[test]
@@ -283,7 +319,11 @@ mod tests {
     fn ranges_that_cut_characters_or_leave_the_text_are_clipped() {
         let inside = source().text.find('é').unwrap() + 1;
         for range in [inside..inside, inside..999, 999..9999, 0..0] {
-            assert!(Problem::at(&source(), range, "m").to_string().starts_with("error: m"));
+            assert!(
+                Problem::at(&source(), range, "m")
+                    .to_string()
+                    .starts_with("error: m")
+            );
         }
     }
 
@@ -291,6 +331,9 @@ mod tests {
     fn a_problem_of_a_whole_file_has_no_position() {
         let problem = Problem::of_file("lb.toml", "gone").with_help("look elsewhere");
         assert_eq!(problem.position(), None);
-        assert_eq!(problem.to_string(), "error: gone\n --> lb.toml\n  |\n  = help: look elsewhere");
+        assert_eq!(
+            problem.to_string(),
+            "error: gone\n--> lb.toml\n = help: look elsewhere"
+        );
     }
 }

@@ -1,10 +1,6 @@
 //! From a TOML value to a value of ours: every reader refuses what is out of bounds.
 
-use std::{
-    net::IpAddr,
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use toml::de::{DeInteger, DeValue};
 
@@ -22,7 +18,10 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub fn must_be(expected: &str, found: &DeValue<'_>) -> Self {
-        Self { predicate: format!("must be {expected}, not {}", shown(found)), help: None }
+        Self {
+            predicate: format!("must be {expected}, not {}", shown(found)),
+            help: None,
+        }
     }
 
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
@@ -46,10 +45,13 @@ fn shown(value: &DeValue<'_>) -> String {
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
-    value.as_bool().ok_or_else(|| Wrong::must_be("true or false", value))
+    value
+        .as_bool()
+        .ok_or_else(|| Wrong::must_be("true or false", value))
 }
 
-fn text<'v>(value: &'v DeValue<'_>, expected: &str, example: &str) -> Read<&'v str> {
+/// A string; `expected` and `example` tell what should be in it.
+pub(super) fn text<'v>(value: &'v DeValue<'_>, expected: &str, example: &str) -> Read<&'v str> {
     value.as_str().ok_or_else(|| {
         Wrong::must_be(expected, value).with_help(format!("in quotes, such as {example:?}"))
     })
@@ -60,23 +62,31 @@ pub(super) fn integer<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
-        let number = value.as_integer().and_then(number).filter(|number| range.contains(number));
-        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
-            let bounds = format!("{} to {}", grouped(*range.start()), grouped(*range.end()));
-            let wrong = Wrong::must_be(&format!("an integer from {bounds}"), value);
-            match value.as_str().map(str::trim) {
-                Some(digits) if digits.parse::<u64>().is_ok() => {
-                    wrong.with_help(format!("without the quotes: {digits}"))
+        let number = value
+            .as_integer()
+            .and_then(number)
+            .filter(|number| range.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| {
+                let bounds = format!("{} to {}", grouped(*range.start()), grouped(*range.end()));
+                let wrong = Wrong::must_be(&format!("an integer from {bounds}"), value);
+                match value.as_str().map(str::trim) {
+                    Some(digits) if digits.parse::<u64>().is_ok() => {
+                        wrong.with_help(format!("without the quotes: {digits}"))
+                    }
+                    _ => wrong,
                 }
-                _ => wrong,
-            }
-        })
+            })
     }
 }
 
 fn number(integer: &DeInteger<'_>) -> Option<u64> {
     // Through `i128`, so that `-0` is a number as well.
-    i128::from_str_radix(integer.as_str(), integer.radix()).ok()?.try_into().ok()
+    i128::from_str_radix(integer.as_str(), integer.radix())
+        .ok()?
+        .try_into()
+        .ok()
 }
 
 /// `16_777_216`, as one would write it in the file.
@@ -95,11 +105,15 @@ fn grouped(number: u64) -> String {
 /// One of a few words.
 pub(super) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
-        let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        let found = value
+            .as_str()
+            .and_then(|text| words.iter().find(|(word, _)| *word == text));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let all: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
             let wrong = Wrong::must_be(&all.join(" or "), value);
-            match value.as_str().and_then(|text| nearest(text, words.iter().map(|(word, _)| *word)))
+            match value
+                .as_str()
+                .and_then(|text| nearest(text, words.iter().map(|(word, _)| *word)))
             {
                 Some(word) => wrong.with_help(format!("did you mean {word:?}?")),
                 None => wrong,
@@ -159,13 +173,15 @@ pub(super) fn interface(value: &DeValue<'_>) -> Read<String> {
     if (1..=15).contains(&name.len()) && name.chars().all(fits) && name != "." && name != ".." {
         Ok(name.to_owned())
     } else {
-        Err(Wrong::must_be("an interface's name of 1 to 15 bytes", value)
-            .with_help("as `ip link` shows it, such as \"eth0\""))
+        Err(
+            Wrong::must_be("an interface's name of 1 to 15 bytes", value)
+                .with_help("as `ip link` shows it, such as \"eth0\""),
+        )
     }
 }
 
 /// A path, not empty.
-pub(super) fn path(value: &DeValue<'_>) -> Read<std::path::PathBuf> {
+pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = text(value, "a path", "by-client.lua")?;
     if path.is_empty() || path.contains('\0') {
         return Err(Wrong::must_be("a path", value));
@@ -173,57 +189,14 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<std::path::PathBuf> {
     Ok(path.into())
 }
 
-/// The address of one host.
-pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
-    const EXPECTED: &str = "an IP address";
-    let text = text(value, EXPECTED, "192.0.2.10")?;
-    let address = text.parse().map_err(|_| {
-        let wrong = Wrong::must_be(EXPECTED, value);
-        match address_help(text) {
-            Some(help) => wrong.with_help(help),
-            None => wrong,
-        }
-    })?;
-    match unusable(address) {
-        Some(help) => Err(Wrong::must_be("the address of one host", value).with_help(help)),
-        None => Ok(address),
-    }
-}
-
-fn address_help(text: &str) -> Option<String> {
-    if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-        let (ip, port) = (socket.ip(), socket.port());
-        return Some(format!("the port has a key of its own: address = \"{ip}\", port = {port}"));
-    }
-    if let Some(ip) = text.split_once('/').and_then(|(ip, _)| ip.parse::<IpAddr>().ok()) {
-        return Some(format!("without the length of the prefix: \"{ip}\""));
-    }
-    let name = text.chars().any(|c| c.is_ascii_alphabetic()) && !text.contains(':');
-    name.then(|| "names are not looked up: write the address itself".to_owned())
-}
-
-fn unusable(address: IpAddr) -> Option<String> {
-    let canonical = address.to_canonical();
-    if canonical != address {
-        return Some(format!("an IPv4 address is written as such: \"{canonical}\""));
-    }
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    let why = match address {
-        _ if address.is_unspecified() => "stands for no host in particular",
-        _ if address.is_multicast() => "stands for a group of hosts",
-        _ if broadcast => "stands for all hosts",
-        _ if address.is_loopback() => "never leaves the machine, so it passes no interface",
-        _ => return None,
-    };
-    Some(format!("{address} {why}"))
-}
-
 /// A span of time, as in `"10s"` or `"1h 30m"`, within bounds.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Read<Duration> {
     move |value| {
         let (least, most) = (*range.start(), *range.end());
-        let (least, most) =
-            (humantime::format_duration(least), humantime::format_duration(most));
+        let (least, most) = (
+            humantime::format_duration(least),
+            humantime::format_duration(most),
+        );
         let expected = format!("a duration from {least} to {most}");
         let parsed = humantime::parse_duration(text(value, &expected, "10s")?);
         match parsed {
@@ -243,13 +216,14 @@ pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Read
             DeValue::String(text) => parse_bytes(text),
             _ => None,
         };
-        size.filter(|size| range.contains(size)).and_then(|size| size.try_into().ok()).ok_or_else(
-            || {
+        size.filter(|size| range.contains(size))
+            .and_then(|size| size.try_into().ok())
+            .ok_or_else(|| {
                 let (least, most) = (shown_bytes(*range.start()), shown_bytes(*range.end()));
-                Wrong::must_be(&format!("a size from {least} to {most}"), value)
-                    .with_help("bytes as an integer, or with a unit: \"64KiB\", \"32MiB\", \"1GiB\"")
-            },
-        )
+                Wrong::must_be(&format!("a size from {least} to {most}"), value).with_help(
+                    "bytes as an integer, or with a unit: \"64KiB\", \"32MiB\", \"1GiB\"",
+                )
+            })
     }
 }
 
@@ -257,29 +231,41 @@ const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 
 fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let (_, unit) = UNITS.iter().find(|(name, _)| *name == &text[digits.len()..])?;
+    let (_, unit) = UNITS
+        .iter()
+        .find(|(name, _)| *name == &text[digits.len()..])?;
     let number = digits.trim();
     // `parse` would also take a sign.
-    number.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
+    number
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(())?;
     number.parse::<u64>().ok()?.checked_mul(*unit)
 }
 
 fn shown_bytes(bytes: u64) -> String {
-    let unit = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+    let unit = UNITS
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(name, unit)| format!("{}{name}", bytes / unit),
+    )
 }
 
 /// A range of ports, as in `"1024-65535"`.
 pub(super) fn ports(value: &DeValue<'_>) -> Read<RangeInclusive<u16>> {
     const EXPECTED: &str = "a range of ports";
     const EXAMPLE: &str = "1024-65535";
-    let range = text(value, EXPECTED, EXAMPLE)?.split_once('-').and_then(|(low, high)| {
-        let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-        (1 <= low && low <= high).then_some(low..=high)
-    });
+    let range = text(value, EXPECTED, EXAMPLE)?
+        .split_once('-')
+        .and_then(|(low, high)| {
+            let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+            (1 <= low && low <= high).then_some(low..=high)
+        });
     range.ok_or_else(|| {
-        Wrong::must_be(EXPECTED, value)
-            .with_help(format!("lowest and highest port, from 1 to 65535, such as {EXAMPLE:?}"))
+        Wrong::must_be(EXPECTED, value).with_help(format!(
+            "lowest and highest port, from 1 to 65535, such as {EXAMPLE:?}"
+        ))
     })
 }
 
@@ -294,12 +280,23 @@ mod tests {
     #[test]
     fn sizes_are_bytes_or_have_a_binary_unit() {
         let read = bytes(1..=1 << 40);
-        for (text, size) in
-            [("4096", 4096), ("\"64KiB\"", 65_536), ("\"32 MiB\"", 33_554_432), ("'1GiB'", 1 << 30)]
-        {
+        for (text, size) in [
+            ("4096", 4096),
+            ("\"64KiB\"", 65_536),
+            ("\"32 MiB\"", 33_554_432),
+            ("'1GiB'", 1 << 30),
+        ] {
             assert_eq!(read(&toml(text)), Ok(size), "{text}");
         }
-        for text in ["\"32MB\"", "\"MiB\"", "\"+1MiB\"", "\"1.5MiB\"", "\"99999999999GiB\"", "0", "true"] {
+        for text in [
+            "\"32MB\"",
+            "\"MiB\"",
+            "\"+1MiB\"",
+            "\"1.5MiB\"",
+            "\"99999999999GiB\"",
+            "0",
+            "true",
+        ] {
             assert!(read(&toml(text)).is_err(), "{text}");
         }
     }
@@ -310,17 +307,36 @@ mod tests {
         for (text, number) in [("1", 1), ("1_000", 1000), ("0x10", 16), ("+7", 7)] {
             assert_eq!(read(&toml(text)), Ok(number));
         }
-        for text in ["0", "-0", "-5", "1001", "70000", "1.0", "99999999999999999999999999"] {
+        for text in [
+            "0",
+            "-0",
+            "-5",
+            "1001",
+            "70000",
+            "1.0",
+            "99999999999999999999999999",
+        ] {
             assert!(read(&toml(text)).is_err(), "{text}");
         }
-        assert_eq!(read(&toml("\"53\"")).unwrap_err().help.unwrap(), "without the quotes: 53");
+        assert_eq!(
+            read(&toml("\"53\"")).unwrap_err().help.unwrap(),
+            "without the quotes: 53"
+        );
     }
 
     #[test]
     fn ports_are_a_range_that_is_not_empty() {
         assert_eq!(ports(&toml("'1024 - 65535'")), Ok(1024..=65535));
         assert_eq!(ports(&toml("'80-80'")), Ok(80..=80));
-        for text in ["'0-80'", "'81-80'", "'80'", "'1-65536'", "80", "'a-b'", "'-'"] {
+        for text in [
+            "'0-80'",
+            "'81-80'",
+            "'80'",
+            "'1-65536'",
+            "80",
+            "'a-b'",
+            "'-'",
+        ] {
             assert!(ports(&toml(text)).is_err(), "{text}");
         }
     }
@@ -336,19 +352,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(nearest(word, keys), found, "{word}");
-        }
-    }
-
-    #[test]
-    fn only_addresses_of_single_hosts_are_taken() {
-        assert_eq!(address(&toml("'10.0.0.1'")), Ok("10.0.0.1".parse().unwrap()));
-        assert_eq!(address(&toml("'2001:db8::1'")), Ok("2001:db8::1".parse().unwrap()));
-        for text in [
-            "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "127.0.0.1", "::1",
-            "::ffff:10.0.0.1", "10.0.0.1:53", "[::2]:53", "10.0.0.0/24", "web.example", "10.0.0",
-        ] {
-            let quoted = format!("'{text}'");
-            assert!(address(&toml(&quoted)).is_err(), "{text}");
         }
     }
 }
