@@ -4,7 +4,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -14,12 +17,19 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Namespace, Process};
+use crate::{
+    Namespace, Process,
+    namespace::{is_over, maker},
+};
 
 const STARTUP: Duration = Duration::from_secs(30);
 const PINS: &str = "/sys/fs/bpf/lb";
 
+/// Instances that tests make begin so; the process's id and a number follow.
+const PREFIX: &str = "test-";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
+static SWEEP: Once = Once::new();
 
 /// A balancer. Dropping it kills the daemon and detaches the instance, and panics if pins are
 /// left: what a test leaves behind is a fault like any other.
@@ -41,8 +51,9 @@ impl Balancer {
         configuration: &str,
         scripts: &[(&str, &str)],
     ) -> Result<Self> {
+        SWEEP.call_once(sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let instance = format!("test-{}-{number}", process::id());
+        let instance = format!("{PREFIX}{}-{number}", process::id());
         let folder = TempDir::with_prefix("lb-").context("cannot make the balancer's folder")?;
         for (name, content) in scripts {
             fs::write(folder.path().join(name), content).with_context(|| (*name).to_owned())?;
@@ -94,6 +105,11 @@ impl Balancer {
     /// The daemon's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Runs a command on the balancer's host.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        self.namespace.run(words)
     }
 
     /// Runs `lb` with these arguments and this instance's `--config`.
@@ -214,6 +230,24 @@ fn detach(namespace: &Namespace, configuration: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the pins of tests that were killed; their namespaces go with [`Namespace::new`].
+fn sweep() {
+    let Ok(entries) = fs::read_dir(PINS) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry
+            .file_name()
+            .to_str()
+            .and_then(|name| maker(PREFIX, name))
+            .is_some_and(is_over)
+        {
+            // Another process that starts now may be sweeping too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn pins(instance: &str) -> PathBuf {
     Path::new(PINS).join(instance)
 }
@@ -221,8 +255,9 @@ fn pins(instance: &str) -> PathBuf {
 /// `LB_BIN`, else what `cargo xtask build` makes.
 fn lb_binary() -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = workspace.join("target/release/lb");
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let built = workspace.join(target).join("release/lb");
     let path = env::var_os("LB_BIN").map_or(built, PathBuf::from);
-    let path = path.canonicalize();
-    path.context("there is no lb: run `cargo xtask build`, or say with LB_BIN where it is")
+    path.canonicalize()
+        .context("there is no lb: run `cargo xtask build`, or say with LB_BIN where it is")
 }

@@ -115,16 +115,21 @@ fn sweep() {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
     {
-        if maker(&name).is_some_and(|pid| fs::exists(format!("/proc/{pid}")).is_ok_and(|is| !is)) {
+        if maker(PREFIX, &name).is_some_and(is_over) {
             // Another process that starts now may be sweeping too.
             let _ = remove(&name);
         }
     }
 }
 
-/// The id of the process that made a namespace, if one of ours did.
-fn maker(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+/// The id of the process that made what has this name, if it begins with `prefix`.
+pub(crate) fn maker(prefix: &str, name: &str) -> Option<u32> {
+    name.strip_prefix(prefix)?.split('-').next()?.parse().ok()
+}
+
+/// Whether a process has ended.
+pub(crate) fn is_over(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}")).is_ok_and(|exists| !exists)
 }
 
 /// Runs a tool that ends by itself and at once. Signals do not stop it: it also cleans up.
@@ -149,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_name_tells_who_made_it() {
-        assert_eq!(maker("firstpacket-1234-0-client"), Some(1234));
-        assert_eq!(maker("firstpacket-edge"), None);
-        assert_eq!(maker("vpn-1234-0"), None);
+        assert_eq!(maker(PREFIX, "firstpacket-1234-0-client"), Some(1234));
+        assert_eq!(maker(PREFIX, "firstpacket-edge"), None);
+        assert_eq!(maker(PREFIX, "vpn-1234-0"), None);
     }
 }
