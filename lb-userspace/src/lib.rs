@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod datapath;
+pub mod engine;
 pub mod flow_table;
 pub mod pool;
 pub mod script;

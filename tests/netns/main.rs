@@ -1,1 +1,5 @@
 //! Real clients and servers in network namespaces.
+
+// The attribute tells clippy that helpers beside the tests are tests too.
+#[cfg(test)]
+mod harness;

@@ -1,1 +1,25 @@
-//! Namespaces, processes and packets for the tests.
+//! Hosts in network namespaces, with real servers, real clients and the real `lb` between them.
+//!
+//! The tests under `tests/netns` and `cargo xtask demo` are written with it. What it makes, it
+//! takes away: namespaces, links, processes and pins go when their value is dropped, also when a
+//! test panics; what a killed process has left behind is swept by the next one. Nothing here waits
+//! for a fixed time: see [`wait_until`].
+#![forbid(unsafe_code)]
+
+mod balancer;
+mod client;
+mod link;
+mod namespace;
+mod privilege;
+mod process;
+mod server;
+mod wait;
+
+pub use balancer::Balancer;
+pub use client::{HttpReply, Throughput, dig, http_get, throughput};
+pub use link::{End, bridge, veth};
+pub use namespace::Namespace;
+pub use privilege::{mount_bpffs, require_root};
+pub use process::{Finished, Process};
+pub use server::{Dnsmasq, Iperf, Nginx};
+pub use wait::{stop_on_signals, wait_until};

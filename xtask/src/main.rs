@@ -1,8 +1,11 @@
 //! Builds, tests and demonstrates Firstpacket: `cargo xtask help` lists what it does.
 
 mod command;
+mod demo;
+mod deny;
 mod ebpf;
 mod packages;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -29,11 +32,26 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
+    /// Run the tests, from cheap to dear; those in namespaces need root
+    Test {
+        /// Leave out those that need root
+        #[arg(long)]
+        quick: bool,
+        /// Only those whose name contains this
+        filter: Option<String>,
+    },
+    /// Show the balancer at work between real clients and servers
+    Demo,
+    /// Check the dependencies' licences, origins and known vulnerabilities
+    Deny,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Build { debug } => ebpf::build_lb(debug).map(drop),
+        Task::Test { quick, filter } => test::all(quick, filter.as_deref()),
+        Task::Demo => demo::run(),
+        Task::Deny => deny::check(),
     }
 }
