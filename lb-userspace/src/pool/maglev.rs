@@ -26,6 +26,8 @@ const LENGTHS: [usize; 6] = [65_537, 131_101, 262_147, 524_309, 1_048_583, 2_097
 /// The paper's rule (§3.4): a hundred entries a server keep the load within one percent.
 const ENTRIES_PER_SERVER: usize = 100;
 
+const _: () = assert!(LENGTHS[LENGTHS.len() - 1] >= Pool::MOST_SERVERS * ENTRIES_PER_SERVER);
+
 /// How often a key is hashed anew before the servers are gone through in order. With half of the
 /// servers down, one key in 65,536 gets that far.
 const ATTEMPTS: u64 = 16;
