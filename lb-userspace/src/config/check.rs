@@ -20,7 +20,7 @@ pub(super) struct Names {
 
 /// Reports whatever does not go together.
 pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
-    index("virtual service", &raw.services, |_| (), report);
+    index("virtual_service", &raw.services, |_| (), report);
     let names = Names {
         pools: index("pool", &raw.pools, PoolIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
@@ -43,41 +43,30 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     names
 }
 
-/// The names of one kind of entry; two of one name are reported.
+/// The names of the entries of one table; two of one name are reported.
 fn index<T>(
-    kind: &str,
+    table: &str,
     entries: &[impl Named],
     number: impl Fn(usize) -> T,
     report: &Report,
 ) -> HashMap<String, T> {
-    let mut names: HashMap<&str, (usize, Span)> = HashMap::new();
-    for (position, name) in entries
-        .iter()
-        .enumerate()
-        .filter_map(|(position, entry)| Some((position, entry.name()?)))
-    {
-        let text = name.get_ref().as_str();
-        if let Some((_, first)) = names.get(text) {
+    let mut names = HashMap::new();
+    let mut places: HashMap<&str, Span> = HashMap::new();
+    for (position, entry) in entries.iter().enumerate() {
+        let Some(name) = entry.name() else { continue };
+        let text = name.get_ref();
+        if let Some(first) = places.get(text.as_str()) {
+            let message = format!("two entries of [[{table}]] are named {text:?}");
             let problem = report
-                .at(
-                    name.span(),
-                    format!("two entries of [[{}]] are named {text:?}", key(kind)),
-                )
-                .with_help("give each its own name")
-                .with_related(first.clone(), "the other one");
-            report.add(problem);
+                .at(name.span(), message)
+                .with_help("give each its own name");
+            report.add(problem.with_related(first.clone(), "the other one"));
         } else {
-            names.insert(text, (position, name.span()));
+            places.insert(text, name.span());
+            names.insert(text.clone(), number(position));
         }
     }
     names
-        .into_iter()
-        .map(|(name, (position, _))| (name.to_owned(), number(position)))
-        .collect()
-}
-
-fn key(kind: &str) -> String {
-    kind.replace(' ', "_")
 }
 
 /// Every mention of a pool by its name.
@@ -107,7 +96,7 @@ fn resolve<T>(kind: &str, name: &Spanned<String>, names: &HashMap<String, T>, re
 
 /// No two services may take the same packets.
 fn listeners(services: &[RawService], report: &Report) {
-    let mut taken = HashMap::new();
+    let mut taken: HashMap<_, Span> = HashMap::new();
     for service in services {
         let (Some(address), Some(port), Some(protocol)) =
             (&service.address, &service.port, &service.protocol)
@@ -116,34 +105,30 @@ fn listeners(services: &[RawService], report: &Report) {
         };
         let socket = SocketAddr::new(*address.get_ref(), *port.get_ref());
         let protocol = *protocol.get_ref();
-        let Some(first) = taken.insert((socket, protocol), port.span()) else {
-            continue;
-        };
-        let message = format!("two virtual services listen on {socket}, {protocol}");
-        let problem = report
-            .at(port.span(), message)
-            .with_related(first.clone(), "the other one");
-        report.add(problem.with_help("a service has its own address, port or protocol"));
-        taken.insert((socket, protocol), first);
+        if let Some(first) = taken.get(&(socket, protocol)) {
+            let message = format!("two virtual services listen on {socket}, {protocol}");
+            let problem = report.at(port.span(), message);
+            let problem = problem.with_related(first.clone(), "the other one");
+            report.add(problem.with_help("a service has its own address, port or protocol"));
+        } else {
+            taken.insert((socket, protocol), port.span());
+        }
     }
 }
 
 /// A service must lead somewhere, also when a script fails.
 fn target(service: &RawService, raw: &RawConfig, names: &Names, report: &Report) {
-    if !service.has_target {
+    if !service.has_pool && !service.has_datascripts {
         let message = "[[virtual_service]] has neither `pool` nor `datascripts`";
         let problem = report.at(service.place.clone(), message);
         report.add(problem.with_help("name the pool that its flows go to: pool = \"…\""));
     }
-    if service.pool.is_some() {
+    if service.has_pool {
         return;
     }
     for name in &service.datascripts {
-        let Some(set) = names
-            .sets
-            .get(name.get_ref())
-            .and_then(|index| raw.sets.get(index.0))
-        else {
+        let index = names.sets.get(name.get_ref());
+        let Some(set) = index.and_then(|index| raw.sets.get(index.0)) else {
             continue;
         };
         if set.on_error == OnError::DefaultPool {
@@ -158,7 +143,7 @@ fn target(service: &RawService, raw: &RawConfig, names: &Names, report: &Report)
 }
 
 fn duplicate_servers(pool: &RawPool, report: &Report) {
-    let mut seen = HashMap::new();
+    let mut seen: HashMap<_, Span> = HashMap::new();
     for server in &pool.servers {
         let (Some(address), Some(port)) = (&server.address, &server.port) else {
             continue;
@@ -170,7 +155,7 @@ fn duplicate_servers(pool: &RawPool, report: &Report) {
                     server.place.clone(),
                     format!("the pool holds {socket} twice"),
                 )
-                .with_related(Span::clone(first), "here first");
+                .with_related(first.clone(), "here first");
             report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
         } else {
             seen.insert(socket, server.place.clone());

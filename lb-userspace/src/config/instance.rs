@@ -39,7 +39,7 @@ pub(super) struct RawInstance {
     pub instance: Option<Instance>,
     /// As in `instance`, with their places.
     pub snat_addresses: Vec<Spanned<IpAddr>>,
-    /// Whether there is an [instance] that says nothing about them, right or wrong.
+    /// Whether there is an `[instance]` that says nothing about them, right or wrong.
     pub snat_addresses_missing: bool,
 }
 

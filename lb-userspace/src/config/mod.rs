@@ -1,6 +1,6 @@
 //! The configuration: what a user wrote, checked until it cannot be wrong.
 //!
-//! TOML → [`raw::RawConfig`] (the file's shape, with the place of every value) → [`Config`]
+//! TOML → `RawConfig` (the file's shape, with the place of every value) → [`Config`]
 //! (valid by construction: names are resolved to indices, addresses parsed, scripts read).
 //!
 //! The file is walked by hand rather than derived: a derived reader stops at its first error,

@@ -136,6 +136,12 @@ pub struct Pool {
     pub servers: Vec<Server>,
 }
 
+impl Pool {
+    /// As many servers as there can be: more would not be balanced within one percent by the
+    /// longest of the tables for consistent hashing.
+    pub const MOST_SERVERS: usize = 20_000;
+}
+
 /// How a pool picks a server, by Avi's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Algorithm {

@@ -12,14 +12,11 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, OnError, host,
+    Algorithm, Forwarding, OnError, Pool, host,
     instance::{self, RawInstance, TIMEOUTS},
     section::{Report, Section, Span},
     value,
 };
-
-/// Most servers of a pool: what Maglev tables are sized for, see `pool::maglev`.
-const SERVERS: usize = 20_000;
 
 /// A whole file. What was missing or wrong is `None`, and was reported.
 #[derive(Debug)]
@@ -41,8 +38,10 @@ pub(super) struct RawService {
     pub pool: Option<Spanned<String>>,
     pub datascripts: Vec<Spanned<String>>,
     pub idle_timeout: Option<Spanned<Duration>>,
-    /// Whether it says anything about where flows go, right or wrong.
-    pub has_target: bool,
+    /// Whether it names a pool or a group of them, rightly or not.
+    pub has_pool: bool,
+    /// Whether it names scripts, rightly or not.
+    pub has_datascripts: bool,
 }
 
 /// `[[pool]]`.
@@ -136,8 +135,8 @@ fn service(mut section: Section<'_>) -> RawService {
     let pool = section.optional("pool", value::name);
     let datascripts = section.list("datascripts", value::name);
     unique(&datascripts, "datascripts", section.report());
-    let has_target =
-        has_group || section.key_span("pool").is_some() || !section.is_empty("datascripts");
+    let has_pool = has_group || section.key_span("pool").is_some();
+    let has_datascripts = !section.is_empty("datascripts");
     let idle_timeout = section.optional("idle_timeout", value::duration(TIMEOUTS));
     tcp_mode(&mut section, protocol.as_ref());
     let place = section.place.clone();
@@ -151,7 +150,8 @@ fn service(mut section: Section<'_>) -> RawService {
         pool,
         datascripts,
         idle_timeout,
-        has_target,
+        has_pool,
+        has_datascripts,
     }
 }
 
@@ -203,8 +203,8 @@ fn pool(mut section: Section<'_>) -> RawPool {
     if section.is_empty("servers") {
         section.missing("servers", "[{ address = \"10.0.0.11\", port = 443 }]");
     }
-    if let Some(excess) = servers.get(SERVERS) {
-        let message = format!("more than {SERVERS} servers in a pool");
+    if let Some(excess) = servers.get(Pool::MOST_SERVERS) {
+        let message = format!("more than {} servers in a pool", Pool::MOST_SERVERS);
         let problem = section.report().at(excess.place.clone(), message);
         section
             .report()

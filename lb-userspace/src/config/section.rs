@@ -218,12 +218,13 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Reports that a key is missing.
+    /// Reports that a key is missing, or that there is nothing in it.
     pub fn missing(&self, key: &str, example: &str) {
+        let place = self.key_span(key).unwrap_or_else(|| self.place.clone());
         let message = format!("{} needs `{key}`", self.kind);
         let help = format!("such as {key} = {example}");
         self.report
-            .add(self.report.at(self.place.clone(), message).with_help(help));
+            .add(self.report.at(place, message).with_help(help));
     }
 
     /// Whether a list is missing or has no entries, right or wrong ones.

@@ -14,17 +14,19 @@ use lb_common::{
 use siphasher::{sip, sip128};
 
 use super::HashKey;
-use crate::config::Server;
+use crate::config::{Pool, Server};
 
 /// The key of all hashes here. To change it is to move every client to another server.
 const KEY: &[u8; 16] = b"firstpacket pool";
 
 /// Lengths of tables: the primes after powers of two. A table has at least
-/// [`ENTRIES_PER_SERVER`] entries a server, up to the 20,000 servers that a pool may have.
+/// [`ENTRIES_PER_SERVER`] entries a server, up to [`Pool::MOST_SERVERS`].
 const LENGTHS: [usize; 6] = [65_537, 131_101, 262_147, 524_309, 1_048_583, 2_097_169];
 
 /// The paper's rule (§3.4): a hundred entries a server keep the load within one percent.
 const ENTRIES_PER_SERVER: usize = 100;
+
+const _: () = assert!(LENGTHS[LENGTHS.len() - 1] >= Pool::MOST_SERVERS * ENTRIES_PER_SERVER);
 
 /// How often a key is hashed anew before the servers are gone through in order. With half of the
 /// servers down, one key in 65,536 gets that far.
@@ -49,9 +51,8 @@ impl Maglev {
             .map(|position| backend(&servers[usize::from(*position)]))
             .collect();
         let mut table = vec![0; length(servers.len())];
-        maglev::populate(&mut table, &mut backends).expect(
-            "a pool has 1 to 20,000 servers of ratio 1 or more, and the length is prime and greater",
-        );
+        maglev::populate(&mut table, &mut backends)
+            .expect("a pool has servers, none of ratio 0, and fewer than the prime length");
         for entry in &mut table {
             *entry = sorted[usize::from(*entry)];
         }
@@ -145,7 +146,7 @@ mod tests {
             (655, 65_537),
             (656, 131_101),
             (5_000, 524_309),
-            (20_000, 2_097_169),
+            (Pool::MOST_SERVERS, 2_097_169),
         ] {
             assert_eq!(length(servers), expected, "{servers} servers");
             assert!(expected >= servers * ENTRIES_PER_SERVER);

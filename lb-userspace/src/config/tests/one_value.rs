@@ -55,23 +55,23 @@ fn keys_that_are_missing_or_unknown() {
         ),
         Case(
             "interfaces = [\"eth0\"]",
-            "interfaces = []",
+            "‹interfaces = []",
             &[(
                 "[instance] needs `interfaces`",
                 "such as interfaces = [\"eth0\"]",
             )],
         ),
         Case(
-            "l4_request = \"by-client.lua\"",
-            "",
+            "[[datascript]]\nname = \"by-client\"\npools = [\"resolvers\"]\nl4_request = \"by-client.lua\"",
+            "‹[[datascript]]\nname = \"by-client\"",
             &[(
                 "[[datascript]] has no script",
                 "such as l4_request = \"by-client.lua\"",
             )],
         ),
         Case(
-            "pool = \"resolvers\"\ndatascripts = [\"by-client\"]\n",
-            "",
+            "[[pool]]",
+            "‹[[virtual_service]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 53\nprotocol = \"udp\"\n[[pool]]",
             &[(
                 "[[virtual_service]] has neither `pool` nor `datascripts`",
                 "name the pool that its flows go to: pool = \"…\"",
@@ -170,6 +170,11 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
                 "`idle_timeout` must be a duration from 1ms to 7days, not \"8 days\"",
                 "",
             )],
+        ),
+        Case(
+            "pool = \"resolvers\"",
+            "pool = ‹5",
+            &[("`pool` must be a name, not 5", "in quotes, such as \"web\"")],
         ),
         Case(
             "name = \"edge\"",

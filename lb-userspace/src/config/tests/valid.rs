@@ -176,3 +176,11 @@ l4_response = "by-client.lua"
     assert!(first.l4_request.is_some() && first.l4_response.is_some());
     assert!(second.l4_request.is_none() && second.l4_response.is_some());
 }
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
+    let windows = format!("\u{feff}{}", VALID.replace('\n', "\r\n"));
+    assert_eq!(parse(&windows), parse(VALID));
+    let problems = parse(&windows.replace("port = 53\r", "port = 0\r")).unwrap_err();
+    assert_eq!(problems[0].position(), Some((9, 8)), "{problems}");
+}
