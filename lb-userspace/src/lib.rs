@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` shows how a packet and a decision travel through these modules.
 
 pub mod config;
+pub mod control;
 pub mod pool;
 pub mod script;
 pub mod table;
