@@ -248,3 +248,133 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<NeighbourKey> {
         })?;
     Some((message.header.ifindex, address))
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::InfoKind;
+
+    use super::*;
+    use crate::control::network::testing::{interface as ethernet, ip, net, vlan as vlan_device};
+
+    fn link(index: u8, name: &str, more: Vec<LinkAttribute>) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = index.into();
+        message.header.link_layer_type = LinkLayerType::Ether;
+        message.header.flags = LinkFlags::Up;
+        let mac = LinkAttribute::Address(vec![2, 0, 0, 0, 1, index]);
+        message.attributes = vec![LinkAttribute::IfName(name.into()), mac];
+        message.attributes.extend(more);
+        message
+    }
+
+    fn vlan_link(protocol: VlanProtocol) -> LinkMessage {
+        let data = InfoData::Vlan(vec![InfoVlan::Protocol(protocol), InfoVlan::Id(100)]);
+        let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)];
+        link(
+            4,
+            "eth0.100",
+            vec![LinkAttribute::Link(2), LinkAttribute::LinkInfo(info)],
+        )
+    }
+
+    fn new_link(message: LinkMessage) -> Option<Change> {
+        change(&RouteNetlinkMessage::NewLink(message), false)
+    }
+
+    #[test]
+    fn vlan_devices_are_known_if_they_are_802_1q_over_an_interface_of_this_namespace() {
+        let device = vlan_device(4, 100, 2);
+        let without = Interface {
+            vlan: None,
+            ..device.clone()
+        };
+        let q = vlan_link(VlanProtocol::Ieee8021Q);
+        let mut elsewhere = q.clone();
+        elsewhere.attributes.push(LinkAttribute::LinkNetNsId(0));
+        assert_eq!(new_link(q), Some(Change::Interface(device)));
+        let ad = vlan_link(VlanProtocol::Ieee8021Ad);
+        assert_eq!(new_link(ad), Some(Change::Interface(without.clone())));
+        assert_eq!(new_link(elsewhere), Some(Change::Interface(without)));
+    }
+
+    #[test]
+    fn a_veth_s_peer_is_not_taken_for_the_interface_below_a_vlan() {
+        let message = link(2, "eth0", vec![LinkAttribute::Link(7)]);
+        assert_eq!(
+            new_link(message),
+            Some(Change::Interface(ethernet(2, "eth0")))
+        );
+    }
+
+    #[test]
+    fn a_port_that_leaves_a_bridge_is_not_gone() {
+        let mut message = link(2, "eth0", vec![]);
+        let gone =
+            |message: &LinkMessage| change(&RouteNetlinkMessage::DelLink(message.clone()), false);
+        assert_eq!(gone(&message), Some(Change::InterfaceGone(2)));
+        message.header.interface_family = AddressFamily::Bridge;
+        assert_eq!(gone(&message), None);
+    }
+
+    #[test]
+    fn only_unicast_routes_of_the_main_table_count() {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 24;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet([192, 0, 2, 0].into())),
+            RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap())),
+            RouteAttribute::Oif(2),
+            RouteAttribute::Priority(100),
+        ];
+        let gateway = Some(ip("fe80::1"));
+        let expected = Route {
+            prefix: net("192.0.2.0/24"),
+            gateway,
+            interface: 2,
+            metric: 100,
+        };
+        assert_eq!(route(&message), Some(expected));
+
+        let mut other_table = message.clone();
+        other_table.attributes.push(RouteAttribute::Table(1000));
+        assert_eq!(route(&other_table), None);
+        message.header.kind = RouteType::BlackHole;
+        assert_eq!(route(&message), None);
+    }
+
+    #[test]
+    fn a_neighbour_is_usable_failed_or_unknown_by_its_state() {
+        use NeighbourState as S;
+        let mac = [2, 0, 0, 0, 0, 1];
+        let key = (2, ip("10.0.0.1"));
+        let usable = |stale| Change::Neighbour(key, Neighbour::Usable { mac, stale });
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = 2;
+        let address = NeighbourAddress::Inet([10, 0, 0, 1].into());
+        message.attributes = vec![
+            NeighbourAttribute::Destination(address),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        let cases = [
+            (S::Reachable, usable(false)),
+            (S::Delay, usable(false)),
+            (S::Probe, usable(false)),
+            (S::Permanent, usable(false)),
+            (S::Noarp, usable(false)),
+            (S::Stale, usable(true)),
+            (S::Failed, Change::Neighbour(key, Neighbour::Failed)),
+            (S::Incomplete, Change::NeighbourGone(key)),
+            (S::None, Change::NeighbourGone(key)),
+        ];
+        for (state, expected) in cases {
+            message.header.state = state;
+            assert_eq!(neighbour(&message), Some(expected), "{state:?}");
+        }
+        message.header.flags = NeighbourFlags::Proxy;
+        assert_eq!(neighbour(&message), None);
+    }
+}

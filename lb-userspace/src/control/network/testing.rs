@@ -90,11 +90,27 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        runtime.unwrap().block_on(test());
+        runtime.unwrap().block_on(async {
+            eventually("eth0 and peer0 to send", || {
+                (can_send("eth0") && can_send("peer0")).then_some(())
+            })
+            .await;
+            test().await;
+        });
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// The kernel gives an interface that was set up its queue a little later, and until then drops
+/// without a word what is sent by it.
+fn can_send(interface: &str) -> bool {
+    let output = Command::new("ip")
+        .args(["link", "show", interface])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("qdisc noqueue state UP")
 }
 
 /// Runs a command in the calling thread's network namespace.

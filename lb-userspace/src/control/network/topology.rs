@@ -98,8 +98,9 @@ pub enum Change {
 pub enum Applied {
     /// The topology is what the kernel's is.
     Whole,
-    /// The kernel drops IPv4 routes without a word when it makes this change (`fib_sync_down_dev`
-    /// and `fib_sync_down_addr` in net/ipv4/fib_semantics.c): they have to be read anew.
+    /// Everything has to be read anew. Either the kernel drops IPv4 routes without a word when it
+    /// makes this change (`fib_sync_down_dev` and `fib_sync_down_addr` in
+    /// net/ipv4/fib_semantics.c), or it did not tell which of several routes it replaced.
     ReadAnew,
 }
 
@@ -131,7 +132,7 @@ impl Topology {
                 return Applied::ReadAnew;
             }
             Change::Route(route) => self.add_route(route),
-            Change::RouteReplaced(route) => self.replace_route(route),
+            Change::RouteReplaced(route) => return self.replace_route(route),
             Change::RouteGone(route) => self.remove_route(&route),
             Change::Neighbour(key, neighbour) => {
                 self.neighbours.insert(key, neighbour);
@@ -210,12 +211,17 @@ impl Topology {
         }
     }
 
-    fn replace_route(&mut self, route: Route) {
+    fn replace_route(&mut self, route: Route) -> Applied {
         let routes = self.routes.entry(route.prefix);
-        match routes.iter_mut().find(|other| other.metric == route.metric) {
-            Some(old) => *old = route,
-            None => self.add_route(route),
+        let mut equals = routes
+            .iter_mut()
+            .filter(|other| other.metric == route.metric);
+        match (equals.next(), equals.next()) {
+            (None, _) => self.add_route(route),
+            (Some(old), None) => *old = route,
+            (Some(_), Some(_)) => return Applied::ReadAnew,
         }
+        Applied::Whole
     }
 
     fn remove_route(&mut self, route: &Route) {
@@ -276,6 +282,25 @@ mod tests {
         let last = route("192.0.2.0/24", "10.0.0.9", 200);
         assert_eq!(topology.apply(Change::RouteGone(last)), Applied::Whole);
         assert_eq!(topology.route_to(ip("192.0.2.7")), None);
+    }
+
+    #[test]
+    fn a_change_made_twice_or_before_it_was_told_does_no_harm() {
+        let first = route("192.0.2.0/24", "10.0.0.1", 0);
+        let second = route("192.0.2.0/24", "10.0.0.2", 0);
+        let mut topology = topology([Change::Route(second), Change::Route(second)]);
+        assert_eq!(
+            topology.apply(Change::RouteReplaced(second)),
+            Applied::Whole
+        );
+        assert_eq!(topology.apply(Change::Route(first)), Applied::Whole);
+        assert_eq!(
+            topology.apply(Change::RouteReplaced(second)),
+            Applied::ReadAnew
+        );
+        assert_eq!(topology.apply(Change::RouteGone(first)), Applied::Whole);
+        assert_eq!(topology.apply(Change::RouteGone(first)), Applied::Whole);
+        assert_eq!(gateway(&topology, "192.0.2.7"), Some(ip("10.0.0.2")));
     }
 
     #[test]
