@@ -6,6 +6,7 @@ pub mod config;
 pub mod datapath;
 pub mod engine;
 pub mod flow_table;
+pub mod control;
 pub mod pool;
 pub mod script;
 pub mod table;

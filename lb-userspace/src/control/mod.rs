@@ -1,0 +1,3 @@
+//! The daemon's own thread: what is neither a packet nor a decision.
+
+pub mod network;
