@@ -126,16 +126,8 @@ impl Geometry {
         let slots = flows as u64 * 2 * 2;
         let buckets = slots.div_ceil(BUCKET_SLOTS as u64).next_power_of_two();
         #[expect(clippy::cast_possible_truncation, reason = "bounded just before")]
-        let bounded = if buckets > 1 << 24 {
-            1 << 24
-        } else {
-            buckets as u32
-        };
-        if bounded < STASH_SHARE {
-            STASH_SHARE
-        } else {
-            bounded
-        }
+        let bounded = if buckets > 1 << 24 { 1 << 24 } else { buckets as u32 };
+        if bounded < STASH_SHARE { STASH_SHARE } else { bounded }
     }
 
     /// Buckets of the stash, which follow the others.
@@ -332,19 +324,13 @@ impl SharedSlotV4 {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a word is split into its halves"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a word is split into its halves")]
     fn entry(&self) -> Entry {
         let ports = self.rewrite[2].load(Relaxed).to_ne_bytes();
         let deltas = self.rewrite[3].load(Relaxed);
         let (first, second) = (deltas as u16, (deltas >> 16) as u16);
-        let (ip_delta, transport_delta) = if cfg!(target_endian = "little") {
-            (first, second)
-        } else {
-            (second, first)
-        };
+        let (ip_delta, transport_delta) =
+            if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
         Entry {
             next_hop: NextHopId(self.next_hop.load(Relaxed)),
             rewrite: RewriteV4 {
@@ -371,10 +357,8 @@ impl SharedSlotV4 {
     #[inline(always)]
     pub fn touch(&self, now: Tick, bytes: u32, tcp: TcpFlags) {
         self.last_seen.store(now.0, Relaxed);
-        self.packets
-            .store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
-        self.bytes
-            .store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
+        self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
         if tcp.fin() {
             self.fin.store(1, Relaxed);
         }
@@ -429,16 +413,9 @@ impl SharedSlotV4 {
         self.next_hop.store(entry.next_hop.0, Relaxed);
         let rewrite = &entry.rewrite;
         let ([a, b], [c, d]) = (rewrite.source_port, rewrite.destination_port);
-        let ([e, f], [g, h]) = (
-            rewrite.ip_delta.to_ne_bytes(),
-            rewrite.transport_delta.to_ne_bytes(),
-        );
-        let words = [
-            rewrite.source,
-            rewrite.destination,
-            [a, b, c, d],
-            [e, f, g, h],
-        ];
+        let ([e, f], [g, h]) =
+            (rewrite.ip_delta.to_ne_bytes(), rewrite.transport_delta.to_ne_bytes());
+        let words = [rewrite.source, rewrite.destination, [a, b, c, d], [e, f, g, h]];
         for (cell, word) in self.rewrite.iter().zip(words) {
             cell.store(u32::from_ne_bytes(word), Relaxed);
         }
@@ -450,8 +427,7 @@ impl SharedSlotV4 {
         self.rst.store(activity.rst.into(), Relaxed);
         // The bucket's own flag lives in the same word and is another's to change.
         self.flags.fetch_and(Flags::OVERFLOWED.0, Relaxed);
-        self.flags
-            .fetch_or(entry.flags.without(Flags::OVERFLOWED).0, Relaxed);
+        self.flags.fetch_or(entry.flags.without(Flags::OVERFLOWED).0, Relaxed);
     }
 
     /// Shows a filled slot to readers.
@@ -573,8 +549,6 @@ impl FlowRecord {
     pub const FORWARD: u8 = 1;
     /// Bit: packets have gone both ways; the flow no longer counts as half open.
     pub const ESTABLISHED: u8 = 2;
-    /// Bit: the daemon holds log lines or an error of this flow.
-    pub const NOTED: u8 = 4;
 
     /// Whether a bit is set.
     pub const fn has(&self, bit: u8) -> bool {
@@ -624,10 +598,8 @@ impl SharedRecord {
 
     /// Writes the record: before its slot is published, or by its owner.
     pub fn store(&self, record: &FlowRecord) {
-        let ([a, b], [c, d]) = (
-            record.packet_wraps.to_ne_bytes(),
-            record.reply_packet_wraps.to_ne_bytes(),
-        );
+        let ([a, b], [c, d]) =
+            (record.packet_wraps.to_ne_bytes(), record.reply_packet_wraps.to_ne_bytes());
         let [e, f] = record.owner.to_ne_bytes();
         let words = [
             record.created,
@@ -647,10 +619,7 @@ impl SharedRecord {
 #[cfg(not(target_arch = "bpf"))]
 fn halves(word: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-    ]
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -678,10 +647,7 @@ mod tests {
     #[test]
     fn a_slot_is_seen_only_between_publish_and_retire() {
         let slot = SharedSlotV4::default();
-        let entry = Entry {
-            next_hop: NextHopId(7),
-            ..Entry::default()
-        };
+        let entry = Entry { next_hop: NextHopId(7), ..Entry::default() };
         assert_eq!(slot.read(&key(1)), None);
         assert!(slot.claim());
         assert!(!slot.claim(), "a claimed slot cannot be claimed");
@@ -703,10 +669,7 @@ mod tests {
         let slot = SharedSlotV4::default();
         slot.set_overflowed();
         assert!(slot.claim());
-        let entry = Entry {
-            flags: Flags::REPLY,
-            ..Entry::default()
-        };
+        let entry = Entry { flags: Flags::REPLY, ..Entry::default() };
         slot.fill(&key(1), &entry, &Activity::default());
         slot.publish();
         assert!(slot.overflowed());

@@ -21,12 +21,8 @@ impl HashSeed {
     pub const fn hash(&self, key: [u32; 4]) -> u64 {
         let [s0, s1, s2, s3, s4] = self.0;
         let [a, b, c, d] = key;
-        let left = s0
-            .wrapping_add(b as u64)
-            .wrapping_mul(s1.wrapping_add(a as u64));
-        let right = s2
-            .wrapping_add(d as u64)
-            .wrapping_mul(s3.wrapping_add(c as u64));
+        let left = s0.wrapping_add(b as u64).wrapping_mul(s1.wrapping_add(a as u64));
+        let right = s2.wrapping_add(d as u64).wrapping_mul(s3.wrapping_add(c as u64));
         mix(left.wrapping_add(right).wrapping_add(s4))
     }
 }

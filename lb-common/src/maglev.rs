@@ -40,14 +40,7 @@ impl Backend {
     /// A backend with its weight and two independent hashes of its identity, from which the
     /// permutation follows. A weight of 0 takes no turns.
     pub const fn new(offset: u64, skip: u64, weight: u16) -> Self {
-        Self {
-            offset,
-            skip,
-            weight,
-            next: 0,
-            step: 0,
-            credit: 0,
-        }
+        Self { offset, skip, weight, next: 0, step: 0, credit: 0 }
     }
 
     /// The permutation is `offset + j × skip` modulo the length, for each `j` in turn: all
@@ -109,11 +102,7 @@ impl core::error::Error for PopulateError {}
 /// Takes about `M × ln M` steps for a table of `M` entries, and as many more as the heaviest
 /// backend outweighs the average.
 pub fn populate(table: &mut [u16], backends: &mut [Backend]) -> Result<(), PopulateError> {
-    let heaviest = backends
-        .iter()
-        .map(|backend| backend.weight)
-        .max()
-        .unwrap_or(0);
+    let heaviest = backends.iter().map(|backend| backend.weight).max().unwrap_or(0);
     check(table.len(), backends.len(), heaviest)?;
     table.fill(FREE);
     for backend in backends.iter_mut() {
@@ -165,10 +154,7 @@ pub const fn is_prime(number: usize) -> bool {
     number >= 2
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the remainder is less than a usize"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is less than a usize")]
 const fn reduce(hash: u64, modulus: usize) -> usize {
     (hash % modulus as u64) as usize
 }
@@ -211,16 +197,9 @@ mod tests {
     #[test]
     fn the_papers_example_gives_the_papers_table() {
         // The sample of §3.4: offsets 3, 0, 3 and skips 4, 2, 1 over seven entries.
-        let backends = [
-            Backend::new(3, 3, 1),
-            Backend::new(0, 1, 1),
-            Backend::new(3, 0, 1),
-        ];
+        let backends = [Backend::new(3, 3, 1), Backend::new(0, 1, 1), Backend::new(3, 0, 1)];
         assert_eq!(populated(7, &backends), [1, 0, 1, 0, 2, 2, 0]);
-        assert_eq!(
-            populated(7, &[backends[0], backends[2]]),
-            [0, 0, 0, 0, 1, 1, 1]
-        );
+        assert_eq!(populated(7, &[backends[0], backends[2]]), [0, 0, 0, 0, 1, 1, 1]);
     }
 
     #[test]
@@ -256,10 +235,7 @@ mod tests {
     #[test]
     fn a_lookup_stays_within_the_table() {
         assert_eq!(lookup(&[], 3), None);
-        assert_eq!(
-            lookup(&[4, 5, 6], u64::MAX),
-            Some([4, 5, 6][(u64::MAX % 3) as usize])
-        );
+        assert_eq!(lookup(&[4, 5, 6], u64::MAX), Some([4, 5, 6][(u64::MAX % 3) as usize]));
     }
 
     #[test]

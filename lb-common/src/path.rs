@@ -160,27 +160,18 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
         return Verdict::Punt(Event::PuntNextHop);
     };
     let rewritten = match protocol {
-        Protocol::Udp => frame
-            .window::<L3, IPV4_UDP>()
-            .map(|p| entry.rewrite.apply_udp(p)),
-        Protocol::Tcp => frame
-            .window::<L3, IPV4_TCP>()
-            .map(|p| entry.rewrite.apply_tcp(p)),
+        Protocol::Udp => frame.window::<L3, IPV4_UDP>().map(|p| entry.rewrite.apply_udp(p)),
+        Protocol::Tcp => frame.window::<L3, IPV4_TCP>().map(|p| entry.rewrite.apply_tcp(p)),
     };
     if rewritten.is_none() || !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "frames are shorter than 4 GiB"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 4 GiB")]
     slot.touch(tables.now(), length as u32, tcp);
     if next_hop.interface == frame.interface() {
         Verdict::Transmit
     } else {
-        Verdict::Redirect {
-            interface: next_hop.interface,
-        }
+        Verdict::Redirect { interface: next_hop.interface }
     }
 }
 
@@ -261,11 +252,7 @@ fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T
     let address = Address::v4(endpoints.destination);
     // One lookup tells most foreign traffic apart, whatever its port.
     tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
-        && tables.is_service(&ServiceKey::new(
-            address,
-            endpoints.destination_port,
-            protocol,
-        ))
+        && tables.is_service(&ServiceKey::new(address, endpoints.destination_port, protocol))
 }
 
 /// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.
@@ -273,9 +260,7 @@ fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T
 fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
     let to_us = Roles::VIRTUAL_SERVICE.and(Roles::SNAT);
     let ours = tables.roles(&Address::v4(packet.destination())).any(to_us)
-        || tables
-            .roles(&Address::v4(packet.source()))
-            .any(Roles::DNAT_SERVER);
+        || tables.roles(&Address::v4(packet.source())).any(Roles::DNAT_SERVER);
     if ours && packet.is_v4() {
         Verdict::Punt(Event::PuntIrregular)
     } else {

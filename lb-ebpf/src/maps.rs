@@ -13,7 +13,7 @@ use lb_common::{
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
     layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, QUEUES, SOCKETS},
-    next_hop::{NEXT_HOPS, NextHop, NextHopId},
+    next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
     time::Tick,
@@ -32,6 +32,10 @@ static FLOW_RECORDS: Array<FlowRecord, 1, MMAPABLE> = Array::new();
 /// Where rewritten packets go.
 #[btf_map(name = "next_hops")]
 static NEXT_HOPS_MAP: Array<NextHop, { NEXT_HOPS as usize }> = Array::new();
+
+/// What each of these leads to. The program never touches it.
+#[btf_map(name = "next_hop_targets")]
+static NEXT_HOP_TARGETS: Array<NextHopTarget, { NEXT_HOPS as usize }> = Array::new();
 
 /// Address, port and protocol of each virtual service.
 #[btf_map(name = "virtual_services")]
@@ -144,6 +148,7 @@ pub fn redirect_to(socket: u32) -> Option<u32> {
 #[inline(always)]
 pub fn daemon_maps_exist() -> bool {
     FLOW_RECORDS.get_ptr(0).is_some()
+        && NEXT_HOP_TARGETS.get_ptr(0).is_some()
         && INSTANCE.get_ptr(0).is_some()
         && CATALOG_MAP.get_ptr(0).is_some()
 }

@@ -10,7 +10,7 @@ use lb_common::{
     address::Address,
     event::{EVENTS, Event},
     layout::{CATALOG, CatalogEntry, Instance, Interface},
-    next_hop::{NextHop, NextHopId},
+    next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     service::{Roles, Service, ServiceKey},
 };
 
@@ -31,6 +31,7 @@ macro_rules! pod {
 
 pod! {
     PodNextHop(NextHop),
+    PodNextHopTarget(NextHopTarget),
     PodServiceKey(ServiceKey),
     PodService(Service),
     PodAddress(Address),
@@ -54,13 +55,34 @@ where
     T::try_from(map).map_err(|error| DatapathError::kernel(format!("map {name}"), error))
 }
 
-/// `next_hops`.
-pub struct NextHopMap(pub(super) Array<MapData, PodNextHop>);
+/// `next_hops`, and what each leads to.
+pub struct NextHopMap {
+    pub(super) entries: Array<MapData, PodNextHop>,
+    pub(super) targets: Array<MapData, PodNextHopTarget>,
+}
 
 impl NextHopMap {
     /// Points everything that goes by `id` to `next_hop`.
-    pub fn set(&mut self, id: NextHopId, next_hop: &NextHop) -> io::Result<()> {
-        self.0.set(id.0, PodNextHop(*next_hop), 0).map_err(io_error)
+    pub fn set(
+        &mut self,
+        id: NextHopId,
+        target: &NextHopTarget,
+        next_hop: &NextHop,
+    ) -> io::Result<()> {
+        self.targets.set(id.0, PodNextHopTarget(*target), 0).map_err(io_error)?;
+        self.entries.set(id.0, PodNextHop(*next_hop), 0).map_err(io_error)
+    }
+
+    /// What earlier daemons gave numbers to. Flows still go by these.
+    pub fn targets(&self) -> io::Result<Vec<(NextHopId, NextHopTarget)>> {
+        let mut targets = Vec::new();
+        for id in 1..NEXT_HOPS {
+            let target = self.targets.get(&id, 0).map_err(io_error)?.0;
+            if target.kind != 0 {
+                targets.push((NextHopId(id), target));
+            }
+        }
+        Ok(targets)
     }
 }
 

@@ -17,7 +17,7 @@ pub use grace::wait as wait_for_grace_period;
 pub use maps::{AddressRoles, CatalogMap, EventCounts, NextHopMap, ServiceMap};
 pub use memory::MappedTable;
 pub use pins::Pins;
-pub use program::{Datapath, Options};
+pub use program::{Datapath, Options, open_pinned};
 pub use socket::{Socket, SocketStatistics, queue_count};
 
 /// What went wrong on the way to a running program, in words for the operator.

@@ -17,7 +17,7 @@ use lb_common::{
     layout::{
         CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
     },
-    next_hop::{NEXT_HOPS, NextHop},
+    next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
     service::{ADDRESSES, VIRTUAL_SERVICES},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -140,12 +140,11 @@ impl Datapath {
         MappedTable::new(flows.fd(), records.fd(), &self.geometry)
     }
 
-    /// `next_hops`.
+    /// `next_hops` and `next_hop_targets`.
     pub fn take_next_hops(&mut self) -> Result<NextHopMap, DatapathError> {
-        Ok(NextHopMap(typed(
-            "next_hops",
-            take(&mut self.ebpf, "next_hops")?,
-        )?))
+        let entries = typed("next_hops", take(&mut self.ebpf, "next_hops")?)?;
+        let targets = typed("next_hop_targets", take(&mut self.ebpf, "next_hop_targets")?)?;
+        Ok(NextHopMap { entries, targets })
     }
 
     /// `virtual_services`.
@@ -222,7 +221,7 @@ impl Datapath {
 }
 
 /// Opens the pinned flow table alone, for looking at flows while no daemon runs.
-pub(crate) fn open_pinned(
+pub fn open_pinned(
     pins: &Pins,
 ) -> Result<(Geometry, MappedTable, CatalogMap), DatapathError> {
     let geometry = pinned_geometry(pins)?.ok_or_else(|| {
@@ -326,6 +325,7 @@ fn shapes(buckets: u32) -> Vec<Shape> {
             buckets * BUCKET_SLOTS as u32,
         ),
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
+        array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
         hash("virtual_services", 20, 4, VIRTUAL_SERVICES),
         hash("addresses", 16, 4, ADDRESSES),

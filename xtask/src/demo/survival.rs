@@ -35,27 +35,14 @@ impl Download {
         let source = Ipv4Addr::from(DOWNLOADER).to_string();
         let path = file.path().to_string_lossy();
         let url = "http://192.0.2.10/large";
-        let mut words = vec![
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--limit-rate",
-            RATE,
-        ];
+        let mut words = vec!["curl", "--silent", "--show-error", "--fail", "--limit-rate", RATE];
         words.extend(["--interface", &source, "--output", &path, url]);
-        command(&format!(
-            "curl --limit-rate {RATE} --interface {source} {url}"
-        ));
+        command(&format!("curl --limit-rate {RATE} --interface {source} {url}"));
         let mut curl = network.client.spawn(&words)?;
         curl.wait_until("the download's first bytes", PATIENCE, || {
             Ok(fs::metadata(file.path())?.len() > 0)
         })?;
-        Ok(Self {
-            curl,
-            file,
-            content,
-        })
+        Ok(Self { curl, file, content })
     }
 
     /// Shows the flow's slot in the pinned map, as anyone with bpftool sees it.
@@ -63,9 +50,7 @@ impl Download {
         let flow = flow(balancer)?;
         let server = text(&flow, "server");
         let bucket = u32::try_from(number(&flow, "bucket")).context("no bucket is that large")?;
-        result(&format!(
-            "`lb flows` says: to {server}, bucket {bucket} of the pinned flow table."
-        ));
+        result(&format!("`lb flows` says: to {server}, bucket {bucket} of the pinned flow table."));
         let key = bucket.to_le_bytes().map(|byte| byte.to_string());
         let pin = balancer.pins().join("flows_v4");
         let mut words = vec!["bpftool", "map", "lookup", "pinned"];
@@ -95,17 +80,10 @@ impl Download {
         let forwarded = packets(&flow(balancer)?).saturating_sub(before);
         let identical = fs::read(self.file.path())? == self.content;
         ensure!(identical, "the download is not what the server sent");
-        ensure!(
-            forwarded > 0,
-            "no packet was forwarded after the daemon's end"
-        );
+        ensure!(forwarded > 0, "no packet was forwarded after the daemon's end");
         let megabytes = SIZE >> 20;
-        result(&format!(
-            "All {megabytes} MiB arrived, byte for byte what the server has."
-        ));
-        result(&format!(
-            "{forwarded} of the packets were forwarded with no daemon running."
-        ));
+        result(&format!("All {megabytes} MiB arrived, byte for byte what the server has."));
+        result(&format!("{forwarded} of the packets were forwarded with no daemon running."));
         Ok(())
     }
 }
@@ -128,26 +106,14 @@ fn packets(flow: &Value) -> u64 {
 /// The client's slot of a bucket, a line a field.
 fn slot(bucket: &Value) -> Option<String> {
     let slots = bucket["formatted"]["value"]["slots"].as_array()?;
-    let slot = slots
-        .iter()
-        .find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
+    let slot = slots.iter().find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
     let line = |(name, value): (&String, &Value)| format!("{name:16}{}", plain(value));
-    Some(
-        slot.as_object()?
-            .iter()
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n"),
-    )
+    Some(slot.as_object()?.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// JSON with less of its punctuation.
 fn plain(value: &Value) -> String {
-    value
-        .to_string()
-        .replace(['"', '{', '}'], "")
-        .replace(':', " ")
-        .replace("],", "]  ")
+    value.to_string().replace(['"', '{', '}'], "").replace(':', " ").replace("],", "]  ")
 }
 
 /// Bytes in which no part repeats another: a misplaced segment would be noticed.
@@ -159,10 +125,7 @@ fn noise(length: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    std::iter::repeat_with(next)
-        .take(length / 8)
-        .flatten()
-        .collect()
+    std::iter::repeat_with(next).take(length / 8).flatten().collect()
 }
 
 #[cfg(test)]
@@ -176,10 +139,7 @@ mod tests {
         let bucket = json!({ "formatted": { "value": { "slots": [free, used] } } });
         let lines = slot(&bucket).unwrap();
         assert!(lines.contains("source [192,0,2,150]") && lines.contains("packets         7"));
-        assert_eq!(
-            slot(&json!({ "formatted": { "value": { "slots": [] } } })),
-            None
-        );
+        assert_eq!(slot(&json!({ "formatted": { "value": { "slots": [] } } })), None);
     }
 
     #[test]

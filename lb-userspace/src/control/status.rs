@@ -1,0 +1,101 @@
+//! What `lb status` and `/metrics` show.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The state of a running instance.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance's name.
+    pub instance: String,
+    /// Version of `lb`.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// When it started, RFC 3339.
+    pub started: String,
+    /// The configuration's file.
+    pub config: String,
+    /// Generation of the configuration in force.
+    pub generation: u32,
+    /// Flows found in pinned maps at the start.
+    pub adopted_flows: usize,
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Workers.
+    pub workers: usize,
+    /// How full the flow table is.
+    pub flows: FlowGauge,
+    /// Records of the connection log so far.
+    pub logged_flows: u64,
+    /// Packets by what happened to them, in the XDP program and the workers together, by name.
+    pub events: BTreeMap<String, u64>,
+    /// Virtual services.
+    pub virtual_services: Vec<ServiceStatus>,
+    /// Pools.
+    pub pools: Vec<PoolStatus>,
+}
+
+/// An interface of the instance.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Receive queues, each with a worker's socket.
+    pub queues: u32,
+}
+
+/// How full the flow table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FlowGauge {
+    /// Flows now.
+    pub now: u32,
+    /// Of these, not established yet.
+    pub half_open: u32,
+    /// Flows that there may be.
+    pub capacity: u32,
+}
+
+/// A virtual service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// Its script sets, in order.
+    pub datascripts: Vec<String>,
+}
+
+/// A pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// How it picks.
+    pub algorithm: String,
+    /// How packets reach its servers.
+    pub forwarding: String,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share.
+    pub ratio: u16,
+    /// Whether it takes new flows.
+    pub up: bool,
+    /// How packets reach it: a MAC and interface, or what is missing.
+    pub next_hop: String,
+}
