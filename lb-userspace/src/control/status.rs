@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
+use crate::config::{Algorithm, Config, Forwarding};
+
 /// The state of a running instance.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -98,4 +101,57 @@ pub struct ServerStatus {
     pub up: bool,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
+}
+
+/// The virtual services of a configuration.
+pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
+    let set = |index: &crate::config::SetIndex| config.datascripts[index.0].name.clone();
+    let services = config.virtual_services.iter().map(|service| ServiceStatus {
+        name: service.name.clone(),
+        address: service.address,
+        protocol: service.protocol.name().to_owned(),
+        pool: service.pool.map(|pool| config.pools[pool.0].name.clone()),
+        datascripts: service.datascripts.iter().map(set).collect(),
+    });
+    services.collect()
+}
+
+/// The pools of a configuration, and how their servers are reached.
+pub(super) fn pools_of(config: &Config, network: &NetworkHandle) -> Vec<PoolStatus> {
+    let server = |server: &crate::config::Server| ServerStatus {
+        address: server.address,
+        ratio: server.ratio,
+        up: server.enabled,
+        next_hop: next_hop(network, server.address),
+    };
+    let pools = config.pools.iter().map(|pool| PoolStatus {
+        name: pool.name.clone(),
+        algorithm: match pool.algorithm {
+            Algorithm::RoundRobin => "round-robin",
+            Algorithm::ConsistentHash => "consistent-hash",
+        }
+        .to_owned(),
+        forwarding: match pool.forwarding {
+            Forwarding::Snat => "snat",
+            Forwarding::Dnat => "dnat",
+        }
+        .to_owned(),
+        servers: pool.servers.iter().map(server).collect(),
+    });
+    pools.collect()
+}
+
+/// How packets to a server leave, or what keeps them from it.
+fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
+    let view = network.view().load_full();
+    let Toward::Known(id) = view.toward(server.ip()) else { return "unreachable".to_owned() };
+    match view.slot(id).map(|slot| (&slot.state, slot.entry)) {
+        Some((State::Resolved | State::Remembered, entry)) => {
+            let [a, b, c, d, e, f] = entry.destination;
+            format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        }
+        Some((State::Resolving, _)) => "resolving".to_owned(),
+        Some((State::Unreachable(why), _)) => format!("unreachable: {why}"),
+        None => "unknown".to_owned(),
+    }
 }

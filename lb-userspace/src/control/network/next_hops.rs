@@ -164,6 +164,11 @@ impl NextHops {
         changed
     }
 
+    /// What an entry leads to.
+    pub fn target(&self, id: NextHopId) -> Option<Target> {
+        Some(self.slots.get(id.0 as usize)?.as_ref()?.target)
+    }
+
     /// What the workers get to see.
     pub fn view(&self) -> NextHopView {
         let hosts = self.ids.iter().filter_map(|(target, id)| match target {

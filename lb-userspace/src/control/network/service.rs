@@ -112,7 +112,7 @@ pub struct Network<W> {
     clients: mpsc::Receiver<IpAddr>,
 }
 
-impl<W: FnMut(NextHopId, NextHop) -> io::Result<()>> Network<W> {
+impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
     /// Reads what the kernel knows, writes the first entries and publishes the first view; the
     /// rest is [`run`](Self::run)'s. `clients` brings the addresses that workers found
     /// [`Unknown`](super::view::Toward::Unknown): they send with `try_send`, and when there is
@@ -218,11 +218,11 @@ impl<W: FnMut(NextHopId, NextHop) -> io::Result<()>> Network<W> {
             self.topology = self.kernel.topology().await?;
             self.is_outdated = false;
         }
-        for (id, entry) in self
-            .next_hops
-            .update(&self.topology, &self.interface_indices())
-        {
-            (self.write)(id, entry).map_err(|source| NetworkError::Write { id, source })?;
+        let interfaces = self.interface_indices();
+        for (id, entry) in self.next_hops.update(&self.topology, &interfaces) {
+            let Some(target) = self.next_hops.target(id) else { continue };
+            (self.write)(id, target, entry)
+                .map_err(|source| NetworkError::Write { id, source })?;
         }
         self.view.store(Arc::new(self.next_hops.view()));
         self.warn_of_refused_gateways();

@@ -32,7 +32,7 @@ impl Running {
         };
         let (clients, receiver) = mpsc::channel(16);
         let written = Arc::clone(&map);
-        let write = move |id, entry| {
+        let write = move |id, _target, entry| {
             written.lock().unwrap().insert(id, entry);
             Ok(())
         };
@@ -249,7 +249,7 @@ fn an_entry_that_cannot_be_written_ends_it_with_the_reason() {
             servers: vec![ip("10.0.0.11")],
             ..Settings::default()
         };
-        let refuse = |_, _| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        let refuse = |_, _, _| Err(io::Error::from(io::ErrorKind::PermissionDenied));
         let started = Network::start(settings, mpsc::channel(1).1, refuse).await;
         let error = started.err().unwrap().to_string();
         assert!(

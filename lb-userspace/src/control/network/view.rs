@@ -5,23 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use hashbrown::HashMap;
 use lb_common::next_hop::{NextHop, NextHopId};
 
+pub use crate::engine::Toward;
+
 use super::{
     next_hops::{Slot, State},
     prefixes::Prefixes,
 };
-
-/// Where a packet to an address goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Toward {
-    /// To this next hop; whether its MAC is known yet, [`NextHopView::entry`] tells.
-    Known(NextHopId),
-    /// The address is on the link, but nobody asked for it yet: the control thread adds it when
-    /// asked to.
-    Unknown,
-    /// Nowhere.
-    #[default]
-    Unreachable,
-}
 
 /// The next hops at one moment. It does not change; the control thread publishes a new one.
 #[derive(Clone, Debug, Default)]
@@ -79,5 +68,15 @@ impl NextHopView {
     fn is_unreachable(&self, id: NextHopId) -> bool {
         self.slot(id)
             .is_none_or(|slot| matches!(slot.state, State::Unreachable(_)))
+    }
+}
+
+impl crate::engine::Neighbours for NextHopView {
+    fn toward(&self, destination: IpAddr) -> Toward {
+        self.toward(destination)
+    }
+
+    fn entry(&self, id: NextHopId) -> NextHop {
+        self.entry(id)
     }
 }
