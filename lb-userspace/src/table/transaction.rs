@@ -132,10 +132,19 @@ impl Transaction {
         }
     }
 
-    /// Makes the effects visible to everyone.
-    pub fn commit(mut self, now: Duration) {
-        for ((table, key), changed) in mem::take(&mut self.changes) {
+    /// Makes the effects visible to everyone; the next ones begin anew.
+    pub fn commit(&mut self, now: Duration) {
+        for ((table, key), changed) in self.changes.drain() {
             apply(&self.opened[table].1, &key, changed, now);
+        }
+    }
+
+    /// Gives the effects up.
+    pub fn abandon(&mut self) {
+        for ((table, _), changed) in self.changes.drain() {
+            if changed.change.holds_a_place() {
+                self.opened[table].1.give_back(1);
+            }
         }
     }
 
@@ -176,11 +185,7 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        for ((table, _), changed) in &self.changes {
-            if changed.change.holds_a_place() {
-                self.opened[*table].1.give_back(1);
-            }
-        }
+        self.abandon();
     }
 }
 
