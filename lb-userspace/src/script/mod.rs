@@ -8,7 +8,7 @@
 //! Each script's run is a transaction: one that fails leaves nothing behind. It has globals of its
 //! own, cannot change the libraries, and is bounded in instructions and memory.
 //!
-//! [`check`] finds what can be found without running: errors of syntax and literal names that a
+//! [`check()`] finds what can be found without running: errors of syntax and literal names that a
 //! set does not reference.
 
 mod api;

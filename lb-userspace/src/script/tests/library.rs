@@ -91,7 +91,7 @@ fn quoted(text: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn patterns_match_as_luas_own_do(
         text in "[ab1 ().]{0,10}",

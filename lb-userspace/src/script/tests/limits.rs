@@ -203,3 +203,26 @@ fn garbled_scripts_do_not_panic() {
         check::assert_syntax_agrees(source);
     }
 }
+
+#[test]
+fn functions_of_ours_bear_a_state_without_memory() {
+    // Fills the memory, the last bytes with small pieces, and goes on calling.
+    let fill = "local t, n, l = {}, 0 local function big() while true do n = n + 1 \
+                t[n] = ('0'):rep(100) .. n end end local function small() while true do l = {l} end \
+                end local function call(f, ...) pcall(big) pcall(small) pcall(f, ...) end ";
+    let calls = "call(avi.vs.client_ip) call(avi.l4.read) call(avi.vs.log, 1.5) \
+                 call(avi.vs.table_insert, 'k', 'v') call(avi.vs.table_lookup, 'k') \
+                 call(avi.pool.select, 'nope') call(avi.pool.get_servers) call(string.split, 'a b', ' ')\
+                 call(string.gsub, 'abc', '(.)', '%1%1') call(os.date) call(os.date, '*t') \
+                 call(string.match, 'abc', '(a)(b)(c)') call(error, 'x') call(require, 'x') \
+                 call(avi.pool.select, 'web', '10.0.0.11') call(avi.vs.client_ip, 1) ";
+    let source = format!("{fill} {calls} t, l = nil {calls} avi.vs.persist('k')");
+    let mut bench = Bench::with(config(&[&source], None), 10_000_000);
+    for _ in 0..3 {
+        let outcome = bench.run();
+        assert!(outcome.persist.is_some() || outcome.failure.is_some());
+    }
+    bench.config = Arc::new(config(&["avi.vs.log('fine')"], None));
+    bench.runtime.load(&bench.config).unwrap();
+    assert_eq!(bench.log(), "fine");
+}
