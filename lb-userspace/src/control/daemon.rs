@@ -20,7 +20,7 @@ use tokio::{
     sync::mpsc,
     time::{Duration, MissedTickBehavior, interval},
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     api::{Api, Request},

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
 use lb_common::next_hop::NextHop;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::{
@@ -37,6 +37,9 @@ use crate::{
 /// How often grace periods are waited for: how long an ended flow's slot rests at most.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// How often the program's log is read.
+const TRACE: Duration = Duration::from_millis(50);
+
 /// Index and name of each interface.
 pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> {
     let any = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
@@ -50,12 +53,12 @@ pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> 
 
 /// Shows what the program logs in this process's own log.
 pub(super) fn trace(datapath: &mut Datapath) -> Result<()> {
-    let logger = EbpfLogger::init(datapath.ebpf()).context("cannot read the program's log")?;
-    let mut logger = AsyncFd::with_interest(logger, tokio::io::Interest::READABLE)?;
+    let mut logger = EbpfLogger::init(datapath.ebpf()).context("cannot read the program's log")?;
+    let mut often = tokio::time::interval(TRACE);
     tokio::spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
+        loop {
+            often.tick().await;
+            logger.flush();
         }
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! Which server takes a flow, and what decided it (DATASCRIPT.md §4, steps 6 to 8).
 
-use std::{net::SocketAddr, str, time::Duration};
+use std::{net::SocketAddr, str, sync::Arc, time::Duration};
 
 use lb_common::event::Event;
 
@@ -59,9 +59,9 @@ pub(super) struct Decider<'a> {
 }
 
 /// Server status as scripts may ask for it.
-pub(super) struct Status<'a>(pub &'a Generation);
+pub(super) struct Status(pub Arc<Generation>);
 
-impl script::World for Status<'_> {
+impl script::World for Status {
     fn server_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
         self.0.is_up(pool, server)
     }

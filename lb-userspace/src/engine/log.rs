@@ -181,7 +181,7 @@ impl Note {
         let failure = outcome.failure.as_ref().map(|failure| LoggedFailure {
             event: event.name(),
             script: failure.script.display().to_string(),
-            line: failure.line.unwrap_or_default(),
+            line: failure.line,
             message: failure.message.clone(),
             traceback: failure.traceback.clone(),
         });

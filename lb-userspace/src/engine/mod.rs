@@ -24,6 +24,7 @@ mod view;
 
 use std::{
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -87,6 +88,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     generation: Arc<Generation>,
+    /// The generation, as scripts may ask about it.
+    world: Rc<dyn script::World>,
     runtime: Runtime,
     balancer: Balancer,
     ports: Ports,
@@ -140,6 +143,7 @@ impl Engine {
             fragments: Fragments::default(),
             held: Held::default(),
             scratch: Vec::new(),
+            world: Rc::new(Status(Arc::clone(&generation))),
             shared,
             counters,
             generation,
@@ -161,6 +165,7 @@ impl Engine {
         self.balancer = Balancer::new(&generation.pools, worker.into());
         self.ports.set_share(ports::share(&instance.snat_ports, worker, workers));
         self.flows.set_timeouts(instance);
+        self.world = Rc::new(Status(Arc::clone(&generation)));
         self.generation = generation;
         Ok(())
     }
@@ -291,8 +296,8 @@ impl Engine {
             server: found.server(),
         };
         let event = script::Event::L4Response;
-        let (sets, status) = (&service.datascripts, Status(&generation));
-        let outcome = self.runtime.run(event, sets, &flow, &status, now.monotonic, now.wall);
+        let (sets, world) = (&service.datascripts, &self.world);
+        let outcome = self.runtime.run(event, sets, &flow, world, now.monotonic, now.wall);
         let closes = outcome
             .failure
             .as_ref()
@@ -415,8 +420,7 @@ impl Engine {
             script::Outcome::default()
         } else {
             let (event, sets) = (script::Event::L4Request, &service.datascripts);
-            let status = Status(&generation);
-            self.runtime.run(event, sets, &flow, &status, now.monotonic, now.wall)
+            self.runtime.run(event, sets, &flow, &self.world, now.monotonic, now.wall)
         };
         let decider = Decider {
             generation: &generation,

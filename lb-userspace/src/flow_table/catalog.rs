@@ -56,6 +56,12 @@ pub struct Catalog {
     numbers: Mutex<Numbers>,
 }
 
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Catalog")
+    }
+}
+
 struct Numbers {
     by_name: HashMap<(Kind, String), u32>,
     store: Box<dyn CatalogStore>,

@@ -213,5 +213,12 @@ pub enum ScriptError {
     },
     /// Lua itself failed.
     #[error("the Lua state cannot be set up: {0}")]
-    Lua(#[from] mlua::Error),
+    Lua(String),
+}
+
+/// As text, for the error is told on other threads and Lua's own stays on its state's.
+impl From<mlua::Error> for ScriptError {
+    fn from(error: mlua::Error) -> Self {
+        Self::Lua(error.to_string())
+    }
 }
