@@ -13,7 +13,7 @@ use super::{
     show::{command, drawing, result, step},
 };
 
-/// Four seconds at [`RATE`]: more than the socket buffers on the way could hold back.
+/// Four seconds at [`RATE`]: far more than the socket buffers on the way hold.
 const SIZE: usize = 16 << 20;
 const RATE: &str = "4M";
 const PATIENCE: Duration = Duration::from_secs(60);
