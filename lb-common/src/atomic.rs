@@ -15,10 +15,7 @@ pub use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 pub use bpf::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};
 
 #[cfg(target_arch = "bpf")]
-#[expect(
-    unsafe_code,
-    reason = "shared memory without atomics; see the module's documentation"
-)]
+#[expect(unsafe_code, reason = "shared memory without atomics; see the module's documentation")]
 mod bpf {
     use core::{cell::UnsafeCell, sync::atomic::Ordering};
 

@@ -58,10 +58,7 @@ impl Sum {
 
     /// The sum in 16 bits, carries added back in.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "both carries are folded in before"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "both carries are folded in before")]
     pub const fn fold(self) -> u16 {
         let once = (self.0 & 0xffff) + (self.0 >> 16);
         ((once & 0xffff) + (once >> 16)) as u16

@@ -96,10 +96,7 @@ impl Event {
 
     /// The event with this number.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|event| event.number() == number)
+        Self::ALL.iter().copied().find(|event| event.number() == number)
     }
 }
 

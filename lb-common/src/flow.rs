@@ -126,16 +126,8 @@ impl Geometry {
         let slots = flows as u64 * 2 * 2;
         let buckets = slots.div_ceil(BUCKET_SLOTS as u64).next_power_of_two();
         #[expect(clippy::cast_possible_truncation, reason = "bounded just before")]
-        let bounded = if buckets > 1 << 24 {
-            1 << 24
-        } else {
-            buckets as u32
-        };
-        if bounded < STASH_SHARE {
-            STASH_SHARE
-        } else {
-            bounded
-        }
+        let bounded = if buckets > 1 << 24 { 1 << 24 } else { buckets as u32 };
+        if bounded < STASH_SHARE { STASH_SHARE } else { bounded }
     }
 
     /// Buckets of the stash, which follow the others.
@@ -326,19 +318,13 @@ impl SharedSlotV4 {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a word is split into its halves"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a word is split into its halves")]
     fn entry(&self) -> Entry {
         let ports = self.rewrite[2].load(Relaxed).to_ne_bytes();
         let deltas = self.rewrite[3].load(Relaxed);
         let (first, second) = (deltas as u16, (deltas >> 16) as u16);
-        let (ip_delta, transport_delta) = if cfg!(target_endian = "little") {
-            (first, second)
-        } else {
-            (second, first)
-        };
+        let (ip_delta, transport_delta) =
+            if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
         Entry {
             next_hop: NextHopId(self.next_hop.load(Relaxed)),
             rewrite: RewriteV4 {
@@ -365,10 +351,8 @@ impl SharedSlotV4 {
     #[inline(always)]
     pub fn touch(&self, now: Tick, bytes: u32, tcp: TcpFlags) {
         self.last_seen.store(now.0, Relaxed);
-        self.packets
-            .store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
-        self.bytes
-            .store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
+        self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
         if tcp.fin() {
             self.fin.store(1, Relaxed);
         }
@@ -423,16 +407,9 @@ impl SharedSlotV4 {
         self.next_hop.store(entry.next_hop.0, Relaxed);
         let rewrite = &entry.rewrite;
         let ([a, b], [c, d]) = (rewrite.source_port, rewrite.destination_port);
-        let ([e, f], [g, h]) = (
-            rewrite.ip_delta.to_ne_bytes(),
-            rewrite.transport_delta.to_ne_bytes(),
-        );
-        let words = [
-            rewrite.source,
-            rewrite.destination,
-            [a, b, c, d],
-            [e, f, g, h],
-        ];
+        let ([e, f], [g, h]) =
+            (rewrite.ip_delta.to_ne_bytes(), rewrite.transport_delta.to_ne_bytes());
+        let words = [rewrite.source, rewrite.destination, [a, b, c, d], [e, f, g, h]];
         for (cell, word) in self.rewrite.iter().zip(words) {
             cell.store(u32::from_ne_bytes(word), Relaxed);
         }
@@ -444,8 +421,7 @@ impl SharedSlotV4 {
         self.rst.store(activity.rst.into(), Relaxed);
         // The bucket's own flag lives in the same word and is another's to change.
         self.flags.fetch_and(Flags::OVERFLOWED.0, Relaxed);
-        self.flags
-            .fetch_or(entry.flags.without(Flags::OVERFLOWED).0, Relaxed);
+        self.flags.fetch_or(entry.flags.without(Flags::OVERFLOWED).0, Relaxed);
     }
 
     /// Shows a filled slot to readers.
@@ -564,10 +540,7 @@ mod tests {
     #[test]
     fn a_slot_is_seen_only_between_publish_and_retire() {
         let slot = SharedSlotV4::default();
-        let entry = Entry {
-            next_hop: NextHopId(7),
-            ..Entry::default()
-        };
+        let entry = Entry { next_hop: NextHopId(7), ..Entry::default() };
         assert_eq!(slot.read(&key(1)), None);
         assert!(slot.claim());
         assert!(!slot.claim(), "a claimed slot cannot be claimed");
@@ -589,10 +562,7 @@ mod tests {
         let slot = SharedSlotV4::default();
         slot.set_overflowed();
         assert!(slot.claim());
-        let entry = Entry {
-            flags: Flags::REPLY,
-            ..Entry::default()
-        };
+        let entry = Entry { flags: Flags::REPLY, ..Entry::default() };
         slot.fill(&key(1), &entry, &Activity::default());
         slot.publish();
         assert!(slot.overflowed());

@@ -21,19 +21,12 @@ const _: () = assert!(size_of::<TableSeed>() == 120);
 impl HashSeed {
     /// 32 bits for a key of four words.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half is the hash"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is the hash")]
     pub const fn hash(&self, key: [u32; 4]) -> u32 {
         let [s0, s1, s2, s3, s4] = self.0;
         let [a, b, c, d] = key;
-        let left = s0
-            .wrapping_add(b as u64)
-            .wrapping_mul(s1.wrapping_add(a as u64));
-        let right = s2
-            .wrapping_add(d as u64)
-            .wrapping_mul(s3.wrapping_add(c as u64));
+        let left = s0.wrapping_add(b as u64).wrapping_mul(s1.wrapping_add(a as u64));
+        let right = s2.wrapping_add(d as u64).wrapping_mul(s3.wrapping_add(c as u64));
         (left.wrapping_add(right).wrapping_add(s4) >> 32) as u32
     }
 }

@@ -68,10 +68,7 @@ pub trait Tables {
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
     let geometry = tables.geometry();
-    if let Some(found) = tables
-        .bucket(geometry.first(key))
-        .and_then(|b| in_bucket(b, key))
-    {
+    if let Some(found) = tables.bucket(geometry.first(key)).and_then(|b| in_bucket(b, key)) {
         return Some(found);
     }
     let second = tables.bucket(geometry.second(key))?;
@@ -86,7 +83,10 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a Shared
 
 /// Written out, not a loop: the program has none.
 #[inline(always)]
-fn in_bucket<'a>(bucket: &'a SharedBucketV4, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+fn in_bucket<'a>(
+    bucket: &'a SharedBucketV4,
+    key: &FlowKeyV4,
+) -> Option<(&'a SharedSlotV4, Entry)> {
     let [a, b, c, d] = &bucket.slots;
     if let Some(entry) = a.read(key) {
         return Some((a, entry));
@@ -163,27 +163,18 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
         return Verdict::Punt(Event::PuntNextHop);
     };
     let rewritten = match protocol {
-        Protocol::Udp => frame
-            .window::<L3, IPV4_UDP>()
-            .map(|p| entry.rewrite.apply_udp(p)),
-        Protocol::Tcp => frame
-            .window::<L3, IPV4_TCP>()
-            .map(|p| entry.rewrite.apply_tcp(p)),
+        Protocol::Udp => frame.window::<L3, IPV4_UDP>().map(|p| entry.rewrite.apply_udp(p)),
+        Protocol::Tcp => frame.window::<L3, IPV4_TCP>().map(|p| entry.rewrite.apply_tcp(p)),
     };
     if rewritten.is_none() || !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "frames are shorter than 4 GiB"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 4 GiB")]
     slot.touch(tables.now(), length as u32, tcp);
     if next_hop.interface == frame.interface() {
         Verdict::Transmit
     } else {
-        Verdict::Redirect {
-            interface: next_hop.interface,
-        }
+        Verdict::Redirect { interface: next_hop.interface }
     }
 }
 
@@ -219,9 +210,7 @@ fn address_link<const L3: usize, F: Frame>(frame: &mut F, next_hop: &NextHop, ta
     if !write_ethernet(frame, next_hop, ETHERTYPE_VLAN) {
         return false;
     }
-    let Some(header) = frame.window::<ETHERNET, 4>() else {
-        return false;
-    };
+    let Some(header) = frame.window::<ETHERNET, 4>() else { return false };
     // Priority and drop eligibility stay as they came; only the identifier is ours to set.
     let [a, b] = (tag & 0xf000 | next_hop.vlan & 0x0fff).to_be_bytes();
     let [c, d] = ETHERTYPE_IPV4;
@@ -231,9 +220,7 @@ fn address_link<const L3: usize, F: Frame>(frame: &mut F, next_hop: &NextHop, ta
 
 #[inline(always)]
 fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2]) -> bool {
-    let Some(header) = frame.window::<0, ETHERNET>() else {
-        return false;
-    };
+    let Some(header) = frame.window::<0, ETHERNET>() else { return false };
     let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (next_hop.destination, next_hop.source);
     let [m, n] = ethertype;
     *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
@@ -264,11 +251,7 @@ fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T
     let address = Address::v4(endpoints.destination);
     // One lookup tells most foreign traffic apart, whatever its port.
     tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
-        && tables.is_service(&ServiceKey::new(
-            address,
-            endpoints.destination_port,
-            protocol,
-        ))
+        && tables.is_service(&ServiceKey::new(address, endpoints.destination_port, protocol))
 }
 
 /// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.
@@ -276,9 +259,7 @@ fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T
 fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
     let to_us = Roles::VIRTUAL_SERVICE.and(Roles::SNAT);
     let ours = tables.roles(&Address::v4(packet.destination())).any(to_us)
-        || tables
-            .roles(&Address::v4(packet.source()))
-            .any(Roles::DNAT_SERVER);
+        || tables.roles(&Address::v4(packet.source())).any(Roles::DNAT_SERVER);
     if ours && packet.is_v4() {
         Verdict::Punt(Event::PuntIrregular)
     } else {
@@ -291,24 +272,16 @@ fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
 fn other_protocol<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
     let not_ours = Verdict::Pass(Event::PassNotOurs);
     // IPv4 and ICMP header, then the quoted IPv4 header and eight bytes (RFC 792).
-    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else {
-        return not_ours;
-    };
+    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else { return not_ours };
     let outer = Ipv4(&*window);
     let quotes = outer.protocol() == wire::ICMP && wire::icmp_quotes(outer.icmp_type());
     if !quotes || !outer.is_plain() || outer.is_fragment() {
         return not_ours;
     }
-    let Some((_, quoted)) = window.split_first_chunk::<28>() else {
-        return not_ours;
-    };
-    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else {
-        return not_ours;
-    };
+    let Some((_, quoted)) = window.split_first_chunk::<28>() else { return not_ours };
+    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else { return not_ours };
     let quoted = Ipv4(quoted);
-    let Some(protocol) = Protocol::from_number(quoted.protocol()) else {
-        return not_ours;
-    };
+    let Some(protocol) = Protocol::from_number(quoted.protocol()) else { return not_ours };
     if !quoted.is_plain() {
         return not_ours;
     }

@@ -61,10 +61,7 @@ impl EndpointsV4 {
 impl RewriteV4 {
     /// The rewrite that turns packets of `from` into packets of `to`.
     pub const fn new(from: &EndpointsV4, to: &EndpointsV4) -> Self {
-        let addresses = to
-            .address_sum()
-            .minus4(from.source)
-            .minus4(from.destination);
+        let addresses = to.address_sum().minus4(from.source).minus4(from.destination);
         let ports = addresses
             .plus(to.source_port.0)
             .plus(to.destination_port.0)

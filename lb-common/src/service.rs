@@ -27,12 +27,7 @@ impl ServiceKey {
     /// The key of a service.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
-        Self {
-            address,
-            port,
-            protocol: protocol.number(),
-            reserved: 0,
-        }
+        Self { address, port, protocol: protocol.number(), reserved: 0 }
     }
 }
 

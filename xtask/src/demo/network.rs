@@ -109,7 +109,10 @@ fn join_client(client: &Namespace, balancer: &Namespace) -> Result<()> {
             addresses: &["192.0.2.1/24"],
         },
         2,
-    )
+    )?;
+    // Without a bound the kernel would take a whole download for a client that reads slowly.
+    let bound = "net.ipv4.tcp_rmem=4096 131072 262144";
+    client.run(&["sysctl", "-q", "-w", bound]).map(drop)
 }
 
 impl Server {
