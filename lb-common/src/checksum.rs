@@ -87,10 +87,8 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1624() {
         // §4: checksum 0xdd2f, word 0x5555 becomes 0x3285; the right answer is 0x0000.
-        let delta = Sum::default()
-            .minus(0x5555u16.to_be_bytes())
-            .plus(0x3285u16.to_be_bytes())
-            .fold();
+        let delta =
+            Sum::default().minus(0x5555u16.to_be_bytes()).plus(0x3285u16.to_be_bytes()).fold();
         assert_eq!(update(0xdd2fu16.to_be_bytes(), delta), [0, 0]);
     }
 

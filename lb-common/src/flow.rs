@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::{
     address::{Port, Protocol},
     atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence},
-    hash::TableSeed,
+    hash::HashSeed,
     next_hop::NextHopId,
     rewrite::{EndpointsV4, RewriteV4},
     time::Tick,
@@ -117,7 +117,7 @@ pub struct Geometry {
     /// Buckets that keys hash into: a power of two.
     pub buckets: u32,
     /// The hash's key.
-    pub seed: TableSeed,
+    pub seed: HashSeed,
 }
 
 impl Geometry {
@@ -141,23 +141,29 @@ impl Geometry {
         self.buckets + self.stash()
     }
 
-    /// First choice.
+    /// The buckets that a key may live in.
     #[inline(always)]
-    pub const fn first(&self, key: &FlowKeyV4) -> u32 {
-        self.seed.0[0].hash(key.words()) & (self.buckets - 1)
+    #[expect(clippy::cast_possible_truncation, reason = "halves of the hash")]
+    pub const fn choices(&self, key: &FlowKeyV4) -> Choices {
+        let hash = self.seed.hash(key.words());
+        Choices {
+            first: hash as u32 & (self.buckets - 1),
+            second: (hash >> 32) as u32 & (self.buckets - 1),
+            // Bits that neither choice uses on its own, for tables of up to 2^24 buckets.
+            stashed: self.buckets + ((hash >> 24) as u32 & (self.stash() - 1)),
+        }
     }
+}
 
-    /// Second choice.
-    #[inline(always)]
-    pub const fn second(&self, key: &FlowKeyV4) -> u32 {
-        self.seed.0[1].hash(key.words()) & (self.buckets - 1)
-    }
-
-    /// The bucket of the stash.
-    #[inline(always)]
-    pub const fn stashed(&self, key: &FlowKeyV4) -> u32 {
-        self.buckets + (self.seed.0[2].hash(key.words()) & (self.stash() - 1))
-    }
+/// The buckets that a key may live in, by preference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choices {
+    /// Most keys live here.
+    pub first: u32,
+    /// Keys that found their first choice full.
+    pub second: u32,
+    /// Keys that found both full.
+    pub stashed: u32,
 }
 
 /// What kind of entry a slot holds, as a set of bits.
@@ -431,25 +437,40 @@ impl SharedSlotV4 {
         self.version.store(version.wrapping_add(1), Release);
     }
 
-    /// Hides a published slot from readers: it is owned again, and not yet free.
-    /// False if it was not published.
+    /// Hides a published slot from readers: it is owned again, its key forgotten, and not yet
+    /// free: a run of the program that found it before may still count into it. False if it was
+    /// not published.
     pub fn retire(&self) -> bool {
         let version = self.version.load(Acquire);
-        version & 1 == 0
+        let retired = version & 1 == 0
             && self.key[1].load(Relaxed) != 0
             && self
                 .version
                 .compare_exchange(version, version.wrapping_add(1), AcqRel, Relaxed)
-                .is_ok()
+                .is_ok();
+        if retired {
+            fence(Release);
+            self.forget_key();
+        }
+        retired
     }
 
-    /// Gives a claimed or retired slot back. A retired one only after every run of the program
-    /// that may have found it is over: until then such a run may still count into it.
+    /// Gives an owned slot back. A retired one only after every run of the program that may have
+    /// found it is over.
     pub fn free(&self) {
         fence(Release);
+        self.forget_key();
+        self.publish();
+    }
+
+    fn forget_key(&self) {
         self.key[0].store(0, Relaxed);
         self.key[1].store(0, Relaxed);
-        self.publish();
+    }
+
+    /// Whether the slot could be claimed, as far as this look tells.
+    pub fn is_free(&self) -> bool {
+        self.version.load(Relaxed) & 1 == 0 && self.key[1].load(Relaxed) == 0
     }
 
     /// Whether a worker owns the slot: it is being filled, or waits to be given back.
@@ -457,8 +478,8 @@ impl SharedSlotV4 {
         self.version.load(Acquire) & 1 == 1
     }
 
-    /// The key of an owned slot, as its owner left it.
-    pub fn owned_key(&self) -> FlowKeyV4 {
+    /// The key in the slot, published or not; zero in one that is free or retired.
+    pub fn raw_key(&self) -> FlowKeyV4 {
         FlowKeyV4::from_halves([self.key[0].load(Relaxed), self.key[1].load(Relaxed)])
     }
 
@@ -487,39 +508,125 @@ impl SharedSlotV4 {
 pub struct FlowRecord {
     /// When the flow was made, in nanoseconds of `CLOCK_MONOTONIC`.
     pub created: u64,
-    /// Slot number of the other direction.
+    /// Slot number of the other direction; [`FlowRecord::ALONE`] if there is none.
     pub partner: u32,
     /// After how many ticks without a packet the flow ends.
     pub idle_timeout: u32,
-    /// Number of the virtual service in this instance.
+    /// Catalog number of the virtual service.
     pub service: u32,
-    /// Number of the pool in this instance.
+    /// Catalog number of the pool; 0 for none.
     pub pool: u32,
-    /// Number of the server in this instance.
+    /// Catalog number of the server; 0 for none.
     pub server: u32,
-    /// Generation of the configuration that decided.
-    pub generation: u32,
-    /// Number of the script in the service's chain that decided, from 1; 0 for none.
-    pub script: u16,
-    /// The worker that the flow belongs to.
-    pub owner: u16,
+    /// Catalog number of the script that decided; 0 for none.
+    pub script: u32,
     /// Line in that script.
     pub line: u32,
+    /// Generation of the configuration that decided.
+    pub generation: u32,
+    /// Forward packets at the owner's last visit, to notice a wrap.
+    pub packets_seen: u32,
+    /// The same of the reply direction.
+    pub reply_packets_seen: u32,
+    /// How often the forward packet count has wrapped.
+    pub packet_wraps: u16,
+    /// The same of the reply direction.
+    pub reply_packet_wraps: u16,
+    /// The worker that the flow belongs to.
+    pub owner: u16,
     /// What decided: a number of the daemon's own list.
     pub decided_by: u8,
-    /// What kind of record this is: 1 forward, 2 reply, 0 unused.
-    pub direction: u8,
-    #[doc(hidden)]
-    pub reserved: [u8; 10],
-    /// Packet count at the owner's last visit, to notice a wrap.
-    pub packets_seen: u32,
-    /// How often the packet count has wrapped, forward and reply.
-    pub packet_wraps: [u16; 2],
-    /// The reply direction's count at the owner's last visit.
-    pub reply_packets_seen: u32,
+    /// See [`FlowRecord::FORWARD`] and the bits after it.
+    pub bits: u8,
 }
 
-const _: () = assert!(size_of::<FlowRecord>() == 64);
+const _: () = assert!(size_of::<FlowRecord>() == 56);
+
+impl FlowRecord {
+    /// No other direction.
+    pub const ALONE: u32 = u32::MAX;
+    /// Bit: the record of a forward direction.
+    pub const FORWARD: u8 = 1;
+    /// Bit: packets have gone both ways; the flow no longer counts as half open.
+    pub const ESTABLISHED: u8 = 2;
+
+    /// Whether a bit is set.
+    pub const fn has(&self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+}
+
+/// [`FlowRecord`] as it is shared: seven words, each whole, changed by the owner alone.
+#[cfg(not(target_arch = "bpf"))]
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct SharedRecord([AtomicU64; 7]);
+
+#[cfg(not(any(loom, target_arch = "bpf")))]
+const _: () = assert!(size_of::<SharedRecord>() == size_of::<FlowRecord>());
+
+#[cfg(not(target_arch = "bpf"))]
+impl SharedRecord {
+    /// The record. Of use only together with a slot that is seen unchanged before and after.
+    pub fn load(&self) -> FlowRecord {
+        let word = |index: usize| self.0[index].load(Relaxed);
+        let [partner, idle_timeout] = halves(word(1));
+        let [service, pool] = halves(word(2));
+        let [server, script] = halves(word(3));
+        let [line, generation] = halves(word(4));
+        let [packets_seen, reply_packets_seen] = halves(word(5));
+        let [a, b, c, d, e, f, decided_by, bits] = word(6).to_ne_bytes();
+        FlowRecord {
+            created: word(0),
+            partner,
+            idle_timeout,
+            service,
+            pool,
+            server,
+            script,
+            line,
+            generation,
+            packets_seen,
+            reply_packets_seen,
+            packet_wraps: u16::from_ne_bytes([a, b]),
+            reply_packet_wraps: u16::from_ne_bytes([c, d]),
+            owner: u16::from_ne_bytes([e, f]),
+            decided_by,
+            bits,
+        }
+    }
+
+    /// Writes the record: before its slot is published, or by its owner.
+    pub fn store(&self, record: &FlowRecord) {
+        let ([a, b], [c, d]) =
+            (record.packet_wraps.to_ne_bytes(), record.reply_packet_wraps.to_ne_bytes());
+        let [e, f] = record.owner.to_ne_bytes();
+        let words = [
+            record.created,
+            joined(record.partner, record.idle_timeout),
+            joined(record.service, record.pool),
+            joined(record.server, record.script),
+            joined(record.line, record.generation),
+            joined(record.packets_seen, record.reply_packets_seen),
+            u64::from_ne_bytes([a, b, c, d, e, f, record.decided_by, record.bits]),
+        ];
+        for (cell, word) in self.0.iter().zip(words) {
+            cell.store(word, Relaxed);
+        }
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn joined(first: u32, second: u32) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -575,6 +682,31 @@ mod tests {
             let slots = u64::from(Geometry::buckets_for(flows)) * BUCKET_SLOTS as u64;
             assert!(slots >= u64::from(flows) * 4);
         }
+    }
+
+    #[test]
+    fn a_record_survives_its_words() {
+        let record = FlowRecord {
+            created: 1 << 60,
+            partner: 2,
+            idle_timeout: 3,
+            service: 4,
+            pool: 5,
+            server: 6,
+            script: 7,
+            line: 8,
+            generation: 9,
+            packets_seen: 10,
+            reply_packets_seen: 11,
+            packet_wraps: 12,
+            reply_packet_wraps: 13,
+            owner: 14,
+            decided_by: 15,
+            bits: 16,
+        };
+        let shared = SharedRecord::default();
+        shared.store(&record);
+        assert_eq!(shared.load(), record);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Names and versions of what is pinned.
 
-use crate::hash::TableSeed;
+use crate::hash::HashSeed;
 
 /// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -22,10 +22,10 @@ pub struct Instance {
     /// Buckets that keys hash into, without the stash.
     pub flow_buckets: u32,
     /// The flow table's hash key.
-    pub seed: TableSeed,
+    pub seed: HashSeed,
 }
 
-const _: () = assert!(size_of::<Instance>() == 128);
+const _: () = assert!(size_of::<Instance>() == 48);
 
 /// The value of the `interfaces` map, keyed by interface index.
 #[repr(C)]

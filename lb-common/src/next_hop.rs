@@ -1,5 +1,7 @@
 //! Where a rewritten packet goes: link-layer addresses, interface and tag.
 
+use crate::address::Address;
+
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
@@ -36,4 +38,28 @@ impl NextHop {
     pub const fn is_resolved(&self) -> bool {
         self.interface != 0
     }
+}
+
+/// The value of the `next_hop_targets` map, parallel to `next_hops`: what an entry leads to. The
+/// program does not look at it; a restarted daemon must, for flows keep their numbers.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHopTarget {
+    /// A host, or the network of a route.
+    pub address: Address,
+    /// Length of the network's prefix, counted for the address's own family.
+    pub prefix_length: u8,
+    /// One of the constants; 0 for an entry that is not in use.
+    pub kind: u8,
+    #[doc(hidden)]
+    pub reserved: [u8; 6],
+}
+
+const _: () = assert!(size_of::<NextHopTarget>() == 24);
+
+impl NextHopTarget {
+    /// Kind: a host, by whatever way leads to it.
+    pub const HOST: u8 = 1;
+    /// Kind: the gateway of the route to a network.
+    pub const GATEWAY: u8 = 2;
 }

@@ -67,26 +67,23 @@ pub trait Tables {
 /// The slot that holds `key`, and its entry.
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
-    let geometry = tables.geometry();
-    if let Some(found) = tables.bucket(geometry.first(key)).and_then(|b| in_bucket(b, key)) {
+    let choices = tables.geometry().choices(key);
+    if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, key)) {
         return Some(found);
     }
-    let second = tables.bucket(geometry.second(key))?;
+    let second = tables.bucket(choices.second)?;
     if let Some(found) = in_bucket(second, key) {
         return Some(found);
     }
     if !second.slots[0].overflowed() {
         return None;
     }
-    in_bucket(tables.bucket(geometry.stashed(key))?, key)
+    in_bucket(tables.bucket(choices.stashed)?, key)
 }
 
 /// Written out, not a loop: the program has none.
 #[inline(always)]
-fn in_bucket<'a>(
-    bucket: &'a SharedBucketV4,
-    key: &FlowKeyV4,
-) -> Option<(&'a SharedSlotV4, Entry)> {
+fn in_bucket<'a>(bucket: &'a SharedBucketV4, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
     let [a, b, c, d] = &bucket.slots;
     if let Some(entry) = a.read(key) {
         return Some((a, entry));
@@ -210,7 +207,9 @@ fn address_link<const L3: usize, F: Frame>(frame: &mut F, next_hop: &NextHop, ta
     if !write_ethernet(frame, next_hop, ETHERTYPE_VLAN) {
         return false;
     }
-    let Some(header) = frame.window::<ETHERNET, 4>() else { return false };
+    let Some(header) = frame.window::<ETHERNET, 4>() else {
+        return false;
+    };
     // Priority and drop eligibility stay as they came; only the identifier is ours to set.
     let [a, b] = (tag & 0xf000 | next_hop.vlan & 0x0fff).to_be_bytes();
     let [c, d] = ETHERTYPE_IPV4;
@@ -220,7 +219,9 @@ fn address_link<const L3: usize, F: Frame>(frame: &mut F, next_hop: &NextHop, ta
 
 #[inline(always)]
 fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2]) -> bool {
-    let Some(header) = frame.window::<0, ETHERNET>() else { return false };
+    let Some(header) = frame.window::<0, ETHERNET>() else {
+        return false;
+    };
     let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (next_hop.destination, next_hop.source);
     let [m, n] = ethertype;
     *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
@@ -272,16 +273,24 @@ fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
 fn other_protocol<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
     let not_ours = Verdict::Pass(Event::PassNotOurs);
     // IPv4 and ICMP header, then the quoted IPv4 header and eight bytes (RFC 792).
-    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else { return not_ours };
+    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else {
+        return not_ours;
+    };
     let outer = Ipv4(&*window);
     let quotes = outer.protocol() == wire::ICMP && wire::icmp_quotes(outer.icmp_type());
     if !quotes || !outer.is_plain() || outer.is_fragment() {
         return not_ours;
     }
-    let Some((_, quoted)) = window.split_first_chunk::<28>() else { return not_ours };
-    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else { return not_ours };
+    let Some((_, quoted)) = window.split_first_chunk::<28>() else {
+        return not_ours;
+    };
+    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else {
+        return not_ours;
+    };
     let quoted = Ipv4(quoted);
-    let Some(protocol) = Protocol::from_number(quoted.protocol()) else { return not_ours };
+    let Some(protocol) = Protocol::from_number(quoted.protocol()) else {
+        return not_ours;
+    };
     if !quoted.is_plain() {
         return not_ours;
     }

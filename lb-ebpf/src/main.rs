@@ -36,11 +36,17 @@ pub fn firstpacket(context: XdpContext) -> u32 {
     }
 }
 
+/// Never loaded: it keeps the maps that only the daemon uses in the object.
+#[xdp]
+pub fn daemon_maps(_context: XdpContext) -> u32 {
+    if maps::daemon_maps_exist() { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
+}
+
 /// To the worker of the queue that the packet came in by. Without one it is dropped: passed on,
 /// the kernel would answer in the service's name.
 #[inline(always)]
 fn punt(context: &XdpContext, event: Event) -> u32 {
-    let sent = maps::socket(context).and_then(|socket| maps::redirect_to(socket));
+    let sent = maps::socket(context).and_then(maps::redirect_to);
     match sent {
         Some(action) => {
             maps::count(event);

@@ -11,9 +11,9 @@ use lb_common::{
     address::Address,
     event::{EVENTS, Event},
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
-    hash::{HashSeed, TableSeed},
+    hash::HashSeed,
     layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, QUEUES, SOCKETS},
-    next_hop::{NEXT_HOPS, NextHop, NextHopId},
+    next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
     time::Tick,
@@ -25,14 +25,17 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 #[btf_map(name = "flows_v4")]
 static FLOWS_V4: Array<FlowBucketV4, 1, MMAPABLE> = Array::new();
 
-/// What workers keep beside each slot of `flows_v4`. Here only to be created and described.
-#[used]
+/// What workers keep beside each slot of `flows_v4`. The program never touches it.
 #[btf_map(name = "flow_records")]
 static FLOW_RECORDS: Array<FlowRecord, 1, MMAPABLE> = Array::new();
 
 /// Where rewritten packets go.
 #[btf_map(name = "next_hops")]
 static NEXT_HOPS_MAP: Array<NextHop, { NEXT_HOPS as usize }> = Array::new();
+
+/// What each of these leads to. The program never touches it.
+#[btf_map(name = "next_hop_targets")]
+static NEXT_HOP_TARGETS: Array<NextHopTarget, { NEXT_HOPS as usize }> = Array::new();
 
 /// Address, port and protocol of each virtual service.
 #[btf_map(name = "virtual_services")]
@@ -54,13 +57,11 @@ static WORKER_SOCKETS: XskMap<{ SOCKETS as usize }> = XskMap::new();
 #[btf_map(name = "interfaces")]
 static INTERFACE_SOCKETS: HashMap<u32, Interface, { INTERFACES as usize }> = HashMap::new();
 
-/// What a restarted daemon must know. Here only to be created and described.
-#[used]
+/// What a restarted daemon must know. The program never touches it.
 #[btf_map(name = "instance")]
 static INSTANCE: Array<Instance, 1> = Array::new();
 
-/// Names behind the numbers in flow records. Here only to be created and described.
-#[used]
+/// Names behind the numbers in flow records. The program never touches it.
 #[btf_map(name = "catalog")]
 static CATALOG_MAP: Array<CatalogEntry, { CATALOG as usize }> = Array::new();
 
@@ -69,7 +70,7 @@ static CATALOG_MAP: Array<CatalogEntry, { CATALOG as usize }> = Array::new();
 #[unsafe(no_mangle)]
 static FLOW_BUCKETS: u32 = 1;
 #[unsafe(no_mangle)]
-static FLOW_SEED: [u64; 15] = [0; 15];
+static FLOW_SEED: [u64; 5] = [0; 5];
 
 /// The maps as the packet path uses them.
 pub struct Maps;
@@ -84,15 +85,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn geometry(&self) -> Geometry {
         // SAFETY: initialised statics. Volatile, for the daemon overrides what the compiler sees.
-        let (buckets, s) = unsafe {
+        let (buckets, seed) = unsafe {
             (core::ptr::read_volatile(&FLOW_BUCKETS), core::ptr::read_volatile(&FLOW_SEED))
         };
-        let seed = TableSeed([
-            HashSeed([s[0], s[1], s[2], s[3], s[4]]),
-            HashSeed([s[5], s[6], s[7], s[8], s[9]]),
-            HashSeed([s[10], s[11], s[12], s[13], s[14]]),
-        ]);
-        Geometry { buckets, seed }
+        Geometry { buckets, seed: HashSeed(seed) }
     }
 
     #[inline(always)]
@@ -145,4 +141,14 @@ pub fn socket(context: &XdpContext) -> Option<u32> {
 #[inline(always)]
 pub fn redirect_to(socket: u32) -> Option<u32> {
     WORKER_SOCKETS.redirect(socket, 0).ok()
+}
+
+/// Mentions the maps that only the daemon uses, or the linker would drop their symbols and the
+/// loader could not make them with their types.
+#[inline(always)]
+pub fn daemon_maps_exist() -> bool {
+    FLOW_RECORDS.get_ptr(0).is_some()
+        && NEXT_HOP_TARGETS.get_ptr(0).is_some()
+        && INSTANCE.get_ptr(0).is_some()
+        && CATALOG_MAP.get_ptr(0).is_some()
 }

@@ -2,7 +2,13 @@
 //!
 //! `ARCHITECTURE.md` shows how a packet and a decision travel through these modules.
 
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod datapath;
+pub mod engine;
+pub mod flow_table;
 pub mod pool;
 pub mod script;
 pub mod table;
+pub mod worker;

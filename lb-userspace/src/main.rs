@@ -1,2 +1,7 @@
-//! lb
-fn main() {}
+//! The `lb` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::cli::main()
+}

@@ -19,17 +19,9 @@ const SOON: Duration = Duration::from_secs(30);
 fn pair() -> (Namespace, Namespace) {
     let [client, server] = ["client", "server"].map(|role| Namespace::new(role).unwrap());
     let near = ["192.0.2.2/24", "192.0.2.3/24", "2001:db8::2/64"];
-    let a = End {
-        namespace: &client,
-        device: "eth0",
-        addresses: &near,
-    };
+    let a = End { namespace: &client, device: "eth0", addresses: &near };
     let far = ["192.0.2.1/24", "2001:db8::1/64"];
-    let b = End {
-        namespace: &server,
-        device: "eth0",
-        addresses: &far,
-    };
+    let b = End { namespace: &server, device: "eth0", addresses: &far };
     veth(&a, &b, 2).unwrap();
     (client, server)
 }
@@ -51,16 +43,10 @@ fn a_link_has_its_queues_and_its_offloads_off() {
     for host in [&client, &server] {
         let features = host.run(&["ethtool", "-k", "eth0"]).unwrap();
         for wanted in ["tx-checksumming: off", "generic-receive-offload: on"] {
-            assert!(
-                features.contains(wanted),
-                "{wanted} is not among\n{features}"
-            );
+            assert!(features.contains(wanted), "{wanted} is not among\n{features}");
         }
         let channels = host.run(&["ethtool", "-l", "eth0"]).unwrap();
-        assert!(
-            channels.contains("RX:\t\t2") && channels.contains("TX:\t\t2"),
-            "{channels}"
-        );
+        assert!(channels.contains("RX:\t\t2") && channels.contains("TX:\t\t2"), "{channels}");
     }
 }
 
@@ -74,10 +60,7 @@ fn a_web_server_says_who_it_is_and_whom_it_sees() {
     fs::write(nginx.files().join("page"), "text").unwrap();
     for source in ["192.0.2.2", "192.0.2.3"] {
         let root = http_get(&client, "http://192.0.2.1:8080/", Some(ip(source))).unwrap();
-        assert_eq!(
-            (root.server.as_str(), root.client.as_str()),
-            ("one", source)
-        );
+        assert_eq!((root.server.as_str(), root.client.as_str()), ("one", source));
         assert_eq!(root.body, "one");
     }
     let page = http_get(&client, "http://192.0.2.1:8080/page", None).unwrap();
@@ -95,10 +78,7 @@ fn ipv6_addresses_serve_at_once() {
     let (client, server) = pair();
     let _nginx = Nginx::start(&server, "six", address("[2001:db8::1]:80")).unwrap();
     let reply = http_get(&client, "http://[2001:db8::1]/", None).unwrap();
-    assert_eq!(
-        (reply.server.as_str(), reply.client.as_str()),
-        ("six", "2001:db8::2")
-    );
+    assert_eq!((reply.server.as_str(), reply.client.as_str()), ("six", "2001:db8::2"));
 }
 
 #[test]
@@ -108,20 +88,11 @@ fn a_name_server_answers_its_names() {
     }
     let (client, server) = pair();
     let at = address("192.0.2.1:53");
-    let answers = [
-        ("whoami.test", ip("10.0.0.11")),
-        ("other.test", ip("10.0.0.12")),
-    ];
+    let answers = [("whoami.test", ip("10.0.0.11")), ("other.test", ip("10.0.0.12"))];
     let _dnsmasq = Dnsmasq::start(&server, at, &answers).unwrap();
     let source = Some(ip("192.0.2.3"));
-    assert_eq!(
-        dig(&client, at, "whoami.test", source).unwrap(),
-        ip("10.0.0.11")
-    );
-    assert_eq!(
-        dig(&client, at, "other.test", None).unwrap(),
-        ip("10.0.0.12")
-    );
+    assert_eq!(dig(&client, at, "whoami.test", source).unwrap(), ip("10.0.0.11"));
+    assert_eq!(dig(&client, at, "other.test", None).unwrap(), ip("10.0.0.12"));
     dig(&client, at, "unknown.test", None).unwrap_err();
 }
 
@@ -132,20 +103,9 @@ fn hosts_on_a_bridge_reach_each_other_at_speed() {
     }
     let [client, switch, server] =
         ["client", "switch", "server"].map(|x| Namespace::new(x).unwrap());
-    for (host, port, own) in [
-        (&client, "p0", "10.0.0.1/24"),
-        (&server, "p1", "10.0.0.2/24"),
-    ] {
-        let near = End {
-            namespace: host,
-            device: "eth0",
-            addresses: &[own],
-        };
-        let far = End {
-            namespace: &switch,
-            device: port,
-            addresses: &[],
-        };
+    for (host, port, own) in [(&client, "p0", "10.0.0.1/24"), (&server, "p1", "10.0.0.2/24")] {
+        let near = End { namespace: host, device: "eth0", addresses: &[own] };
+        let far = End { namespace: &switch, device: port, addresses: &[] };
         veth(&near, &far, 1).unwrap();
     }
     bridge(&switch, &["p0", "p1"]).unwrap();
@@ -165,9 +125,7 @@ fn a_panic_leaves_no_namespace_and_no_process() {
         let namespace = Namespace::new("doomed").unwrap();
         let process = namespace.spawn(&["sleep", "1000"]).unwrap();
         // Nobody holds this one: only the namespace's own end can reach it.
-        let escaped = namespace
-            .run(&["sh", "-c", "setsid sleep 1000 & echo $!"])
-            .unwrap();
+        let escaped = namespace.run(&["sh", "-c", "setsid sleep 1000 & echo $!"]).unwrap();
         let pids = [process.id(), escaped.trim().parse().unwrap()];
         sender.send((namespace.name().to_owned(), pids)).unwrap();
         panic!("as planned");
@@ -177,10 +135,7 @@ fn a_panic_leaves_no_namespace_and_no_process() {
     assert!(!Path::new("/run/netns").join(name).exists());
     for pid in pids {
         let executable = format!("/proc/{pid}/exe");
-        wait_until("the process's end", SOON, || {
-            Ok(fs::read_link(&executable).is_err())
-        })
-        .unwrap();
+        wait_until("the process's end", SOON, || Ok(fs::read_link(&executable).is_err())).unwrap();
     }
 }
 
@@ -190,14 +145,8 @@ fn a_failed_command_says_what_it_printed() {
         return;
     }
     let host = Namespace::new("host").unwrap();
-    let error = host
-        .run(&["ls", "/no-such-folder"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("ls /no-such-folder") && error.contains("No such file"),
-        "{error}"
-    );
+    let error = host.run(&["ls", "/no-such-folder"]).unwrap_err().to_string();
+    assert!(error.contains("ls /no-such-folder") && error.contains("No such file"), "{error}");
 }
 
 #[test]
@@ -206,8 +155,6 @@ fn pins_are_seen_from_inside() {
         return;
     }
     let host = Namespace::new("host").unwrap();
-    let kind = host
-        .run(&["stat", "--file-system", "--format=%T", "/sys/fs/bpf"])
-        .unwrap();
+    let kind = host.run(&["stat", "--file-system", "--format=%T", "/sys/fs/bpf"]).unwrap();
     assert_eq!(kind.trim(), "bpf_fs");
 }

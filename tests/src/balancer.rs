@@ -81,13 +81,7 @@ impl Balancer {
     ) -> Result<Self> {
         let namespace = namespace.clone();
         let process = spawn(&namespace, &configuration)?;
-        let mut balancer = Self {
-            namespace,
-            instance,
-            configuration,
-            process,
-            _folder: folder,
-        };
+        let mut balancer = Self { namespace, instance, configuration, process, _folder: folder };
         balancer.wait_ready()?;
         Ok(balancer)
     }
@@ -116,8 +110,7 @@ impl Balancer {
     pub fn lb(&self, arguments: &[&str]) -> Result<String> {
         let [lb, path] = [lb_binary()?, self.configuration.clone()];
         let [lb, path] = [lb.to_string_lossy(), path.to_string_lossy()];
-        self.namespace
-            .run(&[&[&*lb], arguments, &["--config", &path]].concat())
+        self.namespace.run(&[&[&*lb], arguments, &["--config", &path]].concat())
     }
 
     /// `lb status --json`.
@@ -145,11 +138,8 @@ impl Balancer {
 
     /// Replaces the configuration that [`Balancer::start`] wrote, and has the daemon take it.
     pub fn reload(&self, configuration: &str) -> Result<()> {
-        fs::write(
-            &self.configuration,
-            configuration.replace("{instance}", &self.instance),
-        )
-        .with_context(|| self.configuration.display().to_string())?;
+        fs::write(&self.configuration, configuration.replace("{instance}", &self.instance))
+            .with_context(|| self.configuration.display().to_string())?;
         self.lb(&["reload"]).map(drop)
     }
 
@@ -162,11 +152,7 @@ impl Balancer {
     pub fn terminate(&mut self) -> Result<()> {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait(STARTUP)?;
-        ensure!(
-            status.success(),
-            "lb ended badly on SIGTERM: {status}\n{}",
-            self.process.stderr()
-        );
+        ensure!(status.success(), "lb ended badly on SIGTERM: {status}\n{}", self.process.stderr());
         Ok(())
     }
 
@@ -196,10 +182,7 @@ impl Drop for Balancer {
             Ok(()) => return,
             Err(error) => format!("{error:#}"),
         };
-        assert!(
-            thread::panicking(),
-            "`lb detach` did not put everything in order: {error}"
-        );
+        assert!(thread::panicking(), "`lb detach` did not put everything in order: {error}");
         eprintln!("`lb detach` did not put everything in order: {error}");
     }
 }
@@ -213,20 +196,10 @@ fn spawn(namespace: &Namespace, configuration: &Path) -> Result<Process> {
 /// Not stopped by signals, since it cleans up; but it has an end.
 fn detach(namespace: &Namespace, configuration: &Path) -> Result<()> {
     let mut command = namespace.command();
-    command
-        .args(["timeout", "30"])
-        .arg(lb_binary()?)
-        .args(["detach", "--config"]);
-    let output = command
-        .arg(configuration)
-        .output()
-        .context("cannot start `lb detach`")?;
+    command.args(["timeout", "30"]).arg(lb_binary()?).args(["detach", "--config"]);
+    let output = command.arg(configuration).output().context("cannot start `lb detach`")?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`lb detach`: {}\n{error}",
-        output.status
-    );
+    ensure!(output.status.success(), "`lb detach`: {}\n{error}", output.status);
     Ok(())
 }
 
@@ -236,12 +209,7 @@ fn sweep() {
         return;
     };
     for entry in entries.flatten() {
-        if entry
-            .file_name()
-            .to_str()
-            .and_then(|name| maker(PREFIX, name))
-            .is_some_and(is_over)
-        {
+        if entry.file_name().to_str().and_then(|name| maker(PREFIX, name)).is_some_and(is_over) {
             // Another process that starts now may be sweeping too.
             let _ = fs::remove_dir_all(entry.path());
         }

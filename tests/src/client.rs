@@ -34,14 +34,7 @@ pub struct Throughput {
 /// host if one is given.
 pub fn http_get(namespace: &Namespace, url: &str, source: Option<IpAddr>) -> Result<HttpReply> {
     let source = source.map(|address| address.to_string());
-    let mut words = vec![
-        "curl",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--max-time",
-        "10",
-    ];
+    let mut words = vec!["curl", "--silent", "--show-error", "--fail", "--max-time", "10"];
     words.extend(source.iter().flat_map(|address| ["--interface", address]));
     words.extend(["--include", url]);
     let reply = namespace.run(&words)?;
@@ -51,17 +44,11 @@ pub fn http_get(namespace: &Namespace, url: &str, source: Option<IpAddr>) -> Res
 fn parse(reply: &str) -> Option<HttpReply> {
     let (head, body) = reply.split_once("\r\n\r\n")?;
     let header = |name: &str| {
-        let (_, value) = head
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .find(|x| x.0 == name)?;
+        let (_, value) =
+            head.lines().filter_map(|line| line.split_once(": ")).find(|x| x.0 == name)?;
         Some(value.to_owned())
     };
-    Some(HttpReply {
-        server: header("X-Server")?,
-        client: header("X-Client")?,
-        body: body.into(),
-    })
+    Some(HttpReply { server: header("X-Server")?, client: header("X-Client")?, body: body.into() })
 }
 
 /// Asks the DNS server at `server` for the IPv4 address of `name`, once.
@@ -74,15 +61,10 @@ pub fn dig(
     let at = format!("@{}", server.ip());
     let port = server.port().to_string();
     let source = source.map(|address| address.to_string());
-    let mut words = vec![
-        "dig", &at, "-p", &port, name, "A", "+short", "+tries=1", "+time=5",
-    ];
+    let mut words = vec!["dig", &at, "-p", &port, name, "A", "+short", "+tries=1", "+time=5"];
     words.extend(source.iter().flat_map(|address| ["-b", address]));
     let answer = namespace.run(&words)?;
-    answer
-        .trim()
-        .parse()
-        .with_context(|| format!("dig {name} {at} answered `{answer}`"))
+    answer.trim().parse().with_context(|| format!("dig {name} {at} answered `{answer}`"))
 }
 
 /// Sends TCP to an [`Iperf`](crate::Iperf) server for so many seconds.
@@ -96,9 +78,7 @@ pub fn throughput(namespace: &Namespace, server: SocketAddr, seconds: u64) -> Re
     let bits_per_second = report["end"]["sum_received"]["bits_per_second"].as_f64();
     Ok(Throughput {
         bits_per_second: bits_per_second.context("iperf3's report has no sum")?,
-        retransmits: report["end"]["sum_sent"]["retransmits"]
-            .as_u64()
-            .unwrap_or_default(),
+        retransmits: report["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or_default(),
     })
 }
 
@@ -110,14 +90,7 @@ mod tests {
     fn a_reply_without_the_servers_headers_is_not_theirs() {
         let reply = "HTTP/1.1 200 OK\r\nX-Server: a\r\nX-Client: 192.0.2.1\r\n\r\nhello";
         let [server, client, body] = ["a", "192.0.2.1", "hello"].map(str::to_owned);
-        assert_eq!(
-            parse(reply),
-            Some(HttpReply {
-                server,
-                client,
-                body
-            })
-        );
+        assert_eq!(parse(reply), Some(HttpReply { server, client, body }));
         assert_eq!(parse("HTTP/1.1 200 OK\r\nX-Server: a\r\n\r\nhello"), None);
     }
 }

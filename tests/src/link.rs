@@ -25,22 +25,13 @@ pub fn veth(a: &End, b: &End, queues: u32) -> Result<()> {
     let queues = queues.to_string();
     let many = ["numrxqueues", &queues, "numtxqueues", &queues];
     let far = ["netns", b.namespace.name()];
-    let pair = [
-        &["link", "add", a.device][..],
-        &many,
-        &["type", "veth", "peer", "name", b.device],
-    ];
-    a.namespace
-        .ip(&[&pair.concat()[..], &many, &far].concat())?;
+    let pair = [&["link", "add", a.device][..], &many, &["type", "veth", "peer", "name", b.device]];
+    a.namespace.ip(&[&pair.concat()[..], &many, &far].concat())?;
     [a, b].into_iter().try_for_each(set_up)
 }
 
 fn set_up(end: &End) -> Result<()> {
-    let End {
-        namespace,
-        device,
-        addresses,
-    } = end;
+    let End { namespace, device, addresses } = end;
     namespace.run(&["ethtool", "-K", device, "tx", "off", "gro", "on"])?;
     namespace.ip(&["link", "set", device, "addrgenmode", "none", "up"])?;
     for address in *addresses {

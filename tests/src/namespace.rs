@@ -81,9 +81,7 @@ impl Namespace {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter"]);
-        command
-            .arg(format!("--net={FOLDER}/{}", self.name()))
-            .arg("--");
+        command.arg(format!("--net={FOLDER}/{}", self.name())).arg("--");
         command
     }
 }
@@ -112,10 +110,7 @@ fn sweep() {
     let Ok(entries) = fs::read_dir(FOLDER) else {
         return;
     };
-    for name in entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-    {
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         if maker(PREFIX, &name).is_some_and(is_over) {
             // Another process that starts now may be sweeping too.
             let _ = remove(&name);
@@ -140,12 +135,7 @@ pub(crate) fn tool(words: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("cannot start `{line}`"))?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`{line}`: {}: {}",
-        output.status,
-        error.trim()
-    );
+    ensure!(output.status.success(), "`{line}`: {}: {}", output.status, error.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -31,9 +31,7 @@ pub fn require_root() -> bool {
 fn try_everything() -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "it needs root");
     mount_bpffs()?;
-    Namespace::new("probe")
-        .map(drop)
-        .context("it needs network namespaces")
+    Namespace::new("probe").map(drop).context("it needs network namespaces")
 }
 
 fn is_ci() -> bool {
@@ -46,7 +44,5 @@ pub fn mount_bpffs() -> Result<()> {
     if mounted {
         return Ok(());
     }
-    tool(&["mount", "-t", "bpf", "bpf", BPFFS])
-        .map(drop)
-        .context("it needs BPF's file system")
+    tool(&["mount", "-t", "bpf", "bpf", BPFFS]).map(drop).context("it needs BPF's file system")
 }

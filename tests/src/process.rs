@@ -46,19 +46,9 @@ impl Process {
     ) -> Result<Self> {
         let (stdout, stderr) = (output_file()?, output_file()?);
         command.stdin(Stdio::null()).process_group(0);
-        command
-            .stdout(stdout.try_clone()?)
-            .stderr(stderr.try_clone()?);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start `{line}`"))?;
-        Ok(Self {
-            line,
-            child,
-            stdout,
-            stderr,
-            _host: host,
-        })
+        command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        let child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+        Ok(Self { line, child, stdout, stderr, _host: host })
     }
 
     /// Its process id.
@@ -68,19 +58,13 @@ impl Process {
 
     /// How it ended; `None` while it runs.
     pub fn status(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("cannot wait for `{}`", self.line))
+        self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
     }
 
     /// Waits for its end.
     pub fn finish(mut self, timeout: Duration) -> Result<Finished> {
         let status = self.wait(timeout)?;
-        Ok(Finished {
-            status,
-            stdout: self.stdout(),
-            stderr: self.stderr(),
-        })
+        Ok(Finished { status, stdout: self.stdout(), stderr: self.stderr() })
     }
 
     /// Waits for its end; the output can still be read afterwards.
@@ -111,11 +95,7 @@ impl Process {
 
     /// Sends it, not its children, a signal.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        ensure!(
-            self.status()?.is_none(),
-            "`{}` has ended already",
-            self.line
-        );
+        ensure!(self.status()?.is_none(), "`{}` has ended already", self.line);
         kill_process(self.pid(), signal).with_context(|| format!("cannot signal `{}`", self.line))
     }
 
@@ -195,18 +175,10 @@ mod tests {
 
     #[test]
     fn both_outputs_are_kept_apart() {
-        let finished = shell("echo out; echo err >&2; exit 3")
-            .finish(SOON)
-            .unwrap();
-        assert_eq!(
-            (finished.stdout.as_str(), finished.stderr.as_str()),
-            ("out\n", "err\n")
-        );
+        let finished = shell("echo out; echo err >&2; exit 3").finish(SOON).unwrap();
+        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
         let error = finished.success("sh").unwrap_err().to_string();
-        assert!(
-            error.contains("exit status: 3") && error.contains("err"),
-            "{error}"
-        );
+        assert!(error.contains("exit status: 3") && error.contains("err"), "{error}");
     }
 
     #[test]

@@ -27,10 +27,7 @@ pub fn wait_until(
 ) -> Result<()> {
     let start = Instant::now();
     while !condition().with_context(|| format!("while waiting for {what}"))? {
-        if STOPPED
-            .get()
-            .is_some_and(|stopped| stopped.load(Ordering::Relaxed))
-        {
+        if STOPPED.get().is_some_and(|stopped| stopped.load(Ordering::Relaxed)) {
             bail!("stopped by a signal while waiting for {what}");
         }
         if start.elapsed() >= timeout {

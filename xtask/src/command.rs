@@ -53,10 +53,7 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn leaks(name: &str) -> bool {
-    LEAKS.contains(&name)
-        || LEAKING_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    LEAKS.contains(&name) || LEAKING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The cargo that runs this program: the workspace's own toolchain.
@@ -74,9 +71,7 @@ pub fn announce(what: &str) {
 /// Runs a command, its output shown; fails when it does.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     ensure!(status.success(), "`{line}` failed: {status}");
     Ok(())
 }
@@ -90,19 +85,14 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Where a program is: on `PATH`, or in the folders that Debian keeps from ordinary users.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let mut candidates = env::split_paths(&path)
-        .chain(system)
-        .map(|folder| folder.join(name));
+    let mut candidates = env::split_paths(&path).chain(system).map(|folder| folder.join(name));
     candidates.find(|candidate| candidate.is_file())
 }
 
@@ -122,13 +112,7 @@ mod tests {
         for name in ["CARGO", "CARGO_PKG_NAME", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
             assert!(leaks(name), "{name}");
         }
-        for name in [
-            "CARGO_HOME",
-            "CARGO_NET_OFFLINE",
-            "CARGO_HTTP_PROXY",
-            "PATH",
-            "RUSTUP_HOME",
-        ] {
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "PATH", "RUSTUP_HOME"] {
             assert!(!leaks(name), "{name}");
         }
     }

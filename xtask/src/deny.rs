@@ -35,19 +35,9 @@ fn installed() -> Result<PathBuf> {
     if version.is_some_and(|version| version.ends_with(VERSION)) {
         return Ok(program);
     }
-    announce(&format!(
-        "installing cargo-deny {VERSION} into target/tools (some minutes)"
-    ));
+    announce(&format!("installing cargo-deny {VERSION} into target/tools (some minutes)"));
     let mut command = cargo();
-    command.args([
-        "install",
-        "cargo-deny",
-        "--version",
-        VERSION,
-        "--locked",
-        "--quiet",
-        "--force",
-    ]);
+    command.args(["install", "cargo-deny", "--version", VERSION, "--locked", "--quiet", "--force"]);
     run(command.arg("--root").arg(workspace::tools()))?;
     Ok(program)
 }

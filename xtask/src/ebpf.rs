@@ -13,14 +13,9 @@ use crate::{
 /// Compiles the XDP program to `target/ebpf/lb-ebpf.o`.
 pub fn build() -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
-    announce(&format!(
-        "compiling the XDP program with {}",
-        toolchain.describe()
-    ));
+    announce(&format!("compiling the XDP program with {}", toolchain.describe()));
     let mut command = toolchain.cargo_build()?;
-    command
-        .current_dir(workspace::root().join("lb-ebpf"))
-        .args(["--release", "--locked"]);
+    command.current_dir(workspace::root().join("lb-ebpf")).args(["--release", "--locked"]);
     run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
     publish()
 }
@@ -28,9 +23,7 @@ pub fn build() -> Result<PathBuf> {
 /// Puts the object where the build of `lb` looks for it, untouched if it has not changed: its
 /// time is what tells cargo to build `lb` again.
 fn publish() -> Result<PathBuf> {
-    let built = workspace::ebpf()
-        .join(toolchain::TARGET)
-        .join("release/lb-ebpf");
+    let built = workspace::ebpf().join(toolchain::TARGET).join("release/lb-ebpf");
     let object = workspace::ebpf_object();
     let program = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     if fs::read(&object).is_ok_and(|published| published == program) {

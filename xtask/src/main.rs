@@ -14,10 +14,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Builds, tests and demonstrates Firstpacket"
-)]
+#[command(name = "cargo xtask", about = "Builds, tests and demonstrates Firstpacket")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

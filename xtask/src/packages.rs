@@ -20,56 +20,28 @@ pub struct Package {
 }
 
 const fn package(name: &'static str, shown_by: &'static str, reason: &'static str) -> Package {
-    Package {
-        name,
-        shown_by,
-        reason,
-    }
+    Package { name, shown_by, reason }
 }
 
 /// For compiling the XDP program where rustup has no `rust-src`.
 pub const BPF_TOOLCHAIN: &[Package] = &[
-    package(
-        "rustc-web",
-        "/usr/bin/rustc",
-        "a Rust compiler whose LLVM is the linker's",
-    ),
+    package("rustc-web", "/usr/bin/rustc", "a Rust compiler whose LLVM is the linker's"),
     package("cargo-web", "/usr/bin/cargo", "the cargo that goes with it"),
     package(
         "libstd-rust-web-dev-bpf",
         "/usr/lib/rustlib/bpfel-unknown-none/lib",
         "Rust's core library for BPF",
     ),
-    package(
-        "llvm-22-dev",
-        "/usr/lib/llvm-22/bin/llvm-config",
-        "bpf-linker is built on LLVM",
-    ),
-    package(
-        "libpolly-22-dev",
-        "/usr/lib/llvm-22/lib/libPolly.a",
-        "llvm-config names it",
-    ),
-    package(
-        "zlib1g-dev",
-        "/usr/include/zlib.h",
-        "bpf-linker reads debug information",
-    ),
-    package(
-        "libzstd-dev",
-        "/usr/include/zstd.h",
-        "bpf-linker reads debug information",
-    ),
+    package("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config", "bpf-linker is built on LLVM"),
+    package("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a", "llvm-config names it"),
+    package("zlib1g-dev", "/usr/include/zlib.h", "bpf-linker reads debug information"),
+    package("libzstd-dev", "/usr/include/zstd.h", "bpf-linker reads debug information"),
 ];
 
 /// For the tests in network namespaces and the demo.
 pub const NETWORK: &[Package] = &[
     package("iproute2", "ip", "makes namespaces and links"),
-    package(
-        "ethtool",
-        "ethtool",
-        "switches off checksum offload on links",
-    ),
+    package("ethtool", "ethtool", "switches off checksum offload on links"),
     package("procps", "sysctl", "bounds a client's socket buffers"),
     package("nginx-light", "nginx", "is the HTTP servers"),
     package("dnsmasq-base", "dnsmasq", "is the DNS servers"),
@@ -91,10 +63,7 @@ impl Package {
 
 /// Installs those of the packages that are missing, saying why each is needed.
 pub fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|package| !package.is_there())
-        .collect();
+    let missing: Vec<_> = packages.iter().filter(|package| !package.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -104,29 +73,17 @@ pub fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     }
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();
     if find_program("apt-get").is_none() {
-        bail!(
-            "this is not Debian: install the like of these by hand: {}",
-            names.join(" ")
-        );
+        bail!("this is not Debian: install the like of these by hand: {}", names.join(" "));
     }
     if !is_root() {
-        bail!(
-            "not root: run `sudo apt-get install --no-install-recommends {}`",
-            names.join(" ")
-        );
+        bail!("not root: run `sudo apt-get install --no-install-recommends {}`", names.join(" "));
     }
     let _no_services = NoServices::new()?;
     run(apt_get().arg("update").arg("-qq"))?;
-    run(apt_get()
-        .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(&names))?;
+    run(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&names))?;
     match missing.iter().find(|package| !package.is_there()) {
         None => Ok(()),
-        Some(package) => bail!(
-            "{} is installed, but has no {}",
-            package.name,
-            package.shown_by
-        ),
+        Some(package) => bail!("{} is installed, but has no {}", package.name, package.shown_by),
     }
 }
 
@@ -153,18 +110,12 @@ impl NoServices {
         let policy = PathBuf::from("/usr/sbin/policy-rc.d");
         let nginx_was_there = find_program("nginx").is_some();
         if policy.exists() {
-            return Ok(Self {
-                policy: None,
-                nginx_was_there,
-            });
+            return Ok(Self { policy: None, nginx_was_there });
         }
         fs::write(&policy, "#!/bin/sh\nexit 101\n")
             .and_then(|()| fs::set_permissions(&policy, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot write {}", policy.display()))?;
-        Ok(Self {
-            policy: Some(policy),
-            nginx_was_there,
-        })
+        Ok(Self { policy: Some(policy), nginx_was_there })
     }
 }
 

@@ -25,9 +25,7 @@ fn unit(filter: Option<&str>) -> Result<()> {
     announce("unit and property tests");
     let libraries = ["test", "--workspace", "--exclude", "lb-tests"];
     run(cargo().args(libraries).args(filter))?;
-    run(cargo()
-        .args(["test", "--package", "lb-tests", "--lib"])
-        .args(filter))
+    run(cargo().args(["test", "--package", "lb-tests", "--lib"]).args(filter))
 }
 
 /// The flow table's protocol, in every order of memory accesses that the memory model allows.
@@ -37,18 +35,9 @@ fn model(filter: Option<&str>) -> Result<()> {
     }
     announce("model checking of the flow table with loom");
     let mut command = cargo();
-    command.args([
-        "test",
-        "--package",
-        "lb-common",
-        "--release",
-        "--test",
-        "loom",
-    ]);
+    command.args(["test", "--package", "lb-common", "--release", "--test", "loom"]);
     // A folder of its own: the flag would have everything else built again.
-    command
-        .arg("--target-dir")
-        .arg(workspace::root().join("target/loom"));
+    command.arg("--target-dir").arg(workspace::root().join("target/loom"));
     run(command.args(filter).env("RUSTFLAGS", "--cfg loom"))
 }
 
@@ -65,15 +54,7 @@ fn privileged(filter: Option<&str>) -> Result<()> {
 
 fn privileged_tests(lb: &Path) -> std::process::Command {
     let mut command = cargo();
-    command.args([
-        "test",
-        "--package",
-        "lb-tests",
-        "--test",
-        "packets",
-        "--test",
-        "netns",
-    ]);
+    command.args(["test", "--package", "lb-tests", "--test", "packets", "--test", "netns"]);
     command.env("LB_BIN", lb);
     command
 }

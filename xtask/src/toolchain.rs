@@ -81,9 +81,7 @@ impl Toolchain {
                 command
             }
         };
-        command
-            .args(["--target", TARGET])
-            .env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
+        command.args(["--target", TARGET]).env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
         Ok(command)
     }
 }
@@ -96,6 +94,10 @@ fn rust_flags() -> String {
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
         "-Ctarget-cpu=v3",
+        // Packet headers begin at any even address. Without this every field is put together from
+        // single bytes, which makes the program a fifth longer; machines whose loads must be
+        // aligned are not among those that XDP drivers exist for.
+        "-Ctarget-feature=+allows-misaligned-mem-access",
     ]
     .join("\x1f")
 }
@@ -103,9 +105,7 @@ fn rust_flags() -> String {
 fn nightly_is_ready() -> bool {
     let sysroot = output(clean("rustc").args(["+nightly", "--print", "sysroot"]));
     let has_source = sysroot.is_some_and(|sysroot| {
-        Path::new(&sysroot)
-            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-            .exists()
+        Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
     });
     has_source && find_program("bpf-linker").is_some()
 }
@@ -132,29 +132,13 @@ fn linker_is_ready() -> bool {
 
 /// `LLVM_PREFIX` keeps bpf-linker's build from a stray `/usr/bin/llvm-config` of another version.
 fn install_linker() -> Result<()> {
-    announce(&format!(
-        "installing bpf-linker {LINKER_VERSION} into target/tools (some minutes)"
-    ));
+    announce(&format!("installing bpf-linker {LINKER_VERSION} into target/tools (some minutes)"));
     let mut command = clean(DEBIAN_CARGO);
-    command.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        LINKER_VERSION,
-        "--locked",
-        "--quiet",
-    ]);
-    command.args([
-        "--force",
-        "--no-default-features",
-        "--features",
-        &format!("llvm-{LLVM}"),
-    ]);
+    command.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--quiet"]);
+    command.args(["--force", "--no-default-features", "--features", &format!("llvm-{LLVM}")]);
     command.arg("--root").arg(workspace::tools());
     command.env("RUSTC", DEBIAN_RUSTC);
-    command
-        .env("LLVM_PREFIX", LLVM_PREFIX)
-        .env(format!("LLVM_SYS_{LLVM}1_PREFIX"), LLVM_PREFIX);
+    command.env("LLVM_PREFIX", LLVM_PREFIX).env(format!("LLVM_SYS_{LLVM}1_PREFIX"), LLVM_PREFIX);
     run(&mut command)
 }
 

@@ -1,205 +1,114 @@
 //! The configuration: what a user wrote, checked until it cannot be wrong.
 //!
-//! TOML → `raw` (the file's shape, with spans) → [`Config`] (valid by construction: names are
-//! resolved to indices, addresses parsed, scripts read and compiled once).
+//! TOML → `RawConfig` (the file's shape, with the place of every value) → [`Config`]
+//! (valid by construction: names are resolved to indices, addresses parsed, scripts read).
+//!
+//! The file is walked by hand rather than derived: a derived reader stops at its first error,
+//! while here every problem is reported at once, each with its line, its column and what would
+//! be right. The steps are
+//!
+//! 1. `section`, `value`, `host`: one key at a time; wrong types, ranges, missing and unknown keys;
+//! 2. `raw`, `instance`: which keys there are;
+//! 3. `check`, `addresses`: what only shows when looking at several entries together;
+//! 4. `build`: nothing was wrong, so the parts fit.
+//!
+//! Values that a script could get wrong (syntax, names that it uses) are the script engine's to
+//! check; its findings are [`Problem`]s too.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+mod addresses;
+mod build;
+mod check;
+mod host;
+mod instance;
+mod model;
+mod problem;
+mod raw;
+mod section;
+mod value;
 
-use lb_common::address::Protocol;
+#[cfg(test)]
+mod tests;
 
-/// A configuration that holds together.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Config {
-    /// The file that it was read from.
-    pub path: PathBuf,
-    /// What concerns the whole instance.
-    pub instance: Instance,
-    /// In the file's order. No two share address, port and protocol.
-    pub virtual_services: Vec<VirtualService>,
-    /// In the file's order.
-    pub pools: Vec<Pool>,
-    /// In the file's order.
-    pub datascripts: Vec<DataScriptSet>,
+use std::{fs, io, path::Path, sync::Arc};
+
+pub use model::*;
+pub use problem::{Problem, Problems, Source};
+use section::Report;
+use toml::de::DeTable;
+
+impl Config {
+    /// Reads and checks a file and the scripts that it names.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let bytes = fs::read(path).map_err(|error| {
+            Problem::of_file(path, format!("the configuration cannot be read: {error}"))
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+        Self::parse(path, &text, |script| fs::read_to_string(script))
+    }
+
+    /// Checks a configuration that is already in memory. `path` is what problems name, and its
+    /// folder is what the paths in the configuration are relative to.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        read_script: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, Problems> {
+        let source = Source::new(path, text);
+        let report = Report::new(Arc::clone(&source));
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What is left after recovery may lack what the user did write.
+            return Err(errors
+                .iter()
+                .map(|error| syntax_problem(&source, error))
+                .collect());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let raw = raw::read(folder, document.get_ref(), &report);
+        let names = check::check(&raw, &report);
+        let scripts = build::read_scripts(&raw, folder, &report, read_script);
+        report.into_result()?;
+        Ok(build::build(path, raw, &names, &scripts)
+            .expect("a value is absent only if a problem was reported, and none was"))
+    }
 }
 
-/// Index into [`Config::pools`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PoolIndex(pub usize);
-
-/// Index into [`Pool::servers`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ServerIndex(pub usize);
-
-/// Index into [`Config::datascripts`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SetIndex(pub usize);
-
-/// `[instance]`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Instance {
-    /// Names the pin directory and the admin socket: letters, digits, `-`, `_`.
-    pub name: String,
-    /// Where XDP attaches; at least one.
-    pub interfaces: Vec<String>,
-    /// `attach_mode`: how XDP attaches.
-    pub attach_mode: AttachMode,
-    /// Flows at once, at most.
-    pub flow_capacity: u32,
-    /// Source addresses toward servers, for pools in `snat` mode.
-    pub snat_addresses: Vec<IpAddr>,
-    /// Ports of these addresses that may be used.
-    pub snat_ports: RangeInclusive<u16>,
-    /// Whether the balancer puts its addresses on the interfaces itself.
-    pub manage_addresses: bool,
-    /// Where finished flows are logged, a JSON object a line; `None` for nowhere.
-    pub connection_log: Option<PathBuf>,
-    /// Where the admin API listens; default `/run/lb/<name>.sock`.
-    pub admin_socket: PathBuf,
-    /// Cores for the workers, in turn; empty: every core in turn.
-    pub cores: Vec<usize>,
-    /// A TCP flow that is not established yet ends after this long without a packet.
-    pub tcp_half_open_timeout: Duration,
-    /// A TCP flow that was closed from both sides, or reset, ends after this long.
-    pub tcp_closing_timeout: Duration,
-    /// A UDP flow with packets from only one side ends after this long.
-    pub udp_one_way_timeout: Duration,
-    /// Share of the capacity, in percent, that flows not yet established may take.
-    pub half_open_share: u8,
-    /// Bounds on scripts.
-    pub script: ScriptLimits,
-    /// Bounds on tables.
-    pub tables: TableLimits,
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
+    let valid = error.utf8_error().valid_up_to();
+    let source = Source::new(path, String::from_utf8_lossy(error.as_bytes()));
+    Problem::at(
+        &source,
+        valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
+        "not UTF-8",
+    )
+    .with_help("TOML files are UTF-8: save the file in that encoding")
 }
 
-/// How XDP attaches to an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum AttachMode {
-    /// In the driver where it can, else generic.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's generic hook: any driver, slower.
-    Generic,
+fn syntax_problem(source: &Arc<Source>, error: &toml::de::Error) -> Problem {
+    let (what, expected) = match error.message().split_once(", expected ") {
+        Some((what, expected)) => (what, Some(expected)),
+        None => (error.message(), None),
+    };
+    let span = error.span().unwrap_or(0..0);
+    let word = bare_word(source.text(), span.start);
+    let problem = Problem::at(source, span, format!("TOML syntax: {what}"));
+    match expected {
+        _ if what == "duplicate key" => {
+            problem.with_help("a key or table is written once: join the two, or remove one")
+        }
+        // The parser takes any word for a misspelt `true` or `false`.
+        _ if what == "invalid boolean" => {
+            problem.with_help(format!("text stands in quotes: {word:?}"))
+        }
+        Some(expected) => problem.with_help(format!("expected {expected}")),
+        None => problem,
+    }
 }
 
-/// `[instance.script]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScriptLimits {
-    /// Lua instructions a run; 0 for no limit.
-    pub instruction_budget: u64,
-    /// Bytes of a worker's Lua state.
-    pub memory: usize,
-}
-
-/// `[instance.tables]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableLimits {
-    /// Entries in one table.
-    pub entries: usize,
-    /// Bytes of a key.
-    pub key_size: usize,
-    /// Bytes of a value.
-    pub value_size: usize,
-}
-
-/// `[[virtual_service]]`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct VirtualService {
-    /// Unique.
-    pub name: String,
-    /// Where clients send to.
-    pub address: SocketAddr,
-    /// Over what.
-    pub protocol: Protocol,
-    /// Where flows go that no script sends elsewhere. `None` only if there are scripts.
-    pub pool: Option<PoolIndex>,
-    /// In the order of execution.
-    pub datascripts: Vec<SetIndex>,
-    /// A flow ends after this long without a packet. Default: TCP 10 minutes, UDP 30 seconds.
-    pub idle_timeout: Duration,
-}
-
-/// `[[pool]]`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Pool {
-    /// Unique.
-    pub name: String,
-    /// How a server is picked.
-    pub algorithm: Algorithm,
-    /// How packets reach the server.
-    pub forwarding: Forwarding,
-    /// At least one; no two share address and port.
-    pub servers: Vec<Server>,
-}
-
-/// How a pool picks a server, by Avi's names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Algorithm {
-    /// `round-robin`: in turn, each as often as its ratio says.
-    #[default]
-    RoundRobin,
-    /// `consistent-hash` of the client's address: Maglev.
-    ConsistentHash,
-}
-
-/// How packets reach a server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Forwarding {
-    /// Source and destination are rewritten: the reply comes back by itself.
-    #[default]
-    Snat,
-    /// Only the destination is: the server sees the client, and routes through the balancer.
-    Dnat,
-}
-
-/// An entry of `servers`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its share among the pool's servers; from 1 to 1000.
-    pub ratio: u16,
-    /// Whether it takes new flows.
-    pub enabled: bool,
-}
-
-/// `[[datascript]]`: a set, in Avi's words.
-#[derive(Clone, PartialEq, Debug)]
-pub struct DataScriptSet {
-    /// Unique.
-    pub name: String,
-    /// The pools that its scripts may name.
-    pub pools: Vec<PoolIndex>,
-    /// Runs on a flow's first packet.
-    pub l4_request: Option<Arc<Script>>,
-    /// Runs on the server's first packet.
-    pub l4_response: Option<Arc<Script>>,
-    /// What becomes of a flow whose script fails.
-    pub on_error: OnError,
-}
-
-/// What becomes of a flow whose script fails.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnError {
-    /// `close`: reset (TCP) or dropped (UDP).
-    #[default]
-    Close,
-    /// `default-pool`: on to the virtual service's pool.
-    DefaultPool,
-}
-
-/// A script's file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Script {
-    /// As given, made relative to the configuration's folder.
-    pub path: PathBuf,
-    /// What was in it.
-    pub source: String,
+fn bare_word(text: &str, start: usize) -> &str {
+    let rest = text.get(start..).unwrap_or_default();
+    let end = rest
+        .find(|c: char| c.is_whitespace() || ",]}#".contains(c))
+        .unwrap_or(rest.len());
+    &rest[..end]
 }

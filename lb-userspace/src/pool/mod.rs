@@ -1,1 +1,186 @@
 //! Pools: servers, and which of them takes a flow.
+//!
+//! [`Pools`] is made from a configuration and never changes: workers share it. What moves while
+//! flows are decided, the turn of each pool's round robin, is a worker's own ([`Balancer`]), so
+//! that picking a server takes no lock and no shared write.
+
+mod maglev;
+mod round_robin;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+
+use hashbrown::HashMap;
+
+use crate::config::{self, Algorithm, Config, Forwarding, PoolIndex, ServerIndex};
+use maglev::Maglev;
+use round_robin::RoundRobin;
+
+/// All pools of a configuration.
+#[derive(Debug)]
+pub struct Pools {
+    pools: Vec<Pool>,
+    by_name: HashMap<String, PoolIndex>,
+}
+
+impl Pools {
+    /// The pools as configured. Makes the tables of those with consistent hashing.
+    pub fn new(config: &Config) -> Self {
+        let by_name = config.pools.iter().enumerate();
+        Self {
+            by_name: by_name
+                .map(|(index, pool)| (pool.name.clone(), PoolIndex(index)))
+                .collect(),
+            pools: config.pools.iter().map(Pool::new).collect(),
+        }
+    }
+
+    /// The pool with this index in the configuration that `self` was made from.
+    ///
+    /// # Panics
+    ///
+    /// If the index belongs to another configuration with more pools.
+    pub fn pool(&self, index: PoolIndex) -> &Pool {
+        &self.pools[index.0]
+    }
+
+    /// The pool with this name.
+    pub fn find(&self, name: &str) -> Option<PoolIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All pools, in the configuration's order.
+    pub fn iter(&self) -> impl Iterator<Item = (PoolIndex, &Pool)> {
+        self.pools
+            .iter()
+            .enumerate()
+            .map(|(index, pool)| (PoolIndex(index), pool))
+    }
+}
+
+/// Servers that can stand in for each other.
+#[derive(Debug)]
+pub struct Pool {
+    name: String,
+    forwarding: Forwarding,
+    servers: Vec<config::Server>,
+    /// For consistent hashing; without it servers take turns.
+    maglev: Option<Maglev>,
+    /// The first server of each address, in the configuration's order.
+    by_address: HashMap<IpAddr, ServerIndex>,
+    by_socket: HashMap<SocketAddr, ServerIndex>,
+}
+
+impl Pool {
+    fn new(pool: &config::Pool) -> Self {
+        let (mut by_address, mut by_socket) = (HashMap::new(), HashMap::new());
+        for (index, server) in pool.servers.iter().enumerate() {
+            by_address
+                .entry(server.address.ip())
+                .or_insert(ServerIndex(index));
+            by_socket.insert(server.address, ServerIndex(index));
+        }
+        Self {
+            name: pool.name.clone(),
+            forwarding: pool.forwarding,
+            servers: pool.servers.clone(),
+            maglev: match pool.algorithm {
+                Algorithm::RoundRobin => None,
+                Algorithm::ConsistentHash => Some(Maglev::new(&pool.servers)),
+            },
+            by_address,
+            by_socket,
+        }
+    }
+
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How packets reach the servers.
+    pub fn forwarding(&self) -> Forwarding {
+        self.forwarding
+    }
+
+    /// How servers are picked.
+    pub fn algorithm(&self) -> Algorithm {
+        if self.maglev.is_some() {
+            Algorithm::ConsistentHash
+        } else {
+            Algorithm::RoundRobin
+        }
+    }
+
+    /// In the configuration's order, which [`ServerIndex`] counts.
+    pub fn servers(&self) -> &[config::Server] {
+        &self.servers
+    }
+
+    /// The server with this index, if there is one.
+    pub fn server(&self, index: ServerIndex) -> Option<&config::Server> {
+        self.servers.get(index.0)
+    }
+
+    /// The server that listens on an address, however it is spelt, and on `port`; with no port
+    /// given, the first in the configuration's order that has the address.
+    pub fn find_server(&self, host: &str, port: Option<u16>) -> Option<ServerIndex> {
+        let address = host.parse().ok()?;
+        match port {
+            Some(port) => self.by_socket.get(&SocketAddr::new(address, port)).copied(),
+            None => self.by_address.get(&address).copied(),
+        }
+    }
+}
+
+/// What decides about the server under consistent hashing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HashKey<'a> {
+    /// A client's address.
+    Address(IpAddr),
+    /// Any bytes, as a script gives them.
+    Custom(&'a [u8]),
+}
+
+/// A worker's own part: whose turn it is in each pool.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    /// By [`PoolIndex`]; nothing for pools with consistent hashing.
+    turns: Vec<Option<RoundRobin>>,
+}
+
+impl Balancer {
+    /// The state of one worker. Each starts at another position, so that the first flows of
+    /// many workers do not all go to the first server.
+    pub fn new(pools: &Pools, worker: usize) -> Self {
+        let start = |pool: &Pool| RoundRobin::new(&pool.servers, worker);
+        let round_robin = |pool: &Pool| pool.maglev.is_none().then(|| start(pool));
+        Self {
+            turns: pools.pools.iter().map(round_robin).collect(),
+        }
+    }
+
+    /// The server for a new flow, among those that are enabled and `usable`; `None` if none is.
+    ///
+    /// `key` counts only under consistent hashing. `pools` must be what `self` was made for.
+    pub fn pick(
+        &mut self,
+        pools: &Pools,
+        pool: PoolIndex,
+        key: HashKey<'_>,
+        usable: impl Fn(ServerIndex) -> bool,
+    ) -> Option<ServerIndex> {
+        let Pool {
+            servers, maglev, ..
+        } = pools.pool(pool);
+        let usable = |index: usize| servers[index].enabled && usable(ServerIndex(index));
+        let picked = match (maglev, self.turns.get_mut(pool.0)?) {
+            (Some(maglev), _) => maglev.pick(key, usable),
+            (None, Some(turns)) => turns.pick(servers, usable),
+            (None, None) => None,
+        };
+        picked.map(ServerIndex)
+    }
+}

@@ -21,22 +21,10 @@ impl Dnsmasq {
     ) -> Result<Self> {
         let listen = format!("--listen-address={}", address.ip());
         let port = format!("--port={}", address.port());
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|(name, answer)| format!("--address=/{name}/{answer}"))
-            .collect();
-        let mut words = vec![
-            "dnsmasq",
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--pid-file",
-        ];
-        words.extend([
-            "--no-resolv",
-            "--no-hosts",
-            "--user=root",
-            "--bind-interfaces",
-        ]);
+        let answers: Vec<_> =
+            answers.iter().map(|(name, answer)| format!("--address=/{name}/{answer}")).collect();
+        let mut words = vec!["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file"];
+        words.extend(["--no-resolv", "--no-hosts", "--user=root", "--bind-interfaces"]);
         words.extend([listen.as_str(), port.as_str()]);
         words.extend(answers.iter().map(String::as_str));
         let mut process = namespace.spawn(&words)?;

@@ -32,10 +32,7 @@ impl Nginx {
         let words = ["nginx", "-e", "stderr", "-p", &prefix, "-c", &configuration];
         let mut process = namespace.spawn(&words)?;
         wait_listening(&mut process, namespace, address)?;
-        Ok(Self {
-            _process: process,
-            folder,
-        })
+        Ok(Self { _process: process, folder })
     }
 
     /// Where the files are that it serves.

@@ -26,9 +26,7 @@ pub fn of<'a>(
 ) -> impl Iterator<Item = &'a Value> {
     flows.iter().filter(move |flow| {
         let source = text(flow, "client");
-        let address = source
-            .rsplit_once(':')
-            .map_or(source.as_str(), |(address, _port)| address);
+        let address = source.rsplit_once(':').map_or(source.as_str(), |(address, _port)| address);
         text(flow, "virtual_service") == service && address == client
     })
 }

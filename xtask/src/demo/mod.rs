@@ -21,10 +21,7 @@ use self::{
 
 /// Builds `lb`, makes the hosts, plays the scenes, takes everything away.
 pub fn run() -> Result<()> {
-    ensure!(
-        packages::is_root(),
-        "the demo makes network namespaces: run it as root"
-    );
+    ensure!(packages::is_root(), "the demo makes network namespaces: run it as root");
     packages::ensure(packages::NETWORK, "the demo")?;
     ebpf::build_lb(false)?;
     stop_on_signals()?;

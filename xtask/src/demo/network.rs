@@ -23,11 +23,8 @@ pub const DOWNLOADER: [u8; 4] = [192, 0, 2, 150];
 pub const NAMES: [&str; 2] = ["www.example.test", "wiki.corp.test"];
 
 const INSTANCE: &str = "demo";
-const SERVERS: [(&str, &str); 3] = [
-    ("server-1", "10.0.0.11"),
-    ("server-2", "10.0.0.12"),
-    ("server-3", "10.0.0.13"),
-];
+const SERVERS: [(&str, &str); 3] =
+    [("server-1", "10.0.0.11"), ("server-2", "10.0.0.12"), ("server-3", "10.0.0.13")];
 
 /// The hosts, and what runs on them. Fields are dropped in this order.
 pub struct Network {
@@ -51,27 +48,14 @@ impl Network {
         let switch = Namespace::new("switch")?;
         join_client(&client, &balancer)?;
         veth(
-            &End {
-                namespace: &balancer,
-                device: "servers",
-                addresses: &["10.0.0.1/24"],
-            },
-            &End {
-                namespace: &switch,
-                device: "balancer",
-                addresses: &[],
-            },
+            &End { namespace: &balancer, device: "servers", addresses: &["10.0.0.1/24"] },
+            &End { namespace: &switch, device: "balancer", addresses: &[] },
             2,
         )?;
         let start = |&(name, address)| Server::start(&switch, name, address);
         let servers = SERVERS.iter().map(start).collect::<Result<_>>()?;
         bridge(&switch, &["balancer", "server-1", "server-2", "server-3"])?;
-        Ok(Self {
-            servers,
-            client,
-            balancer,
-            _switch: switch,
-        })
+        Ok(Self { servers, client, balancer, _switch: switch })
     }
 
     /// Starts `lb run` with the shipped configuration.
@@ -81,13 +65,8 @@ impl Network {
 
     /// Puts the same file on every server.
     pub fn publish(&self, name: &str, content: &[u8]) -> Result<()> {
-        let mut files = self
-            .servers
-            .iter()
-            .map(|server| server.nginx.files().join(name));
-        files
-            .try_for_each(|file| fs::write(&file, content))
-            .context("cannot write a server's file")
+        let mut files = self.servers.iter().map(|server| server.nginx.files().join(name));
+        files.try_for_each(|file| fs::write(&file, content)).context("cannot write a server's file")
     }
 }
 
@@ -98,16 +77,8 @@ fn join_client(client: &Namespace, balancer: &Namespace) -> Result<()> {
     let addresses: Vec<_> = all.map(|address| format!("{address}/24")).collect();
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     veth(
-        &End {
-            namespace: client,
-            device: "eth0",
-            addresses: &addresses,
-        },
-        &End {
-            namespace: balancer,
-            device: "clients",
-            addresses: &["192.0.2.1/24"],
-        },
+        &End { namespace: client, device: "eth0", addresses: &addresses },
+        &End { namespace: balancer, device: "clients", addresses: &["192.0.2.1/24"] },
         2,
     )?;
     // Without a bound the kernel would take a whole download for a client that reads slowly.
@@ -120,16 +91,8 @@ impl Server {
     fn start(switch: &Namespace, name: &str, address: &str) -> Result<Self> {
         let host = Namespace::new(name)?;
         veth(
-            &End {
-                namespace: &host,
-                device: "eth0",
-                addresses: &[&format!("{address}/24")],
-            },
-            &End {
-                namespace: switch,
-                device: name,
-                addresses: &[],
-            },
+            &End { namespace: &host, device: "eth0", addresses: &[&format!("{address}/24")] },
+            &End { namespace: switch, device: name, addresses: &[] },
             1,
         )?;
         let ip = address.parse()?;

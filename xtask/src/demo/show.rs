@@ -46,10 +46,7 @@ fn widths(header: &[String], rows: &[Vec<String>]) -> Vec<usize> {
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {
-    let padded = cells
-        .iter()
-        .zip(widths)
-        .map(|(cell, width)| format!("{cell:width$}"));
+    let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
     padded.collect::<Vec<_>>().join("   ")
 }
 

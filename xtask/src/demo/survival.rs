@@ -19,20 +19,8 @@ const RATE: &str = "4M";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Fields of a slot that are shown, and the parts of those that have some.
 const SHOWN: [(&str, &[&str]); 6] = [
-    (
-        "key",
-        &[
-            "source",
-            "destination",
-            "source_port",
-            "destination_port",
-            "protocol",
-        ],
-    ),
-    (
-        "rewrite",
-        &["source", "destination", "source_port", "destination_port"],
-    ),
+    ("key", &["source", "destination", "source_port", "destination_port", "protocol"]),
+    ("rewrite", &["source", "destination", "source_port", "destination_port"]),
     ("next_hop", &[]),
     ("version", &[]),
     ("packets", &[]),
@@ -56,27 +44,14 @@ impl Download {
         let source = Ipv4Addr::from(DOWNLOADER).to_string();
         let path = file.path().to_string_lossy();
         let url = "http://192.0.2.10/large";
-        let mut words = vec![
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--limit-rate",
-            RATE,
-        ];
+        let mut words = vec!["curl", "--silent", "--show-error", "--fail", "--limit-rate", RATE];
         words.extend(["--interface", &source, "--output", &path, url]);
-        command(&format!(
-            "curl --limit-rate {RATE} --interface {source} {url}"
-        ));
+        command(&format!("curl --limit-rate {RATE} --interface {source} {url}"));
         let mut curl = network.client.spawn(&words)?;
         curl.wait_until("the download's first bytes", PATIENCE, || {
             Ok(fs::metadata(file.path())?.len() > 0)
         })?;
-        Ok(Self {
-            curl,
-            file,
-            content,
-        })
+        Ok(Self { curl, file, content })
     }
 
     /// Shows the flow's slot in the pinned map, as anyone with bpftool sees it.
@@ -84,9 +59,7 @@ impl Download {
         let flow = flow(balancer)?;
         let server = text(&flow, "server");
         let bucket = u32::try_from(number(&flow, "bucket")).context("no bucket is that large")?;
-        result(&format!(
-            "`lb flows` says: to {server}, bucket {bucket} of the pinned flow table."
-        ));
+        result(&format!("`lb flows` says: to {server}, bucket {bucket} of the pinned flow table."));
         let key = bucket.to_le_bytes().map(|byte| byte.to_string());
         let pin = balancer.pins().join("flows_v4");
         let mut words = vec!["bpftool", "map", "lookup", "pinned"];
@@ -116,17 +89,10 @@ impl Download {
         let forwarded = packets(&flow(balancer)?).saturating_sub(before);
         let identical = fs::read(self.file.path())? == self.content;
         ensure!(identical, "the download is not what the server sent");
-        ensure!(
-            forwarded > 0,
-            "no packet was forwarded after the daemon's end"
-        );
+        ensure!(forwarded > 0, "no packet was forwarded after the daemon's end");
         let megabytes = SIZE >> 20;
-        result(&format!(
-            "All {megabytes} MiB arrived, byte for byte what the server has."
-        ));
-        result(&format!(
-            "{forwarded} of the packets were forwarded with no daemon running."
-        ));
+        result(&format!("All {megabytes} MiB arrived, byte for byte what the server has."));
+        result(&format!("{forwarded} of the packets were forwarded with no daemon running."));
         Ok(())
     }
 }
@@ -149,17 +115,12 @@ fn packets(flow: &Value) -> u64 {
 /// The client's slot of a bucket, a line a field.
 fn slot(bucket: &Value) -> Option<String> {
     let slots = bucket["formatted"]["value"]["slots"].as_array()?;
-    let slot = slots
-        .iter()
-        .find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
+    let slot = slots.iter().find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
     let line = |(field, parts): &(&str, &[&str])| match parts {
         [] => format!("{field:10}{}", slot[*field]),
         parts => {
             let part = |part: &&str| format!("{part} {}", slot[*field][*part]);
-            format!(
-                "{field:10}{}",
-                parts.iter().map(part).collect::<Vec<_>>().join("  ")
-            )
+            format!("{field:10}{}", parts.iter().map(part).collect::<Vec<_>>().join("  "))
         }
     };
     Some(SHOWN.iter().map(line).collect::<Vec<_>>().join("\n"))
@@ -174,10 +135,7 @@ fn noise(length: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    std::iter::repeat_with(next)
-        .take(length / 8)
-        .flatten()
-        .collect()
+    std::iter::repeat_with(next).take(length / 8).flatten().collect()
 }
 
 #[cfg(test)]
@@ -190,14 +148,8 @@ mod tests {
         let used = json!({ "key": { "source": DOWNLOADER, "protocol": 6 }, "packets": 7 });
         let bucket = json!({ "formatted": { "value": { "slots": [free, used] } } });
         let lines = slot(&bucket).unwrap();
-        assert!(
-            lines.contains("source [192,0,2,150]") && lines.contains("packets   7"),
-            "{lines}"
-        );
-        assert_eq!(
-            slot(&json!({ "formatted": { "value": { "slots": [] } } })),
-            None
-        );
+        assert!(lines.contains("source [192,0,2,150]") && lines.contains("packets   7"), "{lines}");
+        assert_eq!(slot(&json!({ "formatted": { "value": { "slots": [] } } })), None);
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! The commands that people type. They talk to the daemon by its admin API; `check` and `detach`
+//! work without one, and `flows` reads the pinned maps when none runs.
+
+mod client;
+mod columns;
+mod flows;
+mod status;
+mod tables;
+mod target;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::Problems,
+    control::{self, LockError, RunOptions, api::FlowFilter},
+};
+use target::Target;
+
+/// A configuration or script that is not right.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// A layer-4 load balancer: Lua decides the first packet, XDP forwards the rest
+#[derive(Parser)]
+#[command(name = "lb", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the balancer in the foreground
+    Run {
+        /// Configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Take the data path down on stop; without it established flows go on
+        #[arg(long)]
+        detach: bool,
+        /// Remove pinned maps of another version of lb, with their flows, instead of refusing
+        #[arg(long)]
+        replace_pins: bool,
+        /// Log what becomes of every packet in the XDP program: slow
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Check a configuration and its scripts; needs no root
+    Check {
+        /// Configuration file
+        file: PathBuf,
+    },
+    /// Show what a running instance does
+    Status {
+        #[command(flatten)]
+        target: Target,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List flows; works without the daemon too
+    Flows {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        filter: FlowFilter,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the entries of scripts' tables
+    Tables {
+        #[command(flatten)]
+        target: Target,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration anew, without touching established flows
+    Reload {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take everything down: the daemon if it runs, the XDP program, flows and addresses
+    Detach {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &anyhow::Error) -> ExitCode {
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        eprintln!("{}", if colour { problems.styled() } else { problems.to_string() });
+        return ExitCode::from(BAD_CONFIGURATION);
+    }
+    eprintln!("lb: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config, detach, replace_pins, trace } => {
+            log_to_stderr(trace);
+            control::run(&RunOptions { config, detach, replace_pins, trace })
+        }
+        Command::Check { file } => check(&file),
+        Command::Status { target, json } => status::show(&target, json),
+        Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
+        Command::Tables { target, json } => tables::show(&target, json),
+        Command::Reload { target } => reload(&target),
+        Command::Detach { target } => detach(&target),
+    }
+}
+
+/// `RUST_LOG` says how much; a packet trace comes at the level of information.
+fn log_to_stderr(trace: bool) {
+    let usual = if trace { "info,lb_ebpf=info" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn check(file: &std::path::Path) -> Result<()> {
+    let config = control::load(file)?;
+    println!(
+        "{}: {} virtual services, {} pools, {} DataScript sets: no problems found",
+        file.display(),
+        config.virtual_services.len(),
+        config.pools.len(),
+        config.datascripts.len()
+    );
+    Ok(())
+}
+
+fn reload(target: &Target) -> Result<()> {
+    let answer = client::post(&target.socket()?, "/v1/reload")?;
+    if !answer.is_success() {
+        bail!("the configuration was refused, the old one goes on:\n{}", answer.body);
+    }
+    println!("generation {} is in force", answer.body);
+    Ok(())
+}
+
+fn detach(target: &Target) -> Result<()> {
+    let instance = target.instance()?;
+    match control::detach(&instance) {
+        Ok(true) => println!("{instance}: XDP program, flows and addresses removed"),
+        Ok(false) => println!("{instance}: there was nothing to remove"),
+        Err(error) if matches!(error.downcast_ref(), Some(LockError::Taken { .. })) => {
+            client::post(&target.socket()?, "/v1/stop?detach=true")?;
+            target.wait_until_gone(&instance)?;
+            println!("{instance}: stopped; XDP program, flows and addresses removed");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

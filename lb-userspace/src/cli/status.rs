@@ -1,0 +1,83 @@
+//! `lb status`.
+
+use anyhow::Result;
+
+use super::{client, columns::Columns, target::Target};
+use crate::control::status::Status;
+
+/// Prints the state of an instance.
+pub fn show(target: &Target, json: bool) -> Result<()> {
+    let status: Status = client::get(&target.socket()?, "/v1/status")?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(())
+}
+
+fn print(status: &Status) {
+    println!(
+        "{} (lb {}, process {}, since {})",
+        status.instance, status.version, status.pid, status.started
+    );
+    println!("configuration  {}, generation {}", status.config, status.generation);
+    let interfaces = status.interfaces.iter().map(|interface| {
+        format!("{} ({}, {} queues)", interface.name, interface.mode, interface.queues)
+    });
+    println!("interfaces     {}", interfaces.collect::<Vec<_>>().join(", "));
+    println!("workers        {}", status.workers);
+    let flows = &status.flows;
+    println!(
+        "flows          {} of {}, {} not established; {} adopted at the start, {} logged",
+        flows.now, flows.capacity, flows.half_open, status.adopted_flows, status.logged_flows
+    );
+    println!();
+    print!("{}", services(status));
+    println!();
+    print!("{}", pools(status));
+    println!();
+    print!("{}", events(status));
+}
+
+fn services(status: &Status) -> Columns {
+    let mut columns = Columns::new(["VIRTUAL SERVICE", "ADDRESS", "", "POOL", "DATASCRIPTS"]);
+    for service in &status.virtual_services {
+        columns.push([
+            service.name.clone(),
+            service.address.to_string(),
+            service.protocol.clone(),
+            service.pool.clone().unwrap_or_else(|| "-".to_owned()),
+            service.datascripts.join(", "),
+        ]);
+    }
+    columns
+}
+
+fn pools(status: &Status) -> Columns {
+    let mut columns =
+        Columns::new(["POOL", "ALGORITHM", "MODE", "SERVER", "RATIO", "STATE", "NEXT HOP"]);
+    for pool in &status.pools {
+        for server in &pool.servers {
+            columns.push([
+                pool.name.clone(),
+                pool.algorithm.clone(),
+                pool.forwarding.clone(),
+                server.address.to_string(),
+                server.ratio.to_string(),
+                if server.up { "up" } else { "disabled" }.to_owned(),
+                server.next_hop.clone(),
+            ]);
+        }
+    }
+    columns
+}
+
+/// What never happened is not worth a line.
+fn events(status: &Status) -> Columns {
+    let mut columns = Columns::new(["PACKETS", "COUNT"]);
+    for (event, count) in status.events.iter().filter(|(_, count)| **count > 0) {
+        columns.push([event.clone(), count.to_string()]);
+    }
+    columns
+}

@@ -1,0 +1,157 @@
+//! From a file in which nothing was wrong to a [`Config`].
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_common::address::Protocol;
+use serde_spanned::Spanned;
+
+use super::{
+    Config, DataScriptSet, Pool, Script, Server, VirtualService,
+    check::Names,
+    raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
+    section::Report,
+};
+
+/// The scripts by the paths that the file gives.
+pub(super) type Scripts = HashMap<PathBuf, Arc<Script>>;
+
+/// Reads every script once, however often it is named.
+pub(super) fn read_scripts(
+    raw: &RawConfig,
+    folder: &Path,
+    report: &Report,
+    read: impl Fn(&Path) -> io::Result<String>,
+) -> Scripts {
+    let mut scripts = Scripts::new();
+    for given in raw
+        .sets
+        .iter()
+        .flat_map(|set| [&set.l4_request, &set.l4_response])
+        .flatten()
+    {
+        if scripts.contains_key(given.get_ref()) {
+            continue;
+        }
+        let path = folder.join(given.get_ref());
+        match read(&path) {
+            Ok(source) => {
+                scripts.insert(given.get_ref().clone(), Arc::new(Script { path, source }));
+            }
+            Err(error) => report.add(unreadable(given, &path, &error, report)),
+        }
+    }
+    scripts
+}
+
+fn unreadable(
+    given: &Spanned<PathBuf>,
+    path: &Path,
+    error: &io::Error,
+    report: &Report,
+) -> super::Problem {
+    let message = format!("script {} cannot be read: {error}", path.display());
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "the path is relative to the configuration's folder",
+        io::ErrorKind::InvalidData => "scripts are UTF-8: save the file in that encoding",
+        _ => "the file must be readable for the user that runs the balancer",
+    };
+    report.at(given.span(), message).with_help(help)
+}
+
+/// `None` only if something was missing, which was then reported.
+pub(super) fn build(
+    path: &Path,
+    raw: RawConfig,
+    names: &Names,
+    scripts: &Scripts,
+) -> Option<Config> {
+    Some(Config {
+        path: path.to_owned(),
+        virtual_services: raw
+            .services
+            .iter()
+            .map(|service| virtual_service(service, names))
+            .collect::<Option<_>>()?,
+        pools: raw.pools.into_iter().map(pool).collect::<Option<_>>()?,
+        datascripts: raw
+            .sets
+            .into_iter()
+            .map(|set| datascript_set(set, names, scripts))
+            .collect::<Option<_>>()?,
+        instance: raw.instance.instance?,
+    })
+}
+
+fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
+    let protocol = *raw.protocol.as_ref()?.get_ref();
+    let pool = match &raw.pool {
+        Some(name) => Some(*names.pools.get(name.get_ref())?),
+        None => None,
+    };
+    let datascripts = raw
+        .datascripts
+        .iter()
+        .map(|name| names.sets.get(name.get_ref()).copied());
+    Some(VirtualService {
+        name: raw.name.as_ref()?.get_ref().clone(),
+        address: socket(raw.address.as_ref(), raw.port.as_ref())?,
+        protocol,
+        pool,
+        datascripts: datascripts.collect::<Option<_>>()?,
+        idle_timeout: raw
+            .idle_timeout
+            .as_ref()
+            .map_or(default_idle_timeout(protocol), |timeout| *timeout.get_ref()),
+    })
+}
+
+const fn default_idle_timeout(protocol: Protocol) -> Duration {
+    match protocol {
+        Protocol::Tcp => Duration::from_mins(10),
+        Protocol::Udp => Duration::from_secs(30),
+    }
+}
+
+fn socket(address: Option<&Spanned<IpAddr>>, port: Option<&Spanned<u16>>) -> Option<SocketAddr> {
+    Some(SocketAddr::new(*address?.get_ref(), *port?.get_ref()))
+}
+
+fn pool(raw: RawPool) -> Option<Pool> {
+    Some(Pool {
+        name: raw.name?.into_inner(),
+        algorithm: raw.algorithm,
+        forwarding: raw.forwarding,
+        servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
+    })
+}
+
+fn server(raw: &RawServer) -> Option<Server> {
+    let address = socket(raw.address.as_ref(), raw.port.as_ref())?;
+    Some(Server {
+        address,
+        ratio: raw.ratio,
+        enabled: raw.enabled,
+    })
+}
+
+fn datascript_set(raw: RawSet, names: &Names, scripts: &Scripts) -> Option<DataScriptSet> {
+    let script = |path: &Spanned<PathBuf>| scripts.get(path.get_ref()).cloned();
+    let pools = raw
+        .pools
+        .iter()
+        .map(|name| names.pools.get(name.get_ref()).copied());
+    Some(DataScriptSet {
+        name: raw.name?.into_inner(),
+        pools: pools.collect::<Option<_>>()?,
+        l4_request: raw.l4_request.as_ref().and_then(script),
+        l4_response: raw.l4_response.as_ref().and_then(script),
+        on_error: raw.on_error,
+    })
+}

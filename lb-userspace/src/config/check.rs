@@ -1,0 +1,193 @@
+//! What only shows when looking at several entries together: names, and what they lead to.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use serde_spanned::Spanned;
+
+use super::{
+    Forwarding, OnError, PoolIndex, SetIndex, addresses,
+    raw::{Named, RawConfig, RawPool, RawService},
+    section::{Report, Span},
+    value::nearest,
+};
+
+/// Which entry has which name.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub pools: HashMap<String, PoolIndex>,
+    pub sets: HashMap<String, SetIndex>,
+}
+
+/// Reports whatever does not go together.
+pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
+    index("virtual_service", &raw.services, |_| (), report);
+    let names = Names {
+        pools: index("pool", &raw.pools, PoolIndex, report),
+        sets: index("datascript", &raw.sets, SetIndex, report),
+    };
+    for reference in pool_references(raw) {
+        resolve("pool", reference, &names.pools, report);
+    }
+    for reference in raw.services.iter().flat_map(|service| &service.datascripts) {
+        resolve("datascript", reference, &names.sets, report);
+    }
+    listeners(&raw.services, report);
+    for service in &raw.services {
+        target(service, raw, &names, report);
+    }
+    for pool in &raw.pools {
+        duplicate_servers(pool, report);
+    }
+    snat(raw, &names, report);
+    addresses::check(raw, &names, report);
+    names
+}
+
+/// The names of the entries of one table; two of one name are reported.
+fn index<T>(
+    table: &str,
+    entries: &[impl Named],
+    number: impl Fn(usize) -> T,
+    report: &Report,
+) -> HashMap<String, T> {
+    let mut names = HashMap::new();
+    let mut places: HashMap<&str, Span> = HashMap::new();
+    for (position, entry) in entries.iter().enumerate() {
+        let Some(name) = entry.name() else { continue };
+        let text = name.get_ref();
+        if let Some(first) = places.get(text.as_str()) {
+            let message = format!("two entries of [[{table}]] are named {text:?}");
+            let problem = report
+                .at(name.span(), message)
+                .with_help("give each its own name");
+            report.add(problem.with_related(first.clone(), "the other one"));
+        } else {
+            places.insert(text, name.span());
+            names.insert(text.clone(), number(position));
+        }
+    }
+    names
+}
+
+/// Every mention of a pool by its name.
+fn pool_references(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
+    let services = raw
+        .services
+        .iter()
+        .filter_map(|service| service.pool.as_ref());
+    services.chain(raw.sets.iter().flat_map(|set| &set.pools))
+}
+
+fn resolve<T>(kind: &str, name: &Spanned<String>, names: &HashMap<String, T>, report: &Report) {
+    let text = name.get_ref();
+    if names.contains_key(text) {
+        return;
+    }
+    let help = match nearest(text, names.keys().map(String::as_str)) {
+        Some(known) => format!("did you mean {known:?}?"),
+        None => format!("add a [[{kind}]] with name = {text:?}"),
+    };
+    report.add(
+        report
+            .at(name.span(), format!("no {kind} is named {text:?}"))
+            .with_help(help),
+    );
+}
+
+/// No two services may take the same packets.
+fn listeners(services: &[RawService], report: &Report) {
+    let mut taken: HashMap<_, Span> = HashMap::new();
+    for service in services {
+        let (Some(address), Some(port), Some(protocol)) =
+            (&service.address, &service.port, &service.protocol)
+        else {
+            continue;
+        };
+        let socket = SocketAddr::new(*address.get_ref(), *port.get_ref());
+        let protocol = *protocol.get_ref();
+        if let Some(first) = taken.get(&(socket, protocol)) {
+            let message = format!("two virtual services listen on {socket}, {protocol}");
+            let problem = report.at(port.span(), message);
+            let problem = problem.with_related(first.clone(), "the other one");
+            report.add(problem.with_help("a service has its own address, port or protocol"));
+        } else {
+            taken.insert((socket, protocol), port.span());
+        }
+    }
+}
+
+/// A service must lead somewhere, also when a script fails.
+fn target(service: &RawService, raw: &RawConfig, names: &Names, report: &Report) {
+    if !service.has_pool && !service.has_datascripts {
+        let message = "[[virtual_service]] has neither `pool` nor `datascripts`";
+        let problem = report.at(service.place.clone(), message);
+        report.add(problem.with_help("name the pool that its flows go to: pool = \"…\""));
+    }
+    if service.has_pool {
+        return;
+    }
+    for name in &service.datascripts {
+        let index = names.sets.get(name.get_ref());
+        let Some(set) = index.and_then(|index| raw.sets.get(index.0)) else {
+            continue;
+        };
+        if set.on_error == OnError::DefaultPool {
+            let message = format!(
+                "datascript {:?} falls back to the service's pool, and the service has none",
+                name.get_ref()
+            );
+            let problem = report.at(name.span(), message);
+            report.add(problem.with_help("add `pool`, or set on_error = \"close\" there"));
+        }
+    }
+}
+
+fn duplicate_servers(pool: &RawPool, report: &Report) {
+    let mut seen: HashMap<_, Span> = HashMap::new();
+    for server in &pool.servers {
+        let (Some(address), Some(port)) = (&server.address, &server.port) else {
+            continue;
+        };
+        let socket = SocketAddr::new(*address.get_ref(), *port.get_ref());
+        if let Some(first) = seen.get(&socket) {
+            let problem = report
+                .at(
+                    server.place.clone(),
+                    format!("the pool holds {socket} twice"),
+                )
+                .with_related(first.clone(), "here first");
+            report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
+        } else {
+            seen.insert(socket, server.place.clone());
+        }
+    }
+}
+
+/// A pool in `snat` mode that flows can reach needs a source address.
+fn snat(raw: &RawConfig, names: &Names, report: &Report) {
+    if !raw.instance.snat_addresses_missing {
+        return;
+    }
+    let used = pool_references(raw).find_map(|reference| {
+        let pool = raw.pools.get(names.pools.get(reference.get_ref())?.0)?;
+        (pool.forwarding == Forwarding::Snat).then_some((reference, pool))
+    });
+    let Some((reference, pool)) = used else {
+        return;
+    };
+    let message = format!(
+        "pool {:?} forwards with \"snat\", and [instance] has no `snat_addresses`",
+        reference.get_ref()
+    );
+    let place = pool
+        .name
+        .as_ref()
+        .map_or_else(|| reference.span(), Spanned::span);
+    let problem = report
+        .at(place, message)
+        .with_related(raw.instance.place.clone(), "add it here");
+    report.add(problem.with_help(
+        "such as snat_addresses = [\"192.0.2.9\"], an address that servers send replies to; \
+         or forwarding = \"dnat\"",
+    ));
+}

@@ -1,0 +1,303 @@
+//! The file's shape: which keys there are, each value right by itself, with its place.
+
+use std::{
+    fmt::Display,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lb_common::{address::Protocol, service::VIRTUAL_SERVICES};
+use serde_spanned::Spanned;
+use toml::de::DeTable;
+
+use super::{
+    Algorithm, Forwarding, OnError, Pool, host,
+    instance::{self, RawInstance, TIMEOUTS},
+    section::{Report, Section, Span},
+    value,
+};
+
+/// A whole file. What was missing or wrong is `None`, and was reported.
+#[derive(Debug)]
+pub(super) struct RawConfig {
+    pub instance: RawInstance,
+    pub services: Vec<RawService>,
+    pub pools: Vec<RawPool>,
+    pub sets: Vec<RawSet>,
+}
+
+/// `[[virtual_service]]`.
+#[derive(Debug)]
+pub(super) struct RawService {
+    pub place: Span,
+    pub name: Option<Spanned<String>>,
+    pub address: Option<Spanned<IpAddr>>,
+    pub port: Option<Spanned<u16>>,
+    pub protocol: Option<Spanned<Protocol>>,
+    pub pool: Option<Spanned<String>>,
+    pub datascripts: Vec<Spanned<String>>,
+    pub idle_timeout: Option<Spanned<Duration>>,
+    /// Whether it names a pool or a group of them, rightly or not.
+    pub has_pool: bool,
+    /// Whether it names scripts, rightly or not.
+    pub has_datascripts: bool,
+}
+
+/// `[[pool]]`.
+#[derive(Debug)]
+pub(super) struct RawPool {
+    pub name: Option<Spanned<String>>,
+    pub algorithm: Algorithm,
+    pub forwarding: Forwarding,
+    pub servers: Vec<RawServer>,
+}
+
+/// An entry of `servers`.
+#[derive(Debug)]
+pub(super) struct RawServer {
+    pub place: Span,
+    pub address: Option<Spanned<IpAddr>>,
+    pub port: Option<Spanned<u16>>,
+    pub ratio: u16,
+    pub enabled: bool,
+}
+
+/// `[[datascript]]`.
+#[derive(Debug)]
+pub(super) struct RawSet {
+    pub name: Option<Spanned<String>>,
+    pub pools: Vec<Spanned<String>>,
+    pub l4_request: Option<Spanned<PathBuf>>,
+    pub l4_response: Option<Spanned<PathBuf>>,
+    pub on_error: OnError,
+}
+
+/// Anything of the file that has a name of its own.
+pub(super) trait Named {
+    /// Its name, if it has one.
+    fn name(&self) -> Option<&Spanned<String>>;
+}
+
+macro_rules! named {
+    ($($kind:ty)*) => {
+        $(impl Named for $kind {
+            fn name(&self) -> Option<&Spanned<String>> {
+                self.name.as_ref()
+            }
+        })*
+    };
+}
+
+named!(RawService RawPool RawSet);
+
+/// Reads the whole document. Paths in `[instance]` are relative to `folder`.
+pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> RawConfig {
+    let mut root = Section::new("the configuration", 0..0, document, report);
+    let has_instance = root.key_span("instance").is_some();
+    let section = root.table("instance", "[instance]");
+    let instance = if has_instance && section.is_none() {
+        RawInstance::default()
+    } else {
+        instance::read(section, folder, report)
+    };
+    let services = root.tables("virtual_service", "[[virtual_service]]");
+    if let Some(excess) = services.get(VIRTUAL_SERVICES as usize) {
+        let message = format!("more than {VIRTUAL_SERVICES} virtual services");
+        let problem = report.at(excess.place.clone(), message);
+        report.add(problem.with_help("an instance has room for no more: split it in two"));
+    }
+    let config = RawConfig {
+        instance,
+        services: services.into_iter().map(service).collect(),
+        pools: root
+            .tables("pool", "[[pool]]")
+            .into_iter()
+            .map(pool)
+            .collect(),
+        sets: root
+            .tables("datascript", "[[datascript]]")
+            .into_iter()
+            .map(set)
+            .collect(),
+    };
+    root.not_yet("pool_group", "pool groups", "name pools with [[pool]]");
+    root.finish();
+    config
+}
+
+fn service(mut section: Section<'_>) -> RawService {
+    let name = section.required("name", "\"web\"", value::name);
+    let address = section.required("address", "\"192.0.2.10\"", host::address);
+    let port = section.required("port", "443", value::integer(1..=65535));
+    let protocol = section.required("protocol", "\"tcp\"", value::one_of(&PROTOCOLS));
+    let has_group = section.not_yet("pool_group", "pool groups", "name one pool with `pool`");
+    let pool = section.optional("pool", value::name);
+    let datascripts = section.list("datascripts", value::name);
+    unique(&datascripts, "datascripts", section.report());
+    let has_pool = has_group || section.key_span("pool").is_some();
+    let has_datascripts = !section.is_empty("datascripts");
+    let idle_timeout = section.optional("idle_timeout", value::duration(TIMEOUTS));
+    tcp_mode(&mut section, protocol.as_ref());
+    let place = section.place.clone();
+    section.finish();
+    RawService {
+        place,
+        name,
+        address,
+        port,
+        protocol,
+        pool,
+        datascripts,
+        idle_timeout,
+        has_pool,
+        has_datascripts,
+    }
+}
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+/// Whether the decision is taken at the SYN, as it is for now, or at the first payload.
+#[derive(Clone, Copy, PartialEq)]
+enum TcpMode {
+    FastPath,
+    Inspect,
+}
+
+fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
+    const MODES: [(&str, TcpMode); 2] = [
+        ("fast-path", TcpMode::FastPath),
+        ("inspect", TcpMode::Inspect),
+    ];
+    let Some(mode) = section.optional("tcp_mode", value::one_of(&MODES)) else {
+        return;
+    };
+    let report = section.report();
+    if *mode.get_ref() == TcpMode::Inspect {
+        let problem = report.at(mode.span(), "`tcp_mode` \"inspect\" is not available yet");
+        report.add(problem.with_help("write \"fast-path\": scripts decide at the SYN"));
+    }
+    if let Some(protocol) = protocol.filter(|protocol| *protocol.get_ref() == Protocol::Udp) {
+        let problem = report.at(mode.span(), "`tcp_mode` is for services over TCP");
+        report.add(
+            problem
+                .with_help("leave it out")
+                .with_related(protocol.span(), "this is UDP"),
+        );
+    }
+}
+
+fn pool(mut section: Section<'_>) -> RawPool {
+    let name = section.required("name", "\"web\"", value::name);
+    let algorithm = section.or(
+        "algorithm",
+        Algorithm::default(),
+        value::one_of(&ALGORITHMS),
+    );
+    let forwarding = section.or(
+        "forwarding",
+        Forwarding::default(),
+        value::one_of(&FORWARDINGS),
+    );
+    let servers = section.tables("servers", "an entry of `servers`");
+    if section.is_empty("servers") {
+        section.missing("servers", "[{ address = \"10.0.0.11\", port = 443 }]");
+    }
+    if let Some(excess) = servers.get(Pool::MOST_SERVERS) {
+        let message = format!("more than {} servers in a pool", Pool::MOST_SERVERS);
+        let problem = section.report().at(excess.place.clone(), message);
+        section
+            .report()
+            .add(problem.with_help("spread them over several pools"));
+    }
+    section.finish();
+    RawPool {
+        name,
+        algorithm,
+        forwarding,
+        servers: servers.into_iter().map(server).collect(),
+    }
+}
+
+const ALGORITHMS: [(&str, Algorithm); 2] = [
+    ("round-robin", Algorithm::RoundRobin),
+    ("consistent-hash", Algorithm::ConsistentHash),
+];
+
+const FORWARDINGS: [(&str, Forwarding); 2] =
+    [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];
+
+fn server(mut section: Section<'_>) -> RawServer {
+    let server = RawServer {
+        place: section.place.clone(),
+        address: section.required("address", "\"10.0.0.11\"", host::address),
+        port: section.required("port", "443", value::integer(1..=65535)),
+        ratio: section.or("ratio", 1, value::integer(1..=1000)),
+        enabled: section.or("enabled", true, value::boolean),
+    };
+    section.finish();
+    server
+}
+
+fn set(mut section: Section<'_>) -> RawSet {
+    let name = section.required("name", "\"by-client\"", value::name);
+    let pools = section.list("pools", value::name);
+    unique(&pools, "pools", section.report());
+    section.not_yet(
+        "pool_groups",
+        "pool groups",
+        "leave the list empty, and name `pools`",
+    );
+    section.not_yet(
+        "protocol_parsers",
+        "protocol parsers",
+        "leave the list empty",
+    );
+    let l4_request = section.optional("l4_request", value::path);
+    let l4_response = section.optional("l4_response", value::path);
+    if section
+        .key_span("l4_request")
+        .or(section.key_span("l4_response"))
+        .is_none()
+    {
+        let problem = section
+            .report()
+            .at(section.place.clone(), "[[datascript]] has no script");
+        section
+            .report()
+            .add(problem.with_help("such as l4_request = \"by-client.lua\""));
+    }
+    let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
+    section.finish();
+    RawSet {
+        name,
+        pools,
+        l4_request,
+        l4_response,
+        on_error,
+    }
+}
+
+const ON_ERROR: [(&str, OnError); 2] = [
+    ("close", OnError::Close),
+    ("default-pool", OnError::DefaultPool),
+];
+
+/// The entries of a list, of which each is reported that was there before.
+pub(super) fn unique<T: Clone + Ord + Display>(
+    list: &[Spanned<T>],
+    key: &str,
+    report: &Report,
+) -> Vec<T> {
+    let mut sorted: Vec<_> = list.iter().collect();
+    // The sort is stable: of two that are equal, the second stands second.
+    sorted.sort();
+    for pair in sorted.windows(2).filter(|pair| pair[0] == pair[1]) {
+        let message = format!("`{key}` holds {} twice", pair[1].get_ref());
+        let problem = report
+            .at(pair[1].span(), message)
+            .with_help("remove one of them");
+        report.add(problem.with_related(pair[0].span(), "here first"));
+    }
+    list.iter().map(|entry| entry.get_ref().clone()).collect()
+}

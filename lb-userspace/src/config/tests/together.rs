@@ -1,0 +1,155 @@
+//! Problems that entries have with each other.
+
+use super::*;
+
+#[test]
+fn names_that_lead_nowhere_or_twice() {
+    run(&[
+        Case(
+            "pool = \"resolvers\"",
+            "pool = ‹\"resolver\"",
+            &[(
+                "no pool is named \"resolver\"",
+                "did you mean \"resolvers\"?",
+            )],
+        ),
+        Case(
+            "pools = [\"resolvers\"]",
+            "pools = [\"resolvers\", ‹\"web\"]",
+            &[(
+                "no pool is named \"web\"",
+                "add a [[pool]] with name = \"web\"",
+            )],
+        ),
+        Case(
+            "datascripts = [\"by-client\"]",
+            "datascripts = [‹\"by_client\"]",
+            &[(
+                "no datascript is named \"by_client\"",
+                "did you mean \"by-client\"?",
+            )],
+        ),
+        Case(
+            "[[datascript]]",
+            "[[pool]]\nname = ‹\"resolvers\"\nservers = [{ address = \"10.0.0.13\", port = 53 }]\n\
+             [[datascript]]",
+            &[(
+                "two entries of [[pool]] are named \"resolvers\"",
+                "give each its own name",
+            )],
+        ),
+        Case(
+            "[\"192.0.2.9\"]",
+            "[\"192.0.2.9\", ‹\"192.0.2.9\"]",
+            &[(
+                "`snat_addresses` holds 192.0.2.9 twice",
+                "remove one of them",
+            )],
+        ),
+        Case(
+            "{ address = \"10.0.0.12\", port = 53, ratio = 2 }",
+            "‹{ address = \"10.0.0.11\", port = 53, ratio = 2 }",
+            &[(
+                "the pool holds 10.0.0.11:53 twice",
+                "remove one; for a greater share raise its `ratio`",
+            )],
+        ),
+        Case(
+            "[[pool]]",
+            "[[virtual_service]]\nname = \"other\"\naddress = \"192.0.2.10\"\nport = ‹53\n\
+             protocol = \"udp\"\npool = \"resolvers\"\n[[pool]]",
+            &[(
+                "two virtual services listen on 192.0.2.10:53, udp",
+                "a service has its own address, port or protocol",
+            )],
+        ),
+        Case(
+            "\"by-client.lua\"",
+            "‹\"by-server.lua\"",
+            &[(
+                "script /etc/lb/by-server.lua cannot be read: no such file",
+                "the path is relative to the configuration's folder",
+            )],
+        ),
+        Case(
+            "\"by-client.lua\"",
+            "‹\"latin1.lua\"",
+            &[(
+                "script /etc/lb/latin1.lua cannot be read: not UTF-8",
+                "scripts are UTF-8: save the file in that encoding",
+            )],
+        ),
+        Case(
+            "pool = \"resolvers\"\ndatascripts = [\"by-client\"]",
+            "datascripts = [‹\"failing\"]\n[[datascript]]\nname = \"failing\"\n\
+             l4_request = \"by-client.lua\"\non_error = \"default-pool\"",
+            &[(
+                "datascript \"failing\" falls back to the service's pool, and the service has none",
+                "add `pool`, or set on_error = \"close\" there",
+            )],
+        ),
+    ]);
+}
+
+#[test]
+fn addresses_that_do_not_go_together() {
+    const LATER: &str = "the packet path is IPv4 only so far";
+    run(&[
+        Case(
+            "\"10.0.0.12\"",
+            "‹‹\"2001:db8::12\"",
+            &[
+                ("2001:db8::12 is an IPv6 address", LATER),
+                (
+                    "the pool mixes IPv4 and IPv6 servers",
+                    "make two pools, one for each family",
+                ),
+            ],
+        ),
+        Case(
+            "\"192.0.2.10\"\nport = 53\nprotocol = \"udp\"\npool = ",
+            "‹\"2001:db8::10\"\nport = 53\nprotocol = \"udp\"\npool = ‹",
+            &[
+                ("2001:db8::10 is an IPv6 address", LATER),
+                (
+                    "the service is IPv6, and the servers of pool \"resolvers\" are IPv4",
+                    "a service and its pools are of one family",
+                ),
+            ],
+        ),
+        Case(
+            "\"10.0.0.12\"",
+            "‹\"192.0.2.10\"",
+            &[(
+                "server 192.0.2.10 is the balancer itself",
+                "a server has an address of its own",
+            )],
+        ),
+        Case(
+            "\"10.0.0.12\"",
+            "‹\"192.0.2.9\"",
+            &[(
+                "server 192.0.2.9 is the balancer itself",
+                "a server has an address of its own",
+            )],
+        ),
+    ]);
+}
+
+#[test]
+fn source_addresses_are_needed_once_a_pool_in_use_has_snat() {
+    let without = VALID.replace("snat_addresses = [\"192.0.2.9\"]\n", "");
+    let problems = parse(&without).unwrap_err();
+    let [problem] = &problems[..] else {
+        panic!("{problems}")
+    };
+    assert_eq!(
+        problem.message(),
+        "pool \"resolvers\" forwards with \"snat\", and [instance] has no `snat_addresses`"
+    );
+    assert_eq!(
+        (problem.position(), problem.related().next()),
+        (Some((14, 8)), Some((1, 1)))
+    );
+    assert!(parse(&without.replace("servers =", "forwarding = \"dnat\"\nservers =")).is_ok());
+}

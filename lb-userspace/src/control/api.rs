@@ -1,0 +1,272 @@
+//! The admin API: HTTP over a Unix socket, JSON in and out.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/flows` | flows; filters and `limit` as query parameters, see [`FlowFilter`] |
+//! | `GET /v1/tables` | scripts' tables and their entries, see [`TableView`] |
+//! | `GET /metrics` | counters and gauges, Prometheus text format |
+//! | `POST /v1/reload` | reads the configuration anew; 422 and the problems if it is refused |
+//! | `POST /v1/stop?detach=true` | stops the daemon, with or without the data path |
+
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::status::Status;
+use crate::{
+    engine::{FlowView, Found, Shared},
+    table::{Name, Table, Value},
+    worker,
+};
+
+/// What the API asks of the control loop.
+pub enum Request {
+    /// How things are.
+    Status(oneshot::Sender<Status>),
+    /// Read the configuration anew.
+    Reload(oneshot::Sender<Result<u32, String>>),
+    /// Stop.
+    Stop {
+        /// Also take the data path down.
+        detach: bool,
+        /// Answered before the daemon ends.
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// Read at will: flows and tables.
+    pub shared: Arc<Shared>,
+    /// Everything else is the control loop's.
+    pub requests: mpsc::Sender<Request>,
+}
+
+/// Which flows are wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::Args)]
+pub struct FlowFilter {
+    /// Only of this client: an address, or address:port
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Only to this server: an address, or address:port
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Only of this virtual service
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Only of this pool
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Only `tcp` or only `udp`
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// At most this many
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A script's table.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TableView {
+    /// The virtual service that it belongs to.
+    pub virtual_service: String,
+    /// Its name; empty for the default table.
+    pub table: String,
+    /// Its entries, by key.
+    pub entries: Vec<EntryView>,
+}
+
+/// An entry of a table. Bytes that are no text are shown with `\xNN`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EntryView {
+    /// The key.
+    pub key: String,
+    /// A string or a number.
+    pub value: serde_json::Value,
+    /// Seconds until it expires.
+    pub remaining_seconds: u64,
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/flows", get(flows))
+        .route("/v1/tables", get(tables))
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .route("/metrics", get(metrics))
+        .with_state(api)
+}
+
+/// The control loop is gone or going.
+fn unavailable() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response()
+}
+
+async fn ask<T>(api: &Api, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    api.requests.send(request(sender)).await.ok()?;
+    answer.await.ok()
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    ask(&api, Request::Status).await.map_or_else(unavailable, |status| Json(status).into_response())
+}
+
+async fn reload(State(api): State<Api>) -> Response {
+    match ask(&api, Request::Reload).await {
+        Some(Ok(generation)) => generation.to_string().into_response(),
+        Some(Err(problems)) => (StatusCode::UNPROCESSABLE_ENTITY, problems).into_response(),
+        None => unavailable(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Stop {
+    #[serde(default)]
+    detach: bool,
+}
+
+async fn stop(State(api): State<Api>, Query(Stop { detach }): Query<Stop>) -> Response {
+    let stopped = ask(&api, |answer| Request::Stop { detach, answer }).await;
+    stopped.map_or_else(unavailable, |()| "stopping".into_response())
+}
+
+async fn flows(State(api): State<Api>, Query(filter): Query<FlowFilter>) -> Response {
+    // A large table takes a while to read: not on the control loop's thread.
+    let listed = tokio::task::spawn_blocking(move || list_flows(&api.shared, &filter)).await;
+    listed.map_or_else(|_| unavailable(), |flows| Json(flows).into_response())
+}
+
+/// Reads the flow table.
+pub fn list_flows(shared: &Shared, filter: &FlowFilter) -> Vec<FlowView> {
+    let now = worker::now().monotonic;
+    let found = shared.flows.slots().filter_map(|id| Found::at(&shared.flows, id));
+    let views = found.map(|found| found.view(&shared.catalog, shared.notes.get(found.id), now));
+    views.filter(|view| filter.admits(view)).take(filter.limit.unwrap_or(usize::MAX)).collect()
+}
+
+impl FlowFilter {
+    /// Whether a flow is wanted.
+    pub fn admits(&self, flow: &FlowView) -> bool {
+        is_address(self.client.as_deref(), Some(flow.client))
+            && is_address(self.server.as_deref(), flow.server)
+            && is_name(self.service.as_deref(), flow.virtual_service.as_deref())
+            && is_name(self.pool.as_deref(), flow.pool.as_deref())
+            && is_name(self.protocol.as_deref(), Some(flow.protocol))
+    }
+}
+
+fn is_address(wanted: Option<&str>, address: Option<SocketAddr>) -> bool {
+    let Some(wanted) = wanted else { return true };
+    address.is_some_and(|a| wanted == a.to_string() || wanted == a.ip().to_string())
+}
+
+fn is_name(wanted: Option<&str>, name: Option<&str>) -> bool {
+    wanted.is_none() || wanted == name
+}
+
+async fn tables(State(api): State<Api>) -> Response {
+    let listed = tokio::task::spawn_blocking(move || list_tables(&api.shared)).await;
+    listed.map_or_else(|_| unavailable(), |tables| Json(tables).into_response())
+}
+
+fn list_tables(shared: &Shared) -> Vec<TableView> {
+    shared.tables.list().into_iter().map(|(name, table)| table_view(&name, &table)).collect()
+}
+
+fn table_view(name: &Name, table: &Table) -> TableView {
+    let entries = table.entries(worker::now().monotonic).into_iter().map(|entry| EntryView {
+        key: printable(&entry.key),
+        value: match entry.value {
+            Value::String(bytes) => printable(&bytes).into(),
+            Value::Number(number) => number.into(),
+        },
+        remaining_seconds: entry.remaining,
+    });
+    TableView {
+        virtual_service: name.service.to_string(),
+        table: printable(&name.table),
+        entries: entries.collect(),
+    }
+}
+
+/// Bytes as text that loses nothing.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let Some(status) = ask(&api, Request::Status).await else { return unavailable() };
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, exposition(&status)).into_response()
+}
+
+/// Prometheus' text format, version 0.0.4.
+fn exposition(status: &Status) -> String {
+    let mut text = String::from(
+        "# HELP lb_packets_total Packets by what happened to them, but for those that XDP just \
+         forwarded.\n# TYPE lb_packets_total counter\n",
+    );
+    for (event, count) in &status.events {
+        let _ = writeln!(text, "lb_packets_total{{event=\"{event}\"}} {count}");
+    }
+    let gauges = [
+        ("lb_flows", "Flows in the table.", status.flows.now),
+        ("lb_flows_half_open", "Flows not established yet.", status.flows.half_open),
+        ("lb_flow_capacity", "Flows that there may be.", status.flows.capacity),
+        ("lb_config_generation", "Configuration in force.", status.generation),
+    ];
+    for (name, help, value) in gauges {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    let (name, help) = ("lb_logged_flows_total", "Flows that ended or were refused.");
+    let count = status.logged_flows;
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {count}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_and_not_lost() {
+        assert_eq!(printable(b"10.0.0.1-80"), "10.0.0.1-80");
+        assert_eq!(printable(&[b'a', 0xff, b'b', 0xc3]), "a\\xffb\\xc3");
+    }
+
+    #[test]
+    fn an_address_is_wanted_with_its_port_or_without() {
+        let address = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
+        assert!(is_address(Some("10.0.0.1"), address));
+        assert!(is_address(Some("10.0.0.1:80"), address));
+        assert!(!is_address(Some("10.0.0.1:81"), address));
+        assert!(!is_address(Some("10.0.0.1"), None));
+        assert!(is_address(None, None));
+    }
+}

@@ -1,0 +1,334 @@
+//! The daemon from start to stop.
+//!
+//! The order of a start: nothing is attached before the configuration, the machine and the pins
+//! are known to be good; the program is attached before the workers run, so that from the first
+//! moment on no packet of a virtual service reaches the kernel's own stack.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    process,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use lb_common::event::Event;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{Duration, MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+
+use super::{
+    api::{Api, Request},
+    connection_log::ConnectionLog,
+    lock::Lock,
+    network::{addresses, service::NetworkHandle},
+    paths::Paths,
+    reload::{self, load},
+    serve::{self, SocketFile},
+    start,
+    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of},
+};
+use crate::{
+    config::Config,
+    datapath::{
+        AddressRoles, Datapath, EventCounts, Options, Pins, ServiceMap, check_environment,
+        queue_count, wait_for_grace_period,
+    },
+    engine::{Generation, Shared, adopt, log::timestamp},
+    script::Runtime,
+    worker::{Common, Crew, Plan},
+};
+
+/// Clients whose next hop may be asked for at once.
+const RESOLVE_QUEUE: usize = 4096;
+/// How often slots of ended flows are let go of, dead workers noticed, tables swept.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Table entries looked at in one sweep.
+const SWEEP: usize = 1024;
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// Take the data path down on stop.
+    pub detach: bool,
+    /// Remove pins of another layout.
+    pub replace_pins: bool,
+    /// Log a line a packet.
+    pub trace: bool,
+}
+
+/// Runs until told to stop.
+pub fn run(options: &RunOptions) -> Result<()> {
+    let config = load(&options.config)?;
+    check_environment()?;
+    let lock = Lock::take(&config.instance.name)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let daemon = Daemon::start(options, config).await?;
+        daemon.serve().await
+    });
+    drop(lock);
+    result
+}
+
+/// Takes down what an instance left: links, maps, addresses. For one that does not run.
+pub fn detach(instance: &str) -> Result<bool> {
+    let _lock = Lock::take(instance)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(take_down(instance))
+}
+
+async fn take_down(instance: &str) -> Result<bool> {
+    let (pins, paths) = (Pins::new(instance), Paths::new(instance));
+    let existed = pins.exist();
+    if existed {
+        pins.remove().with_context(|| format!("cannot remove {}", pins.folder().display()))?;
+    }
+    let released = addresses::release(&paths.addresses()).await?;
+    Ok(existed || !released.addresses.is_empty())
+}
+
+/// Everything that the control loop owns.
+struct Daemon {
+    options: RunOptions,
+    started: SystemTime,
+    generation: Arc<Generation>,
+    shared: Arc<Shared>,
+    datapath: Datapath,
+    services: ServiceMap,
+    addresses: AddressRoles,
+    events: EventCounts,
+    network: NetworkHandle,
+    crew: Crew,
+    log: ConnectionLog,
+    interfaces: Vec<InterfaceStatus>,
+    adopted: usize,
+    requests: mpsc::Receiver<Request>,
+    grace: std::thread::JoinHandle<()>,
+    _socket: SocketFile,
+}
+
+impl Daemon {
+    async fn start(options: &RunOptions, config: Config) -> Result<Self> {
+        let config = Arc::new(config);
+        let instance = &config.instance;
+        let indices = start::interface_indices(&instance.interfaces)?;
+        let mut datapath = Datapath::load(&Options {
+            instance: instance.name.clone(),
+            flow_capacity: instance.flow_capacity,
+            replace_pins: options.replace_pins,
+            trace: options.trace,
+        })?;
+        if options.trace {
+            start::trace(&mut datapath)?;
+        }
+        let shared = start::share(&mut datapath, &config)?;
+        let plan = Plan {
+            interfaces: indices.iter().map(|(index, _)| (*index, queue_count(*index))).collect(),
+            cores: instance.cores.clone(),
+        };
+        // Runs of the program that began under the old daemon may still write to what it owned.
+        wait_for_grace_period();
+        let flows = adopt(&shared.flows, instance, plan.workers());
+        let adopted = flows.iter().map(Vec::len).sum();
+        let number = start::newest_generation(&shared, &flows) + 1;
+        let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared.catalog)?);
+        let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
+        runtime.load(&config)?;
+
+        let (resolve, clients) = mpsc::channel(RESOLVE_QUEUE);
+        let network = start::network(&mut datapath, &generation, clients).await?;
+        if instance.manage_addresses {
+            start::ensure_addresses(&config).await?;
+        }
+        let mut services = datapath.take_services()?;
+        let mut addresses = datapath.take_addresses()?;
+        addresses.replace(&generation.address_roles()).context("cannot fill map addresses")?;
+        services.replace(&generation.service_entries()).context("cannot fill map services")?;
+        datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
+        let attached = start::attach(&mut datapath, &config, &indices)?;
+        let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
+        let log = ConnectionLog::start(instance.connection_log.as_deref())
+            .with_context(|| format!("cannot open {:?}", instance.connection_log))?;
+        let common = Common {
+            shared: Arc::clone(&shared),
+            generation: Arc::clone(&generation),
+            log: log.sender(),
+            resolve,
+            view: network.view(),
+        };
+        let crew = Crew::start(&plan, &common, seats).context("cannot start the workers")?;
+        drop(common);
+        let (sender, requests) = mpsc::channel(16);
+        let api = Api { shared: Arc::clone(&shared), requests: sender };
+        let socket = serve::listen(&instance.admin_socket, api)
+            .with_context(|| format!("cannot listen on {}", instance.admin_socket.display()))?;
+        let events = datapath.take_events()?;
+        let interfaces = attached.iter().zip(&plan.interfaces).map(start::interface_status).collect();
+        let grace = start::keep_grace(&shared)?;
+        info!(instance = instance.name, adopted, workers = plan.workers(), "ready");
+        Ok(Self {
+            options: options.clone(),
+            started: SystemTime::now(),
+            generation,
+            shared,
+            datapath,
+            services,
+            addresses,
+            events,
+            network,
+            crew,
+            log,
+            interfaces,
+            adopted,
+            requests,
+            grace,
+            _socket: socket,
+        })
+    }
+
+    /// Answers requests and signals until one of them ends the daemon.
+    async fn serve(mut self) -> Result<()> {
+        let mut signals = Signals::new()?;
+        let mut housekeeping = interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let detach = loop {
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(Request::Status(answer)) => { let _ = answer.send(self.status()); }
+                    Some(Request::Reload(answer)) => { let _ = answer.send(self.reload().await); }
+                    Some(Request::Stop { detach, answer }) => {
+                        let _ = answer.send(());
+                        break detach;
+                    }
+                    None => break self.options.detach,
+                },
+                Some(()) = signals.hangup.recv() => { let _ = self.reload().await; }
+                Some(()) = signals.terminate.recv() => break self.options.detach,
+                Some(()) = signals.interrupt.recv() => break self.options.detach,
+                _ = housekeeping.tick() => {
+                    self.shared.tables.sweep(crate::worker::now().monotonic, SWEEP);
+                    if let Some(casualty) = self.crew.casualty() {
+                        // The data path goes on, and whoever supervises starts a new daemon.
+                        return Err(anyhow!(casualty));
+                    }
+                }
+            }
+        };
+        self.stop(detach).await
+    }
+
+    async fn stop(self, detach: bool) -> Result<()> {
+        let instance = self.generation.config.instance.name.clone();
+        self.crew.stop();
+        self.log.stop();
+        drop(self.shared);
+        drop(self.datapath);
+        drop(self.grace);
+        if detach {
+            take_down(&instance).await?;
+            info!(instance, "stopped, data path taken down");
+        } else {
+            info!(instance, "stopped; established flows go on. `lb detach` takes them down");
+        }
+        Ok(())
+    }
+
+    /// Brings the file as it is now into force, or refuses it whole and says why.
+    async fn reload(&mut self) -> Result<u32, String> {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(number) => info!(generation = number, "reloaded"),
+            Err(problems) => error!("configuration refused, the old one goes on:\n{problems}"),
+        }
+        result
+    }
+
+    async fn try_reload(&mut self) -> Result<u32, String> {
+        let config = Arc::new(load(&self.options.config).map_err(|problems| problems.to_string())?);
+        reload::refuse_incompatible(&self.generation.config, &config)?;
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let mut trial = Runtime::new(config.instance.script, Arc::clone(&self.shared.tables))
+            .map_err(|error| text(&error))?;
+        trial.load(&config).map_err(|error| text(&error))?;
+        let number = self.generation.number + 1;
+        let generation = Generation::new(number, Arc::clone(&config), &self.shared.catalog)
+            .map_err(|error| text(&error))?;
+        let generation = Arc::new(generation);
+        self.log.reopen();
+        if config.instance.manage_addresses {
+            start::ensure_addresses(&config).await.map_err(|error| format!("{error:#}"))?;
+        }
+        self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
+        // Workers first: they must know a service before its first packet is punted.
+        self.crew.replace(&generation)?;
+        self.shared.gauge.set_half_open_share(config.instance.half_open_share);
+        let maps = self
+            .addresses
+            .replace(&generation.address_roles())
+            .and_then(|()| self.services.replace(&generation.service_entries()));
+        maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
+        self.generation = generation;
+        Ok(number)
+    }
+
+    fn status(&self) -> Status {
+        let config = &self.generation.config;
+        let gauge = &self.shared.gauge;
+        Status {
+            instance: config.instance.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            started: timestamp(self.started),
+            config: config.path.display().to_string(),
+            generation: self.generation.number,
+            adopted_flows: self.adopted,
+            interfaces: self.interfaces.clone(),
+            workers: self.crew.counters().len(),
+            flows: FlowGauge {
+                now: gauge.flows(),
+                half_open: gauge.half_open(),
+                capacity: gauge.capacity(),
+            },
+            logged_flows: self.log.written(),
+            events: self.event_counts(),
+            virtual_services: services_of(config),
+            pools: pools_of(config, &self.network),
+        }
+    }
+
+    /// Of the XDP program and all workers together.
+    fn event_counts(&self) -> BTreeMap<String, u64> {
+        let xdp: BTreeMap<Event, u64> = self.events.read().unwrap_or_default().into_iter().collect();
+        let counters = self.crew.counters();
+        let count = |event: &Event| {
+            let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();
+            (event.name().to_owned(), workers + xdp.get(event).copied().unwrap_or_default())
+        };
+        Event::ALL.iter().map(count).collect()
+    }
+}
+
+/// The signals that a daemon listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}

@@ -1,0 +1,17 @@
+//! The daemon's own thread: what is neither a packet nor a decision.
+
+pub mod api;
+mod connection_log;
+mod daemon;
+mod lock;
+pub mod network;
+pub mod paths;
+mod reload;
+mod serve;
+mod start;
+pub mod status;
+mod targets;
+
+pub use daemon::{RunOptions, detach, run};
+pub use lock::{Lock, LockError};
+pub use reload::load;

@@ -1,0 +1,179 @@
+//! Requests to the kernel over rtnetlink.
+
+use std::{io, net::IpAddr};
+
+use futures_util::{Stream, TryStreamExt};
+use ipnet::IpNet;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    address::AddressHeaderFlags,
+    neighbour::{NeighbourFlags, NeighbourState},
+};
+use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
+
+use super::{
+    decode,
+    topology::{NeighbourKey, Topology},
+};
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct KernelError {
+    what: String,
+    source: io::Error,
+}
+
+impl KernelError {
+    pub(super) fn new(what: impl Into<String>, source: io::Error) -> Self {
+        Self {
+            what: what.into(),
+            source,
+        }
+    }
+
+    fn from_netlink(what: impl Into<String>, error: rtnetlink::Error) -> Self {
+        let source = match error {
+            rtnetlink::Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other),
+        };
+        Self::new(what, source)
+    }
+
+    /// What the kernel answered.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// A connection for requests only. Events come over a [`Monitor`](super::monitor::Monitor)'s: a
+/// flood of them makes the kernel drop what does not fit, answers included.
+#[derive(Clone, Debug)]
+pub struct Kernel(Handle);
+
+impl Kernel {
+    /// Opens a socket in the calling thread's network namespace and serves it from a task.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be opened.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect() -> Result<Self, KernelError> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|error| KernelError::new("opening an rtnetlink socket", error))?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// Reads all that the kernel knows.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be read.
+    pub async fn topology(&self) -> Result<Topology, KernelError> {
+        use RouteNetlinkMessage as Message;
+        let mut topology = Topology::default();
+        let handle = &self.0;
+        let links = handle.link().get().execute();
+        read(&mut topology, "interfaces", links, Message::NewLink).await?;
+        let addresses = handle.address().get().execute();
+        read(&mut topology, "addresses", addresses, Message::NewAddress).await?;
+        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+        for family in [v4, v6] {
+            let routes = handle.route().get(family).execute();
+            read(&mut topology, "routes", routes, Message::NewRoute).await?;
+        }
+        let neighbours = handle.neighbours().get().execute();
+        read(
+            &mut topology,
+            "neighbours",
+            neighbours,
+            Message::NewNeighbour,
+        )
+        .await?;
+        Ok(topology)
+    }
+
+    /// Has the kernel ask for a neighbour's MAC, or confirm it if it is stale, as if it had a
+    /// packet for it (`NTF_USE`). What it learns comes as an event.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn resolve(&self, (interface, address): NeighbourKey) -> Result<(), KernelError> {
+        let request = self.0.neighbours().add(interface, address);
+        let request = request
+            .state(NeighbourState::None)
+            .flags(NeighbourFlags::Use)
+            .replace();
+        request.execute().await.map_err(|error| {
+            KernelError::from_netlink(format!("asking for neighbour {address}"), error)
+        })
+    }
+
+    /// Adds a host address to an interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; [`io::ErrorKind::AlreadyExists`] if the address is there.
+    pub async fn add_address(&self, interface: u32, address: IpAddr) -> Result<(), KernelError> {
+        let length = IpNet::from(address).prefix_len();
+        let mut request = self.0.address().add(interface, address, length);
+        if address.is_ipv6() {
+            // Else it could not be used while duplicates of it are looked for (RFC 4862 §5.4).
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request
+            .execute()
+            .await
+            .map_err(|error| KernelError::from_netlink(format!("adding address {address}"), error))
+    }
+
+    /// Removes a host address from an interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; [`io::ErrorKind::AddrNotAvailable`] if the address is not there.
+    pub async fn remove_address(&self, interface: u32, address: IpAddr) -> Result<(), KernelError> {
+        let message = match address {
+            IpAddr::V4(v4) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+                .index(interface)
+                .address(v4, 32)
+                .build(),
+            IpAddr::V6(v6) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+                .index(interface)
+                .address(v6, 128)
+                .build(),
+        };
+        self.0
+            .address()
+            .del(message)
+            .execute()
+            .await
+            .map_err(|error| {
+                KernelError::from_netlink(format!("removing address {address}"), error)
+            })
+    }
+}
+
+/// Applies every message of a table.
+async fn read<M>(
+    topology: &mut Topology,
+    what: &str,
+    messages: impl Stream<Item = Result<M, rtnetlink::Error>>,
+    wrap: impl Fn(M) -> RouteNetlinkMessage,
+) -> Result<(), KernelError> {
+    let failed = |error| KernelError::from_netlink(format!("reading the kernel's {what}"), error);
+    let mut messages = std::pin::pin!(messages);
+    while let Some(message) = messages.try_next().await.map_err(failed)? {
+        if let Some(change) = decode::change(&wrap(message), false) {
+            // Nothing is removed here, and so nothing missing.
+            let _ = topology.apply(change);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The kernel's view of the network, and what the balancer makes of it.
+//!
+//! A packet that XDP rewrote leaves with the MAC addresses of an entry of the `next_hops` map;
+//! flows hold only its number. The kernel's routes and neighbour table say what belongs into an
+//! entry: [`monitor`] follows them, [`topology`] holds what they say, [`next_hops`] turns that
+//! into entries, and [`service`] writes those into the map and publishes a [`view`] to the
+//! workers. The kernel speaks ARP and neighbour discovery, the balancer only asks it to.
+//!
+//! Followed are the main routing table (254) and unicast routes; of a multipath route its first
+//! usable hop. Policy rules, other tables and `blackhole` routes are not looked at.
+//!
+//! [`addresses`] puts the balancer's own addresses onto its interfaces and takes them off again.
+
+pub mod addresses;
+mod announce;
+mod decode;
+pub mod kernel;
+pub mod monitor;
+pub mod next_hops;
+pub mod prefixes;
+pub mod retries;
+pub mod service;
+#[cfg(test)]
+mod testing;
+pub mod topology;
+pub mod view;

@@ -1,0 +1,188 @@
+//! The steps of a start, each on its own.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use lb_common::next_hop::NextHop;
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use super::{
+    network::{
+        addresses,
+        next_hops::Target,
+        service::{Network, NetworkHandle, Settings},
+    },
+    paths::Paths,
+    status::InterfaceStatus,
+    targets,
+};
+use crate::{
+    config::Config,
+    datapath::{Attached, Datapath, DatapathError, Socket, wait_for_grace_period},
+    engine::{Gauge, Generation, Shared},
+    flow_table::{Catalog, FlowTable, Grace, SlotId},
+    table::Tables,
+    worker::{Plan, Port, Seat},
+};
+
+/// How often grace periods are waited for: how long an ended flow's slot rests at most.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// How often the program's log is read.
+const TRACE: Duration = Duration::from_millis(50);
+
+/// Index and name of each interface.
+pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> {
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let index = |name: &String| {
+        let index = name_to_index(&any, name);
+        let index = index.map_err(|_| DatapathError::NoInterface(name.clone()))?;
+        Ok((index, name.clone()))
+    };
+    names.iter().map(index).collect()
+}
+
+/// Shows what the program logs in this process's own log.
+pub(super) fn trace(datapath: &mut Datapath) -> Result<()> {
+    let mut logger = EbpfLogger::init(datapath.ebpf()).context("cannot read the program's log")?;
+    let mut often = tokio::time::interval(TRACE);
+    tokio::spawn(async move {
+        loop {
+            often.tick().await;
+            logger.flush();
+        }
+    });
+    Ok(())
+}
+
+/// What all workers share, over the mapped table.
+pub(super) fn share(datapath: &mut Datapath, config: &Config) -> Result<Arc<Shared>> {
+    let instance = &config.instance;
+    let table = datapath.map_flow_table()?;
+    let catalog = datapath.take_catalog()?;
+    let kept = catalog.read().context("cannot read the pinned catalog")?;
+    Ok(Arc::new(Shared {
+        flows: FlowTable::new(datapath.geometry(), Box::new(table)),
+        grace: Grace::default(),
+        catalog: Catalog::new(kept, Box::new(catalog)),
+        tables: Arc::new(Tables::new(instance.tables)),
+        notes: crate::engine::log::Notes::default(),
+        gauge: Gauge::new(instance.flow_capacity, instance.half_open_share),
+    }))
+}
+
+/// The highest generation that adopted flows were decided by.
+pub(super) fn newest_generation(shared: &Shared, flows: &[Vec<SlotId>]) -> u32 {
+    let generations = flows.iter().flatten().map(|id| shared.flows.record(*id).load().generation);
+    generations.max().unwrap_or_default()
+}
+
+/// Follows the kernel's routes and neighbours into the `next_hops` map.
+pub(super) async fn network(
+    datapath: &mut Datapath,
+    generation: &Generation,
+    clients: mpsc::Receiver<IpAddr>,
+) -> Result<NetworkHandle> {
+    let mut map = datapath.take_next_hops()?;
+    let kept = map.targets().context("cannot read the pinned next hops")?;
+    let settings = Settings {
+        interfaces: generation.config.instance.interfaces.clone(),
+        servers: generation.servers().map(|server| server.ip()).collect(),
+        assigned: targets::decode(kept),
+    };
+    let write = move |id, target: Target, entry: NextHop| -> io::Result<()> {
+        map.set(id, &targets::encode(target), &entry)
+    };
+    let (handle, network) = Network::start(settings, clients, write).await?;
+    tokio::spawn(async move {
+        if let Err(failed) = network.run().await {
+            error!("next hops no longer follow the kernel's neighbours: {failed}");
+        }
+    });
+    Ok(handle)
+}
+
+/// Puts the instance's addresses on its interfaces.
+pub(super) async fn ensure_addresses(config: &Config) -> Result<()> {
+    let instance = &config.instance;
+    let services = config.virtual_services.iter().map(|service| service.address.ip());
+    let mut wanted: Vec<IpAddr> =
+        services.chain(instance.snat_addresses.iter().copied()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let state = Paths::new(&instance.name).addresses();
+    addresses::ensure(&state, &wanted, &instance.interfaces).await?;
+    Ok(())
+}
+
+/// Puts the program on every interface, and says how it runs there.
+pub(super) fn attach(
+    datapath: &mut Datapath,
+    config: &Config,
+    indices: &[(u32, String)],
+) -> Result<Vec<Attached>> {
+    let mode = config.instance.attach_mode;
+    let attach = |(index, name): &(u32, String)| {
+        let attached = datapath.attach(name, *index, mode)?;
+        match &attached.fell_back {
+            None => info!("attached to {name} in {} mode", attached.mode.name()),
+            Some(why) => info!("attached to {name} in generic mode; native mode: {why}"),
+        }
+        Ok(attached)
+    };
+    indices.iter().map(attach).collect()
+}
+
+/// Opens a socket on every receive queue and deals them to the workers.
+pub(super) fn seats(
+    datapath: &mut Datapath,
+    plan: &Plan,
+    attached: &[Attached],
+    flows: Vec<Vec<SlotId>>,
+) -> Result<Vec<Seat>> {
+    let seat = |adopted| Seat { ports: Vec::new(), adopted };
+    let mut seats: Vec<Seat> = flows.into_iter().map(seat).collect();
+    for (position, (attached, (interface, queues))) in
+        (0..).zip(attached.iter().zip(&plan.interfaces))
+    {
+        for queue in 0..*queues {
+            let socket = Socket::open(*interface, queue, attached.mode)
+                .with_context(|| attached.interface.clone())?;
+            datapath.listen(&socket, position, *interface, queue)?;
+            let port = Port { interface: *interface, socket };
+            seats[queue as usize].ports.push(port);
+        }
+    }
+    Ok(seats)
+}
+
+/// For `lb status`.
+pub(super) fn interface_status((attached, plan): (&Attached, &(u32, u32))) -> InterfaceStatus {
+    InterfaceStatus {
+        name: attached.interface.clone(),
+        mode: attached.mode.name().to_owned(),
+        queues: plan.1,
+    }
+}
+
+/// Waits for grace periods, one after the other, as long as the shared state is used.
+pub(super) fn keep_grace(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let shared = Arc::downgrade(shared);
+    let keeper = thread::Builder::new().name("grace".to_owned()).spawn(move || {
+        while let Some(shared) = shared.upgrade() {
+            shared.grace.pass(wait_for_grace_period);
+            drop(shared);
+            thread::sleep(GRACE);
+        }
+    });
+    keeper.context("cannot start a thread")
+}

@@ -1,0 +1,157 @@
+//! What `lb status` and `/metrics` show.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
+use crate::config::{Algorithm, Config, Forwarding};
+
+/// The state of a running instance.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance's name.
+    pub instance: String,
+    /// Version of `lb`.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// When it started, RFC 3339.
+    pub started: String,
+    /// The configuration's file.
+    pub config: String,
+    /// Generation of the configuration in force.
+    pub generation: u32,
+    /// Flows found in pinned maps at the start.
+    pub adopted_flows: usize,
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Workers.
+    pub workers: usize,
+    /// How full the flow table is.
+    pub flows: FlowGauge,
+    /// Records of the connection log so far.
+    pub logged_flows: u64,
+    /// Packets by what happened to them, in the XDP program and the workers together, by name.
+    pub events: BTreeMap<String, u64>,
+    /// Virtual services.
+    pub virtual_services: Vec<ServiceStatus>,
+    /// Pools.
+    pub pools: Vec<PoolStatus>,
+}
+
+/// An interface of the instance.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Receive queues, each with a worker's socket.
+    pub queues: u32,
+}
+
+/// How full the flow table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FlowGauge {
+    /// Flows now.
+    pub now: u32,
+    /// Of these, not established yet.
+    pub half_open: u32,
+    /// Flows that there may be.
+    pub capacity: u32,
+}
+
+/// A virtual service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// Its script sets, in order.
+    pub datascripts: Vec<String>,
+}
+
+/// A pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// How it picks.
+    pub algorithm: String,
+    /// How packets reach its servers.
+    pub forwarding: String,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share.
+    pub ratio: u16,
+    /// Whether it takes new flows.
+    pub up: bool,
+    /// How packets reach it: a MAC and interface, or what is missing.
+    pub next_hop: String,
+}
+
+/// The virtual services of a configuration.
+pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
+    let set = |index: &crate::config::SetIndex| config.datascripts[index.0].name.clone();
+    let services = config.virtual_services.iter().map(|service| ServiceStatus {
+        name: service.name.clone(),
+        address: service.address,
+        protocol: service.protocol.name().to_owned(),
+        pool: service.pool.map(|pool| config.pools[pool.0].name.clone()),
+        datascripts: service.datascripts.iter().map(set).collect(),
+    });
+    services.collect()
+}
+
+/// The pools of a configuration, and how their servers are reached.
+pub(super) fn pools_of(config: &Config, network: &NetworkHandle) -> Vec<PoolStatus> {
+    let server = |server: &crate::config::Server| ServerStatus {
+        address: server.address,
+        ratio: server.ratio,
+        up: server.enabled,
+        next_hop: next_hop(network, server.address),
+    };
+    let pools = config.pools.iter().map(|pool| PoolStatus {
+        name: pool.name.clone(),
+        algorithm: match pool.algorithm {
+            Algorithm::RoundRobin => "round-robin",
+            Algorithm::ConsistentHash => "consistent-hash",
+        }
+        .to_owned(),
+        forwarding: match pool.forwarding {
+            Forwarding::Snat => "snat",
+            Forwarding::Dnat => "dnat",
+        }
+        .to_owned(),
+        servers: pool.servers.iter().map(server).collect(),
+    });
+    pools.collect()
+}
+
+/// How packets to a server leave, or what keeps them from it.
+fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
+    let view = network.view().load_full();
+    let Toward::Known(id) = view.toward(server.ip()) else { return "unreachable".to_owned() };
+    match view.slot(id).map(|slot| (&slot.state, slot.entry)) {
+        Some((State::Resolved | State::Remembered, entry)) => {
+            let [a, b, c, d, e, f] = entry.destination;
+            format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        }
+        Some((State::Resolving, _)) => "resolving".to_owned(),
+        Some((State::Unreachable(why), _)) => format!("unreachable: {why}"),
+        None => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,416 @@
+//! Loading: pins checked, maps opened or made, the program verified and attached.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapInfo, MapType, XskMap},
+    programs::{ProgramError, Xdp},
+};
+use lb_common::{
+    event::EVENTS,
+    flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
+    hash::HashSeed,
+    layout::{
+        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
+    },
+    next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
+    service::{ADDRESSES, VIRTUAL_SERVICES},
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::{
+    DatapathError,
+    attach::{self, Attached},
+    maps::{
+        AddressRoles, CatalogMap, EventCounts, NextHopMap, PodInstance, PodInterface, ServiceMap,
+        typed,
+    },
+    memory::MappedTable,
+    object,
+    pins::Pins,
+    socket::Socket,
+};
+use crate::config::AttachMode;
+
+const PROGRAM: &str = "firstpacket";
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The instance: its name is the pins' folder.
+    pub instance: String,
+    /// Flows at once; a table that is pinned keeps its own size.
+    pub flow_capacity: u32,
+    /// Remove pins of another layout instead of refusing.
+    pub replace_pins: bool,
+    /// Log a line a packet.
+    pub trace: bool,
+}
+
+/// The loaded program and its maps.
+pub struct Datapath {
+    pins: Pins,
+    geometry: Geometry,
+    adopted: bool,
+    ebpf: Ebpf,
+    sockets: XskMap<aya::maps::MapData>,
+    interfaces: HashMap<aya::maps::MapData, u32, PodInterface>,
+}
+
+impl Datapath {
+    /// Opens what is pinned or makes it anew, and loads the program over it.
+    pub fn load(options: &Options) -> Result<Self, DatapathError> {
+        let pins = Pins::new(&options.instance);
+        let pinned = match pinned_geometry(&pins) {
+            Err(DatapathError::UnfitPin { .. }) if options.replace_pins => {
+                pins.remove()
+                    .map_err(|error| DatapathError::kernel("cannot unpin", error))?;
+                None
+            }
+            other => other?,
+        };
+        let adopted = pinned.is_some();
+        let geometry = pinned.map_or_else(|| new_geometry(options.flow_capacity), Ok)?;
+        pins.create()?;
+        let mut ebpf = load_object(&pins, &geometry, options.trace)?;
+        let mut instance: Array<_, PodInstance> = typed("instance", take(&mut ebpf, "instance")?)?;
+        let stamp = Instance {
+            layout_version: LAYOUT_VERSION,
+            flow_buckets: geometry.buckets,
+            seed: geometry.seed,
+        };
+        instance
+            .set(0, PodInstance(stamp), 0)
+            .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
+        let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
+        let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
+        let mut datapath = Self {
+            pins,
+            geometry,
+            adopted,
+            ebpf,
+            sockets,
+            interfaces,
+        };
+        datapath.program()?.load().map_err(verifier_error)?;
+        Ok(datapath)
+    }
+
+    /// Whether flows of an earlier daemon are there.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// The flow table's shape.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The program, for test runs and for what the kernel says of it.
+    pub fn program(&mut self) -> Result<&mut Xdp, DatapathError> {
+        let program = self.ebpf.program_mut(PROGRAM);
+        program
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| DatapathError::kernel("the embedded object", "has no XDP program"))
+    }
+
+    /// The object, for its log.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Maps the flow table into memory.
+    pub fn map_flow_table(&mut self) -> Result<MappedTable, DatapathError> {
+        let (flows, records) = (
+            take(&mut self.ebpf, "flows_v4")?,
+            take(&mut self.ebpf, "flow_records")?,
+        );
+        let (Map::Array(flows), Map::Array(records)) = (&flows, &records) else {
+            return Err(DatapathError::kernel("flows_v4", "is not an array"));
+        };
+        MappedTable::new(flows.fd(), records.fd(), &self.geometry)
+    }
+
+    /// `next_hops` and `next_hop_targets`.
+    pub fn take_next_hops(&mut self) -> Result<NextHopMap, DatapathError> {
+        let entries = typed("next_hops", take(&mut self.ebpf, "next_hops")?)?;
+        let targets = typed("next_hop_targets", take(&mut self.ebpf, "next_hop_targets")?)?;
+        Ok(NextHopMap { entries, targets })
+    }
+
+    /// `virtual_services`.
+    pub fn take_services(&mut self) -> Result<ServiceMap, DatapathError> {
+        Ok(ServiceMap(typed(
+            "virtual_services",
+            take(&mut self.ebpf, "virtual_services")?,
+        )?))
+    }
+
+    /// `addresses`.
+    pub fn take_addresses(&mut self) -> Result<AddressRoles, DatapathError> {
+        Ok(AddressRoles(typed(
+            "addresses",
+            take(&mut self.ebpf, "addresses")?,
+        )?))
+    }
+
+    /// `events`.
+    pub fn take_events(&mut self) -> Result<EventCounts, DatapathError> {
+        Ok(EventCounts(typed(
+            "events",
+            take(&mut self.ebpf, "events")?,
+        )?))
+    }
+
+    /// `catalog`.
+    pub fn take_catalog(&mut self) -> Result<CatalogMap, DatapathError> {
+        Ok(CatalogMap(typed(
+            "catalog",
+            take(&mut self.ebpf, "catalog")?,
+        )?))
+    }
+
+    /// Lets a socket receive what is punted from its interface and queue. `position` is the
+    /// interface's place among the instance's.
+    pub fn listen(
+        &mut self,
+        socket: &Socket,
+        position: u32,
+        interface: u32,
+        queue: u32,
+    ) -> Result<(), DatapathError> {
+        if position >= INTERFACES || queue >= QUEUES {
+            return Err(DatapathError::TooMany(format!(
+                "an instance can have {INTERFACES} interfaces of {QUEUES} receive queues; lower \
+                 the queues with `ethtool -L`"
+            )));
+        }
+        let first_socket = position * QUEUES;
+        self.interfaces
+            .insert(interface, PodInterface(Interface { first_socket }), 0)
+            .map_err(|error| DatapathError::kernel("cannot register an interface", error))?;
+        self.sockets
+            .set(first_socket + queue, socket.as_fd().as_raw_fd(), 0)
+            .map_err(|error| DatapathError::kernel("cannot register an AF_XDP socket", error))
+    }
+
+    /// Puts the program on an interface.
+    pub fn attach(
+        &mut self,
+        interface: &str,
+        index: u32,
+        mode: AttachMode,
+    ) -> Result<Attached, DatapathError> {
+        let pins = self.pins.clone();
+        attach::attach(self.program()?, &pins, interface, index, mode)
+    }
+
+    /// Takes the program off interfaces that are not among these.
+    pub fn detach_others(&self, interfaces: &[String]) -> std::io::Result<()> {
+        attach::detach_others(&self.pins, interfaces)
+    }
+}
+
+/// Opens the pinned flow table alone, for looking at flows while no daemon runs.
+pub fn open_pinned(
+    pins: &Pins,
+) -> Result<(Geometry, MappedTable, CatalogMap), DatapathError> {
+    let geometry = pinned_geometry(pins)?.ok_or_else(|| {
+        let what = format!("nothing is pinned under {}", pins.folder().display());
+        DatapathError::kernel(what, "the instance never ran, or was detached")
+    })?;
+    let open = |name: &str| {
+        aya::maps::MapData::from_pin(pins.path(name))
+            .map_err(|error| DatapathError::kernel(format!("cannot open pin {name}"), error))
+    };
+    let table = MappedTable::new(
+        open("flows_v4")?.fd(),
+        open("flow_records")?.fd(),
+        &geometry,
+    )?;
+    let catalog = CatalogMap(typed("catalog", Map::Array(open("catalog")?))?);
+    Ok((geometry, table, catalog))
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
+    ebpf.take_map(name).ok_or_else(|| {
+        DatapathError::kernel(format!("map {name}"), "is not in the object, or taken")
+    })
+}
+
+fn load_object(pins: &Pins, geometry: &Geometry, trace: bool) -> Result<Ebpf, DatapathError> {
+    let shapes = shapes(geometry.total());
+    let trace = u8::from(trace);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("FLOW_BUCKETS", &geometry.buckets, true)
+        .override_global("FLOW_SEED", &geometry.seed.0, true)
+        .override_global("TRACE", &trace, true);
+    for shape in &shapes {
+        loader.map_max_entries(shape.name, shape.entries);
+        loader.map_pin_path(shape.name, pins.path(shape.name));
+    }
+    loader
+        .load(object::bytes())
+        .map_err(|error| DatapathError::kernel("cannot make the maps", chain(&error)))
+}
+
+/// The error and its causes, joined.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// The verifier's last words are what matters; its whole log can be a megabyte.
+fn verifier_error(error: ProgramError) -> DatapathError {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return DatapathError::kernel("the kernel did not take the program", chain(&error));
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().rev().take(20).collect();
+    let log = lines.into_iter().rev().collect::<Vec<_>>().join("\n  ");
+    DatapathError::kernel(
+        "the kernel did not take the program",
+        format!("{io_error}\n  {log}"),
+    )
+}
+
+/// What a pinned map must be to be adopted: aya does not compare.
+struct Shape {
+    name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: u32,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "4")]
+fn shapes(buckets: u32) -> Vec<Shape> {
+    let array = |name, value, entries| Shape {
+        name,
+        kind: MapType::Array,
+        key: 4,
+        value,
+        entries,
+    };
+    let hash = |name, key, value, entries| Shape {
+        name,
+        kind: MapType::Hash,
+        key,
+        value,
+        entries,
+    };
+    vec![
+        array("instance", size_of::<Instance>(), 1),
+        array("flows_v4", size_of::<FlowBucketV4>(), buckets),
+        array(
+            "flow_records",
+            size_of::<FlowRecord>(),
+            buckets * BUCKET_SLOTS as u32,
+        ),
+        array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
+        array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
+        array("catalog", size_of::<CatalogEntry>(), CATALOG),
+        hash("virtual_services", 20, 4, VIRTUAL_SERVICES),
+        hash("addresses", 16, 4, ADDRESSES),
+        hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
+        Shape {
+            kind: MapType::PerCpuArray,
+            ..array("events", 8, EVENTS)
+        },
+        Shape {
+            kind: MapType::XskMap,
+            ..array("sockets", 4, SOCKETS)
+        },
+    ]
+}
+
+/// The shape of the pinned flow table; `None` if nothing is pinned.
+fn pinned_geometry(pins: &Pins) -> Result<Option<Geometry>, DatapathError> {
+    if !pins.path("instance").exists() {
+        return Ok(None);
+    }
+    let instance = Shape {
+        entries: 1,
+        ..shapes(0).swap_remove(0)
+    };
+    check_pin(pins, &instance)?;
+    let stamp = read_instance(pins.path("instance"))?;
+    if stamp.layout_version != LAYOUT_VERSION {
+        return Err(DatapathError::UnfitPin {
+            path: pins.folder().display().to_string(),
+            found: format!("layout {}", stamp.layout_version),
+            needed: format!("layout {LAYOUT_VERSION}"),
+        });
+    }
+    let geometry = Geometry {
+        buckets: stamp.flow_buckets,
+        seed: stamp.seed,
+    };
+    shapes(geometry.total())
+        .iter()
+        .try_for_each(|shape| check_pin(pins, shape))?;
+    Ok(Some(geometry))
+}
+
+fn read_instance(path: PathBuf) -> Result<Instance, DatapathError> {
+    let failed = |error| DatapathError::kernel("cannot read the pinned instance", error);
+    let data = aya::maps::MapData::from_pin(path).map_err(failed)?;
+    let map: Array<_, PodInstance> = typed("instance", Map::Array(data))?;
+    Ok(map.get(&0, 0).map_err(failed)?.0)
+}
+
+fn check_pin(pins: &Pins, shape: &Shape) -> Result<(), DatapathError> {
+    let path = pins.path(shape.name);
+    let unfit = |found: String| DatapathError::UnfitPin {
+        path: path.display().to_string(),
+        found,
+        needed: describe(shape.kind, shape.key, shape.value, shape.entries),
+    };
+    let info = MapInfo::from_pin(&path).map_err(|error| unfit(chain(&error)))?;
+    let kind = info.map_type().map_err(|error| unfit(chain(&error)))?;
+    let (key, value) = (info.key_size() as usize, info.value_size() as usize);
+    let fits = kind == shape.kind
+        && key == shape.key
+        && value == shape.value
+        && info.max_entries() == shape.entries;
+    if fits {
+        Ok(())
+    } else {
+        Err(unfit(describe(kind, key, value, info.max_entries())))
+    }
+}
+
+fn describe(kind: MapType, key: usize, value: usize, entries: u32) -> String {
+    format!("{kind:?} of {entries} entries, keys of {key} and values of {value} bytes")
+}
+
+fn new_geometry(flow_capacity: u32) -> Result<Geometry, DatapathError> {
+    let mut bytes = [0; 40];
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| DatapathError::kernel("cannot get random numbers", error))?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let seed = HashSeed(std::array::from_fn(|index| {
+        u64::from_ne_bytes(words[index])
+    }));
+    Ok(Geometry {
+        buckets: Geometry::buckets_for(flow_capacity),
+        seed,
+    })
+}

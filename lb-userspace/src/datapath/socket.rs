@@ -1,0 +1,188 @@
+//! AF_XDP sockets: frames that the XDP program punts come in here, decided ones go out.
+//!
+//! The `xdp` crate's packets point into their UMEM and must not outlive it, and its types do not
+//! say so. So no packet leaves this module: callers see frames as byte slices.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+};
+
+use xdp::{
+    RingConfigBuilder, Umem, WakableRings,
+    nic::NicIndex,
+    slab::{HeapSlab, Slab as _},
+    socket::{XdpSocket, XdpSocketBuilder},
+    umem::{FrameSize, UmemCfgBuilder},
+};
+
+use super::{DatapathError, Mode};
+
+const RING: u32 = 2048;
+/// Half of the frames wait for packets, half carry what is sent.
+const FRAMES: u32 = 2 * RING;
+const BATCH: usize = 64;
+
+/// One AF_XDP socket with memory of its own, bound to one receive queue.
+pub struct Socket {
+    // Before `umem`: packets in the slabs and descriptors in the rings point into it.
+    received: HeapSlab,
+    to_send: HeapSlab,
+    rings: WakableRings,
+    socket: XdpSocket,
+    umem: Umem,
+}
+
+/// What the kernel counted of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SocketStatistics {
+    /// Dropped for want of a free frame or of room in the receive ring.
+    pub dropped: u64,
+}
+
+// SAFETY: the raw pointers inside point into the socket's own mappings, which any thread may use
+// as long as only one does at a time; the socket is moved to its worker's thread and stays there.
+unsafe impl Send for Socket {}
+
+impl Socket {
+    /// Opens and binds a socket. In generic mode the kernel can only copy; in native mode it
+    /// shares memory with the driver where the driver can.
+    pub fn open(interface: u32, queue: u32, mode: Mode) -> Result<Self, DatapathError> {
+        let what = || format!("cannot open an AF_XDP socket on queue {queue}");
+        let failed =
+            |error: &dyn std::fmt::Debug| DatapathError::kernel(what(), format!("{error:?}"));
+        let config = UmemCfgBuilder {
+            frame_size: FrameSize::FourK,
+            frame_count: FRAMES,
+            ..UmemCfgBuilder::default()
+        };
+        let mut umem = Umem::map(config.build().map_err(|error| failed(&error))?)
+            .map_err(|error| failed(&error))?;
+        let mut builder = XdpSocketBuilder::new().map_err(|error| failed(&error))?;
+        let config = RingConfigBuilder {
+            rx_count: RING,
+            tx_count: RING,
+            fill_count: RING,
+            completion_count: RING,
+        };
+        let config = config.build().map_err(|error| failed(&error))?;
+        let (mut rings, mut flags) = builder
+            .build_wakable_rings(&umem, config)
+            .map_err(|error| failed(&error))?;
+        if mode == Mode::Generic {
+            flags.force_copy();
+        }
+        let socket = builder
+            .bind(NicIndex::new(interface), queue, flags)
+            .map_err(|error| failed(&error))?;
+        // SAFETY: the frames belong to the UMEM that the ring was built for, and both stay here.
+        unsafe { rings.fill_ring.enqueue(&mut umem, RING as usize, true) }
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            received: HeapSlab::with_capacity(BATCH),
+            to_send: HeapSlab::with_capacity(RING as usize),
+            rings,
+            socket,
+            umem,
+        })
+    }
+
+    /// Hands each frame that has come to `handle`, up to a batch. Returns how many there were.
+    pub fn receive(&mut self, mut handle: impl FnMut(&[u8])) -> io::Result<usize> {
+        let Some(ring) = self.rings.rx_ring.as_mut() else {
+            return Ok(0);
+        };
+        // SAFETY: the packets stay in this function, and the UMEM outlives it.
+        let count = unsafe { ring.recv(&self.umem, &mut self.received) };
+        while let Some(packet) = self.received.pop_back() {
+            handle(&packet);
+            self.umem.free_packet(packet);
+        }
+        self.refill(count)?;
+        Ok(count)
+    }
+
+    fn refill(&mut self, mut missing: usize) -> io::Result<()> {
+        missing = missing.min(RING as usize);
+        if missing > 0 {
+            // SAFETY: the frames belong to the UMEM that the ring was built for.
+            unsafe {
+                self.rings
+                    .fill_ring
+                    .enqueue(&mut self.umem, missing, true)?
+            };
+        }
+        Ok(())
+    }
+
+    /// Queues a frame. False if it does not fit into a frame of the UMEM or none is free.
+    pub fn send(&mut self, frame: &[u8]) -> bool {
+        if self.to_send.available() == 0 || self.umem.allocatable() <= RING as usize / 8 {
+            self.complete();
+        }
+        if self.to_send.available() == 0 {
+            return false;
+        }
+        // SAFETY: the packet goes into `to_send` or back, and the UMEM outlives both.
+        let Some(mut packet) = (unsafe { self.umem.alloc() }) else {
+            return false;
+        };
+        if packet.append(frame).is_err() {
+            self.umem.free_packet(packet);
+            return false;
+        }
+        self.to_send.push_front(packet);
+        true
+    }
+
+    /// Gives queued frames to the kernel.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.to_send.is_empty() {
+            return Ok(());
+        }
+        if let Some(ring) = self.rings.tx_ring.as_mut() {
+            // SAFETY: the packets lie in the UMEM that the ring was built for.
+            match unsafe { ring.send(&mut self.to_send, true) } {
+                // The kernel is busy sending what it has: it takes the rest at the next call.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS)
+                    ) => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        self.complete();
+        Ok(())
+    }
+
+    /// Takes back frames that are sent.
+    fn complete(&mut self) {
+        self.rings
+            .completion_ring
+            .dequeue(&mut self.umem, RING as usize);
+    }
+
+    /// What the kernel counted.
+    pub fn statistics(&self) -> SocketStatistics {
+        let statistics = self.socket.statistics().ok();
+        let dropped = statistics.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
+        SocketStatistics { dropped }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as the socket lives.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
+}
+
+/// How many receive queues an interface has; 1 where the driver does not say.
+pub fn queue_count(interface: u32) -> u32 {
+    NicIndex::new(interface)
+        .queue_counts()
+        .map_or(1, |queues| queues.rx_count().max(1))
+}

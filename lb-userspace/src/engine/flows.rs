@@ -1,0 +1,302 @@
+//! The flows that belong to a worker: begun, watched, ended, logged.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+};
+
+use lb_common::flow::{Flags, FlowRecord};
+
+use super::{
+    Now, Packet,
+    install::tick,
+    lifecycle::{self, Hand, State, Timeouts},
+    log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
+    ports::{Ports, Toward, share},
+    shared::Shared,
+    view::Found,
+};
+use crate::{
+    config::Instance,
+    flow_table::{FlowTable, SlotId, Ticket},
+};
+
+/// A worker's flows. The slots say what they are; the list only says which are the worker's.
+pub(super) struct Flows {
+    worker: u16,
+    timeouts: Timeouts,
+    mine: Vec<Mine>,
+    hand: Hand,
+    ended: VecDeque<Ended>,
+}
+
+/// A flow of this worker: its slot, and when it was made, to tell it from a later one there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mine {
+    id: SlotId,
+    created: u64,
+}
+
+/// A flow that no packet finds any more, while a run of the program may still count into it.
+struct Ended {
+    found: Found,
+    ticket: Ticket,
+    reason: EndReason,
+}
+
+impl Flows {
+    pub fn new(instance: &Instance, worker: u16) -> Self {
+        Self {
+            worker,
+            timeouts: Timeouts::new(instance),
+            mine: Vec::new(),
+            hand: Hand::default(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    pub fn set_timeouts(&mut self, instance: &Instance) {
+        self.timeouts = Timeouts::new(instance);
+    }
+
+    /// A flow of this worker has been inserted.
+    pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
+        self.mine.push(Mine { id, created });
+        shared.gauge.begun(false);
+    }
+
+    /// Flows of an earlier daemon, found by [`adopt`].
+    pub fn take_over(&mut self, flows: &[SlotId], shared: &Shared, ports: &mut Ports) {
+        for id in flows {
+            let Some(found) = Found::at(&shared.flows, *id) else { continue };
+            shared.flows.record(*id).store(&FlowRecord { owner: self.worker, ..found.record });
+            if let Some((toward, port)) = snat_port(&found) {
+                ports.adopt(toward, port);
+            }
+            self.mine.push(Mine { id: *id, created: found.record.created });
+            shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
+        }
+    }
+
+    /// Ends a flow that both sides have closed, or one has reset, because its ports are used
+    /// again. False if it is not over, or another worker's.
+    pub fn end_if_over(&mut self, id: SlotId, shared: &Shared) -> bool {
+        let found = Found::at(&shared.flows, id);
+        let over = found.is_some_and(|found| {
+            found.record.owner == self.worker
+                && matches!(found.state(), State::Finished | State::Reset)
+        });
+        over && self.end(id, EndReason::Reused, shared)
+    }
+
+    /// Hides a flow from the packet path. False if it was gone already.
+    pub fn end(&mut self, id: SlotId, reason: EndReason, shared: &Shared) -> bool {
+        let Some(found) = Found::at(&shared.flows, id) else { return false };
+        if !shared.flows.retire(id) {
+            return false;
+        }
+        shared.gauge.ended(found.record.has(FlowRecord::ESTABLISHED));
+        self.ended.push_back(Ended { found, ticket: shared.grace.ticket(), reason });
+        true
+    }
+
+    /// Moves the clock hand, and lets go of what ended a grace period ago.
+    pub fn tick(&mut self, now: Now, shared: &Shared, ports: &mut Ports, log: &mut Vec<FlowLog>) {
+        for _ in 0..self.hand.due(now.monotonic, self.mine.len()) {
+            if self.mine.is_empty() {
+                break;
+            }
+            let place = self.hand.next(self.mine.len());
+            if self.visit(self.mine[place], now, shared) {
+                self.hand.advance();
+            } else {
+                self.mine.swap_remove(place);
+            }
+        }
+        while self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket)) {
+            let Some(ended) = self.ended.pop_front() else { break };
+            self.let_go(&ended, now, shared, ports, log);
+        }
+    }
+
+    /// Looks after one flow. False if it is this worker's no longer.
+    fn visit(&mut self, flow: Mine, now: Now, shared: &Shared) -> bool {
+        let found = Found::at(&shared.flows, flow.id);
+        let Some(found) = found.filter(|found| found.record.created == flow.created) else {
+            return false;
+        };
+        let state = found.state();
+        let idle = lifecycle::last_seen(tick(now.monotonic), &found.forward, &found.reply);
+        if idle >= state.timeout(&self.timeouts, found.record.idle_timeout) {
+            self.end(flow.id, state.end(), shared);
+            return false;
+        }
+        let mut record = found.record;
+        let mut changed =
+            lifecycle::follow_counts(&mut record, found.forward.packets, found.reply.packets);
+        if !state.is_half_open() && !record.has(FlowRecord::ESTABLISHED) {
+            record.bits |= FlowRecord::ESTABLISHED;
+            shared.gauge.established();
+            changed = true;
+        }
+        if changed {
+            shared.flows.record(flow.id).store(&record);
+        }
+        true
+    }
+
+    /// Nothing can touch the flow any more: its counts are final.
+    fn let_go(
+        &mut self,
+        ended: &Ended,
+        now: Now,
+        shared: &Shared,
+        ports: &mut Ports,
+        log: &mut Vec<FlowLog>,
+    ) {
+        let mut found = ended.found;
+        found.forward = shared.flows.slot(found.id).activity();
+        if found.record.partner != FlowRecord::ALONE {
+            found.reply = shared.flows.slot(SlotId(found.record.partner)).activity();
+        }
+        log.push(ended_log(&found, ended.reason, now, shared));
+        if let Some((toward, port)) = snat_port(&found) {
+            ports.give_back(&toward, port);
+        }
+        shared.flows.free(found.id);
+    }
+}
+
+/// The SNAT port that a flow uses.
+fn snat_port(found: &Found) -> Option<(Toward, u16)> {
+    let (snat, server) = (found.snat()?, found.server()?);
+    let toward = Toward { source: snat.ip(), server, protocol: found.protocol() };
+    Some((toward, snat.port()))
+}
+
+/// Looks through a table that an earlier daemon left: says which flows each worker is to take
+/// over, and gives back what belongs to no whole flow. To be called before any worker runs.
+///
+/// A flow goes to the worker whose share holds its SNAT port, so that no other can give that
+/// port out; one without, to the worker of its old owner's number.
+pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<SlotId>> {
+    let mut flows = vec![Vec::new(); usize::from(workers.max(1))];
+    for id in table.slots() {
+        let slot = table.slot(id);
+        if slot.is_owned() {
+            // Its owner died while filling it, or before the grace period was over.
+            slot.free();
+        } else if let Some(found) = Found::at(table, id).filter(|found| is_whole(table, found)) {
+            flows[usize::from(worker_of(&found, instance, workers))].push(id);
+        } else if slot.snapshot().is_some() && !is_reply_of_whole(table, id) {
+            slot.retire();
+            slot.free();
+        }
+    }
+    flows
+}
+
+fn worker_of(found: &Found, instance: &Instance, workers: u16) -> u16 {
+    let by_port = found.snat().and_then(|snat| {
+        (0..workers).find(|worker| {
+            share(&instance.snat_ports, *worker, workers).contains(&snat.port())
+        })
+    });
+    by_port.unwrap_or(found.record.owner % workers.max(1))
+}
+
+/// Whether a forward direction has its reply.
+fn is_whole(table: &FlowTable, found: &Found) -> bool {
+    if found.record.partner == FlowRecord::ALONE {
+        return found.entry.flags.has(Flags::CLOSED);
+    }
+    let partner = SlotId(found.record.partner);
+    partner.bucket() < table.geometry().total()
+        && table.record(partner).load().partner == found.id.0
+        && table
+            .slot(partner)
+            .snapshot()
+            .is_some_and(|(_, entry, _)| entry.flags.has(Flags::REPLY))
+}
+
+fn is_reply_of_whole(table: &FlowTable, id: SlotId) -> bool {
+    let forward = SlotId(table.record(id).load().partner);
+    forward.bucket() < table.geometry().total()
+        && Found::at(table, forward)
+            .is_some_and(|found| found.record.partner == id.0 && is_whole(table, &found))
+}
+
+fn ended_log(found: &Found, reason: EndReason, now: Now, shared: &Shared) -> FlowLog {
+    let note = shared.notes.take(found.id);
+    let view = found.view(&shared.catalog, Note::default(), now.monotonic);
+    FlowLog {
+        time: timestamp(now.wall),
+        duration: view.age_seconds,
+        protocol: view.protocol,
+        client: view.client,
+        vip: view.vip,
+        virtual_service: view.virtual_service.unwrap_or_default(),
+        pool: view.pool,
+        server: view.server,
+        snat: view.snat,
+        decided_by: view.decided_by,
+        script: view.script,
+        line: view.line,
+        reason,
+        packets: view.packets,
+        bytes: view.bytes,
+        reply_packets: view.reply_packets,
+        reply_bytes: view.reply_bytes,
+        generation: view.generation,
+        worker: view.worker,
+        significance: significance(&note),
+        ds_log: note.log,
+        error: note.failure,
+    }
+}
+
+fn significance(note: &Note) -> Vec<&'static str> {
+    note.failure.iter().map(|_| SCRIPT_FAILED).collect()
+}
+
+/// A flow that never came to be.
+pub(super) struct Refused<'a> {
+    pub record: &'a FlowRecord,
+    pub packet: &'a Packet<'a>,
+    pub bytes: usize,
+    pub reason: EndReason,
+    pub pool: Option<u32>,
+    pub server: Option<SocketAddr>,
+    pub note: Note,
+}
+
+impl Refused<'_> {
+    /// Its record in the connection log.
+    pub fn log(self, now: Now, shared: &Shared) -> FlowLog {
+        let Self { record, packet, bytes, reason, pool, server, note } = self;
+        FlowLog {
+            time: timestamp(now.wall),
+            duration: seconds(std::time::Duration::ZERO),
+            protocol: packet.protocol.name(),
+            client: packet.source(),
+            vip: packet.destination(),
+            virtual_service: shared.catalog.name(record.service).unwrap_or_default(),
+            pool: pool.and_then(|pool| shared.catalog.name(pool)),
+            server,
+            snat: None,
+            decided_by: DecidedBy::from_number(record.decided_by),
+            script: shared.catalog.name(record.script),
+            line: (record.script != 0).then_some(record.line),
+            reason,
+            packets: 1,
+            bytes: bytes as u64,
+            reply_packets: 0,
+            reply_bytes: 0,
+            generation: record.generation,
+            worker: record.owner,
+            significance: significance(&note),
+            ds_log: note.log,
+            error: note.failure,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A configuration in force, with what is derived from it.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use lb_common::{
+    address::{Address, Port},
+    service::{Roles, Service, ServiceKey},
+};
+
+use crate::{
+    config::{Config, Forwarding, PoolIndex, Script, ServerIndex, VirtualService},
+    flow_table::{Catalog, CatalogFull, Kind},
+    pool::Pools,
+};
+
+/// New flows are decided by the newest generation; old ones keep what decided them.
+pub struct Generation {
+    /// Counts from 1 with every configuration that came into force.
+    pub number: u32,
+    /// What the user wrote.
+    pub config: Arc<Config>,
+    /// Servers, and how one is picked.
+    pub pools: Pools,
+    services: HashMap<ServiceKey, usize>,
+    service_numbers: Vec<u32>,
+    pool_numbers: Vec<u32>,
+    server_numbers: Vec<Vec<u32>>,
+    script_numbers: HashMap<PathBuf, u32>,
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "generation {}", self.number)
+    }
+}
+
+impl Generation {
+    /// Numbers everything in the catalog, which keeps the numbers that names had before.
+    pub fn new(number: u32, config: Arc<Config>, catalog: &Catalog) -> Result<Self, CatalogFull> {
+        let names = config.virtual_services.iter().map(|service| &service.name);
+        let service_numbers =
+            names.map(|name| catalog.number(Kind::Service, name)).collect::<Result<_, _>>()?;
+        let names = config.pools.iter().map(|pool| &pool.name);
+        let pool_numbers =
+            names.map(|name| catalog.number(Kind::Pool, name)).collect::<Result<_, _>>()?;
+        let mut server_numbers = Vec::new();
+        for pool in &config.pools {
+            let names = pool.servers.iter().map(|server| format!("{}/{}", pool.name, server.address));
+            let numbers = names.map(|name| catalog.number(Kind::Server, &name));
+            server_numbers.push(numbers.collect::<Result<_, _>>()?);
+        }
+        let mut script_numbers = HashMap::new();
+        for script in scripts(&config) {
+            let number = catalog.number(Kind::Script, &script.path.display().to_string())?;
+            script_numbers.insert(script.path.clone(), number);
+        }
+        let keys = config.virtual_services.iter().map(service_key);
+        let services = keys.enumerate().map(|(index, key)| (key, index)).collect();
+        let pools = Pools::new(&config);
+        Ok(Self {
+            number,
+            config,
+            pools,
+            services,
+            service_numbers,
+            pool_numbers,
+            server_numbers,
+            script_numbers,
+        })
+    }
+
+    /// The virtual service that listens there.
+    pub fn service(&self, key: &ServiceKey) -> Option<(usize, &VirtualService)> {
+        let index = *self.services.get(key)?;
+        self.config.virtual_services.get(index).map(|service| (index, service))
+    }
+
+    /// A virtual service's number in the catalog.
+    pub fn service_number(&self, index: usize) -> u32 {
+        self.service_numbers.get(index).copied().unwrap_or_default()
+    }
+
+    /// A pool's number in the catalog.
+    pub fn pool_number(&self, pool: PoolIndex) -> u32 {
+        self.pool_numbers.get(pool.0).copied().unwrap_or_default()
+    }
+
+    /// A server's number in the catalog.
+    pub fn server_number(&self, pool: PoolIndex, server: ServerIndex) -> u32 {
+        let numbers = self.server_numbers.get(pool.0);
+        numbers.and_then(|numbers| numbers.get(server.0)).copied().unwrap_or_default()
+    }
+
+    /// A script's number in the catalog.
+    pub fn script_number(&self, path: &Path) -> u32 {
+        self.script_numbers.get(path).copied().unwrap_or_default()
+    }
+
+    /// Whether a server takes new flows.
+    pub fn is_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
+        self.pools.pool(pool).server(server).is_some_and(|server| server.enabled)
+    }
+
+    /// Whether a service wants to see the servers' first packets.
+    pub fn has_response_script(&self, service: &VirtualService) -> bool {
+        let sets = service.datascripts.iter().filter_map(|set| self.config.datascripts.get(set.0));
+        sets.into_iter().any(|set| set.l4_response.is_some())
+    }
+
+    /// What the `virtual_services` map has to hold.
+    pub fn service_entries(&self) -> Vec<(ServiceKey, Service)> {
+        let services = self.services.iter();
+        services.map(|(key, index)| (*key, Service { id: self.service_number(*index) })).collect()
+    }
+
+    /// What the `addresses` map has to hold.
+    pub fn address_roles(&self) -> HashMap<Address, Roles> {
+        let mut roles: HashMap<Address, Roles> = HashMap::new();
+        let mut add = |address: IpAddr, role: Roles| {
+            let known = roles.entry(address.into()).or_default();
+            *known = known.and(role);
+        };
+        for service in &self.config.virtual_services {
+            add(service.address.ip(), Roles::VIRTUAL_SERVICE);
+        }
+        for address in &self.config.instance.snat_addresses {
+            add(*address, Roles::SNAT);
+        }
+        for pool in self.config.pools.iter().filter(|pool| pool.forwarding == Forwarding::Dnat) {
+            for server in &pool.servers {
+                add(server.address.ip(), Roles::DNAT_SERVER);
+            }
+        }
+        roles
+    }
+
+    /// Every server's address.
+    pub fn servers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| server.address))
+    }
+}
+
+fn scripts(config: &Config) -> impl Iterator<Item = &Arc<Script>> {
+    config.datascripts.iter().flat_map(|set| set.l4_request.iter().chain(&set.l4_response))
+}
+
+fn service_key(service: &VirtualService) -> ServiceKey {
+    let address = service.address;
+    ServiceKey::new(address.ip().into(), Port::new(address.port()), service.protocol)
+}

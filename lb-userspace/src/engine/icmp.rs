@@ -1,0 +1,88 @@
+//! ICMP errors about packets of our flows (RFC 792, RFC 5508 §4).
+//!
+//! A router or host that could not take a packet quotes it as it saw it: after our rewrite. The
+//! error travels against the packet, in the direction of the flow's other entry, and has to
+//! quote the packet as its sender made it.
+
+use lb_common::{
+    address::Protocol,
+    checksum::Sum,
+    flow::{Entry, FlowKeyV4},
+    rewrite::{EndpointsV4, RewriteV4},
+    wire,
+};
+
+use super::packet::{self, Network};
+
+/// Bytes of an ICMP header.
+const ICMP_HEADER: usize = 8;
+
+/// An ICMP error, and the flow that it is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IcmpError<'a> {
+    outer: Network<'a>,
+    quoted: EndpointsV4,
+    protocol: Protocol,
+}
+
+impl<'a> IcmpError<'a> {
+    /// Reads the quotation; `None` for any other ICMP message.
+    pub fn new(outer: Network<'a>) -> Option<Self> {
+        let icmp = outer.payload();
+        if !wire::icmp_quotes(*icmp.first()?) {
+            return None;
+        }
+        let quoted = icmp.get(ICMP_HEADER..)?;
+        let header = usize::from(quoted.first()? & 0x0f) * 4;
+        let protocol = Protocol::from_number(*quoted.get(9)?)?;
+        let at = |at: usize| quoted.get(at..at + 4)?.first_chunk::<4>().copied();
+        let [a, b, c, d] = at(header)?;
+        let quoted = EndpointsV4 {
+            source: at(12)?,
+            destination: at(16)?,
+            source_port: lb_common::address::Port([a, b]),
+            destination_port: lb_common::address::Port([c, d]),
+        };
+        Some(Self { outer, quoted, protocol })
+    }
+
+    /// The key of the direction in which the error travels.
+    pub fn key(&self) -> FlowKeyV4 {
+        FlowKeyV4::new(&self.quoted.reversed(), self.protocol)
+    }
+
+    /// The error as the quoted packet's sender has to see it.
+    pub fn rewritten(&self, entry: &Entry) -> Vec<u8> {
+        let new = &entry.rewrite;
+        let mut packet = self.outer.bytes.to_vec();
+        // With a source address of our own in use the far side must not show; without, the
+        // router that reports stays who it is.
+        if new.source != self.quoted.destination {
+            packet[12..16].copy_from_slice(&new.source);
+        }
+        packet[16..20].copy_from_slice(&new.destination);
+        packet[8] = packet[8].saturating_sub(1);
+        let header = self.outer.header;
+        refresh_checksum(&mut packet[..header], 10);
+        self.restore_quotation(&mut packet[header + ICMP_HEADER..], new);
+        refresh_checksum(&mut packet[header..], 2);
+        packet
+    }
+
+    fn restore_quotation(&self, quoted: &mut [u8], new: &RewriteV4) {
+        let sent = EndpointsV4 {
+            source: new.destination,
+            destination: new.source,
+            source_port: lb_common::address::Port(new.destination_port),
+            destination_port: lb_common::address::Port(new.source_port),
+        };
+        packet::rewrite(quoted, &RewriteV4::new(&self.quoted, &sent), self.protocol, true);
+    }
+}
+
+/// Computes the checksum of `bytes` anew, into the two bytes at `at`.
+fn refresh_checksum(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 2].fill(0);
+    let checksum = Sum::default().bytes(bytes).checksum();
+    bytes[at..at + 2].copy_from_slice(&checksum);
+}

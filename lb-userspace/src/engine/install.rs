@@ -1,0 +1,160 @@
+//! From a decision to both entries of a flow.
+
+use std::{net::IpAddr, time::Duration};
+
+use lb_common::{
+    address::Port,
+    event::Event,
+    flow::{Activity, Entry, Flags, FlowKeyV4, FlowRecord},
+    next_hop::NextHopId,
+    rewrite::{EndpointsV4, RewriteV4},
+    time::Tick,
+};
+
+use super::{
+    decide::Choice,
+    ports::{Ports, Toward},
+};
+use crate::{
+    config::Forwarding,
+    flow_table::{Direction, FlowTable, InsertError, SlotId},
+};
+
+/// What a new flow is made from.
+pub(super) struct NewFlow<'a> {
+    pub key: FlowKeyV4,
+    pub choice: &'a Choice,
+    pub forwarding: Forwarding,
+    /// Source addresses that may be used.
+    pub snat: &'a [IpAddr],
+    pub to_server: NextHopId,
+    pub to_client: NextHopId,
+    /// Whether the server's first packet is to be seen by a script.
+    pub show_response: bool,
+    pub record: FlowRecord,
+    pub now: Duration,
+}
+
+/// How often another SNAT port is tried when the reply's key is taken: by flows adopted from a
+/// daemon with other shares of the ports.
+const ATTEMPTS: usize = 8;
+
+impl NewFlow<'_> {
+    /// Inserts both directions. What is refused is counted by the event.
+    pub fn install(&self, table: &FlowTable, ports: &mut Ports) -> Result<SlotId, Event> {
+        match self.forwarding {
+            Forwarding::Dnat => {
+                let inserted = self.insert(table, self.client_side());
+                inserted.map_err(|error| refused(error, Event::DropReplyConflict))
+            }
+            Forwarding::Snat => self.install_snat(table, ports),
+        }
+    }
+
+    fn install_snat(&self, table: &FlowTable, ports: &mut Ports) -> Result<SlotId, Event> {
+        for source in self.snat {
+            let IpAddr::V4(v4) = source else { continue };
+            let toward = self.toward(*source);
+            for _ in 0..ATTEMPTS {
+                let Some(port) = ports.take(toward) else { break };
+                let from = (v4.octets(), Port::new(port));
+                match self.insert(table, from) {
+                    Ok(id) => return Ok(id),
+                    // The port stays marked: it is in use, if not by us.
+                    Err(InsertError::Exists) if table.find(&self.key).is_none() => {}
+                    Err(error) => {
+                        ports.give_back(&toward, port);
+                        return Err(refused(error, Event::DropSnatPortsExhausted));
+                    }
+                }
+            }
+        }
+        Err(Event::DropSnatPortsExhausted)
+    }
+
+    fn toward(&self, source: IpAddr) -> Toward {
+        let protocol = lb_common::address::Protocol::from_number(self.key.protocol)
+            .unwrap_or(lb_common::address::Protocol::Tcp);
+        Toward { source, server: self.choice.address, protocol }
+    }
+
+    fn client_side(&self) -> ([u8; 4], Port) {
+        (self.key.source, Port(self.key.source_port))
+    }
+
+    /// `source` is what the server sees as the sender.
+    fn insert(&self, table: &FlowTable, source: ([u8; 4], Port)) -> Result<SlotId, InsertError> {
+        let IpAddr::V4(server) = self.choice.address.ip() else { return Err(InsertError::Full) };
+        let from = self.key.endpoints();
+        let to = EndpointsV4 {
+            source: source.0,
+            source_port: source.1,
+            destination: server.octets(),
+            destination_port: Port::new(self.choice.address.port()),
+        };
+        let forward = Direction {
+            key: self.key,
+            entry: Entry {
+                next_hop: self.to_server,
+                rewrite: RewriteV4::new(&from, &to),
+                sequence_delta: 0,
+                flags: Flags::default(),
+            },
+            activity: self.untouched(),
+        };
+        let flags = if self.show_response { Flags::PUNT_RESPONSE } else { Flags::default() };
+        let protocol = forward.key.protocol;
+        let reply = Direction {
+            key: FlowKeyV4 { protocol, ..key_of(&to.reversed()) },
+            entry: Entry {
+                next_hop: self.to_client,
+                rewrite: RewriteV4::new(&to.reversed(), &from.reversed()),
+                sequence_delta: 0,
+                flags: Flags::REPLY.and(flags),
+            },
+            activity: self.untouched(),
+        };
+        table.insert(&forward, Some(&reply), &self.record)
+    }
+
+    fn untouched(&self) -> Activity {
+        Activity { last_seen: tick(self.now), ..Activity::default() }
+    }
+}
+
+/// An entry that lets a closed UDP flow's packets end in the XDP program.
+pub(super) fn install_closed(
+    table: &FlowTable,
+    key: &FlowKeyV4,
+    record: &FlowRecord,
+    now: Duration,
+) -> Result<SlotId, InsertError> {
+    let direction = Direction {
+        key: *key,
+        entry: Entry { flags: Flags::CLOSED, ..Entry::default() },
+        activity: Activity { last_seen: tick(now), ..Activity::default() },
+    };
+    table.insert(&direction, None, record)
+}
+
+fn key_of(ends: &EndpointsV4) -> FlowKeyV4 {
+    FlowKeyV4 {
+        source: ends.source,
+        destination: ends.destination,
+        source_port: ends.source_port.0,
+        destination_port: ends.destination_port.0,
+        ..FlowKeyV4::default()
+    }
+}
+
+fn refused(error: InsertError, exists: Event) -> Event {
+    match error {
+        InsertError::Full => Event::DropFlowTableFull,
+        InsertError::Exists => exists,
+    }
+}
+
+/// A moment of the monotonic clock in ticks.
+pub(super) fn tick(now: Duration) -> Tick {
+    Tick::from_nanos(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,218 @@
+//! When a flow is over.
+
+use std::time::Duration;
+
+use lb_common::{
+    address::Protocol,
+    flow::{Activity, Flags, FlowRecord},
+    time::Tick,
+};
+
+use super::log::EndReason;
+use crate::config::Instance;
+
+/// The timeouts that do not depend on the virtual service, in ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    tcp_half_open: u32,
+    tcp_closing: u32,
+    udp_one_way: u32,
+}
+
+impl Timeouts {
+    /// As configured.
+    pub fn new(instance: &Instance) -> Self {
+        Self {
+            tcp_half_open: Tick::ticks(instance.tcp_half_open_timeout),
+            tcp_closing: Tick::ticks(instance.tcp_closing_timeout),
+            udp_one_way: Tick::ticks(instance.udp_one_way_timeout),
+        }
+    }
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Closed by a script: packets are dropped.
+    Closed,
+    /// The server has not answered, or the client not acknowledged (TCP).
+    HalfOpen,
+    /// UDP with packets from one side only.
+    OneWay,
+    /// Packets go both ways.
+    Established,
+    /// One side has closed.
+    HalfClosed,
+    /// Both sides have closed.
+    Finished,
+    /// Either side has reset.
+    Reset,
+}
+
+impl State {
+    /// From what XDP has seen in both directions.
+    pub fn of(protocol: Protocol, flags: Flags, forward: &Activity, reply: &Activity) -> Self {
+        if flags.has(Flags::CLOSED) {
+            return Self::Closed;
+        }
+        match protocol {
+            Protocol::Udp if reply.packets == 0 => Self::OneWay,
+            Protocol::Udp => Self::Established,
+            Protocol::Tcp if forward.rst || reply.rst => Self::Reset,
+            Protocol::Tcp if forward.fin && reply.fin => Self::Finished,
+            // The handshake's third packet is the client's second.
+            Protocol::Tcp if reply.packets == 0 || forward.packets < 2 => Self::HalfOpen,
+            Protocol::Tcp if forward.fin || reply.fin => Self::HalfClosed,
+            Protocol::Tcp => Self::Established,
+        }
+    }
+
+    /// Whether it counts against the share of flows that are not established.
+    pub fn is_half_open(self) -> bool {
+        matches!(self, Self::HalfOpen | Self::OneWay)
+    }
+
+    /// After how many ticks without a packet the flow ends. No state outlives the idle timeout.
+    pub fn timeout(self, timeouts: &Timeouts, idle_timeout: u32) -> u32 {
+        let own = match self {
+            Self::Closed | Self::Established | Self::HalfClosed => idle_timeout,
+            Self::HalfOpen => timeouts.tcp_half_open,
+            Self::OneWay => timeouts.udp_one_way,
+            Self::Finished | Self::Reset => timeouts.tcp_closing,
+        };
+        own.min(idle_timeout)
+    }
+
+    /// Why a flow ends that was last in this state.
+    pub fn end(self) -> EndReason {
+        match self {
+            Self::Closed => EndReason::ClosedByScript,
+            Self::HalfOpen => EndReason::HalfOpen,
+            Self::OneWay => EndReason::OneWay,
+            Self::Established | Self::HalfClosed => EndReason::Idle,
+            Self::Finished => EndReason::Finished,
+            Self::Reset => EndReason::Reset,
+        }
+    }
+}
+
+/// When the last packet of either direction came.
+pub fn last_seen(now: Tick, forward: &Activity, reply: &Activity) -> u32 {
+    let reply_idle = if reply.packets == 0 { u32::MAX } else { now.since(reply.last_seen) };
+    now.since(forward.last_seen).min(reply_idle)
+}
+
+/// Brings a record's packet counts up to date; they are 32 bits in the slot and wrap. True if
+/// the record changed.
+pub fn follow_counts(record: &mut FlowRecord, forward: u32, reply: u32) -> bool {
+    let before = *record;
+    record.packet_wraps =
+        record.packet_wraps.wrapping_add(u16::from(forward < record.packets_seen));
+    record.reply_packet_wraps =
+        record.reply_packet_wraps.wrapping_add(u16::from(reply < record.reply_packets_seen));
+    record.packets_seen = forward;
+    record.reply_packets_seen = reply;
+    *record != before
+}
+
+/// All packets of both directions, from an up-to-date record.
+pub fn packet_counts(record: &FlowRecord) -> (u64, u64) {
+    let all = |wraps: u16, seen: u32| u64::from(wraps) << 32 | u64::from(seen);
+    (
+        all(record.packet_wraps, record.packets_seen),
+        all(record.reply_packet_wraps, record.reply_packets_seen),
+    )
+}
+
+/// The clock hand over a worker's flows: how many to visit now, so that all are visited once a
+/// [`Hand::ROUND`] whatever their number, and no visit takes long.
+#[derive(Debug, Default)]
+pub struct Hand {
+    position: usize,
+    moved: Option<Duration>,
+}
+
+impl Hand {
+    /// How long a round over all flows takes.
+    pub const ROUND: Duration = Duration::from_millis(250);
+    const MOST: usize = 8192;
+
+    /// How many of `count` flows are due.
+    pub fn due(&mut self, now: Duration, count: usize) -> usize {
+        let elapsed = self.moved.map_or(Self::ROUND, |moved| now.saturating_sub(moved));
+        let share = count as u128 * elapsed.as_micros() / Self::ROUND.as_micros();
+        let due = usize::try_from(share).unwrap_or(count).min(count).min(Self::MOST);
+        if due > 0 || count == 0 {
+            self.moved = Some(now);
+        }
+        due
+    }
+
+    /// The next place among `count`.
+    pub fn next(&mut self, count: usize) -> usize {
+        if self.position >= count {
+            self.position = 0;
+        }
+        self.position
+    }
+
+    /// Goes on to the next place.
+    pub fn advance(&mut self) {
+        self.position += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(packets: u32, fin: bool, rst: bool) -> Activity {
+        Activity { packets, fin, rst, ..Activity::default() }
+    }
+
+    #[test]
+    fn states_follow_what_was_seen() {
+        let none = seen(0, false, false);
+        let cases = [
+            (Protocol::Tcp, seen(1, false, false), none, State::HalfOpen),
+            (Protocol::Tcp, seen(1, false, false), seen(1, false, false), State::HalfOpen),
+            (Protocol::Tcp, seen(3, false, false), none, State::HalfOpen),
+            (Protocol::Tcp, seen(2, false, false), seen(1, false, false), State::Established),
+            (Protocol::Tcp, seen(4, true, false), seen(3, false, false), State::HalfClosed),
+            (Protocol::Tcp, seen(4, true, false), seen(3, true, false), State::Finished),
+            (Protocol::Tcp, seen(1, false, false), seen(1, false, true), State::Reset),
+            (Protocol::Udp, seen(9, false, false), none, State::OneWay),
+            (Protocol::Udp, seen(1, false, false), seen(1, false, false), State::Established),
+        ];
+        for (protocol, forward, reply, state) in cases {
+            assert_eq!(State::of(protocol, Flags::default(), &forward, &reply), state);
+        }
+        let closed = State::of(Protocol::Udp, Flags::CLOSED, &none, &none);
+        assert_eq!(closed, State::Closed);
+    }
+
+    #[test]
+    fn no_state_outlives_the_idle_timeout() {
+        let timeouts = Timeouts { tcp_half_open: 100, tcp_closing: 20, udp_one_way: 30 };
+        assert_eq!(State::HalfOpen.timeout(&timeouts, 1000), 100);
+        assert_eq!(State::HalfOpen.timeout(&timeouts, 50), 50);
+        assert_eq!(State::Established.timeout(&timeouts, 1000), 1000);
+    }
+
+    #[test]
+    fn a_count_that_wraps_goes_on() {
+        let mut record = FlowRecord { packets_seen: u32::MAX - 1, ..FlowRecord::default() };
+        assert!(follow_counts(&mut record, 5, 0));
+        assert_eq!(packet_counts(&record), ((1 << 32) + 5, 0));
+        assert!(!follow_counts(&mut record, 5, 0));
+    }
+
+    #[test]
+    fn the_hand_visits_every_flow_in_a_round() {
+        let mut hand = Hand::default();
+        let visited: usize =
+            (1..=250).map(|ms| hand.due(Duration::from_millis(ms), 1000)).sum::<usize>() - 1000;
+        assert!((950..=1000).contains(&visited), "{visited}");
+    }
+}

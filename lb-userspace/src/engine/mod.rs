@@ -1,0 +1,674 @@
+//! The sans-I/O core of a worker: packet in and time, effects out.
+//!
+//! [`Engine::receive`] decides about a punted frame; [`Engine::tick`] does what time demands. Both
+//! touch nothing but the flow table, the tables of scripts and [`Effects`]: the same engine runs
+//! in the daemon, in replay and in tests. Time, neighbours and server status are arguments.
+
+mod counters;
+mod decide;
+mod effects;
+mod flows;
+mod fragments;
+mod generation;
+mod held;
+mod icmp;
+mod install;
+mod lifecycle;
+pub mod log;
+mod neighbours;
+pub mod packet;
+mod ports;
+mod reset;
+mod shared;
+mod view;
+
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::{
+    address::Protocol,
+    event::Event,
+    flow::{Entry, Flags, FlowRecord},
+    next_hop::NextHopId,
+    service::ServiceKey,
+};
+
+pub use counters::Counters;
+pub use effects::{Effects, Transmit};
+pub use flows::adopt;
+pub use generation::Generation;
+pub use lifecycle::State;
+pub use log::FlowLog;
+pub use neighbours::{Neighbours, Toward};
+pub use shared::{Gauge, Shared};
+pub use view::{FlowView, Found};
+
+use decide::{Choice, Decided, Decider, Decision, Status};
+use flows::Flows;
+use fragments::{Fragments, Gathered, Whole};
+use held::{Held, Waiting};
+use icmp::IcmpError;
+use install::{NewFlow, tick};
+use log::{DecidedBy, EndReason, Note};
+use packet::{Network, Packet, Parsed, Unreadable};
+use ports::Ports;
+
+use crate::{
+    config::VirtualService,
+    flow_table::SlotId,
+    pool::Balancer,
+    script::{self, Runtime},
+};
+
+/// The time, by both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// `CLOCK_MONOTONIC`: deadlines and ages.
+    pub monotonic: Duration,
+    /// For people: logs, and `os.time` of scripts.
+    pub wall: SystemTime,
+}
+
+/// A worker's place among the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// From 0.
+    pub worker: u16,
+    /// How many there are.
+    pub workers: u16,
+}
+
+/// A worker's state. It stays on the worker's thread: Lua does not travel.
+pub struct Engine {
+    position: Position,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    generation: Arc<Generation>,
+    /// The generation, as scripts may ask about it.
+    world: Rc<dyn script::World>,
+    runtime: Runtime,
+    balancer: Balancer,
+    ports: Ports,
+    flows: Flows,
+    fragments: Fragments,
+    held: Held,
+    scratch: Vec<u8>,
+}
+
+/// A frame that came in, and where.
+#[derive(Clone, Copy, Debug)]
+struct Ingress<'a> {
+    interface: u32,
+    /// The frame; of a packet in fragments, the one that made it whole.
+    frame: &'a [u8],
+    /// The fragments, if the packet came in such.
+    fragments: &'a [Vec<u8>],
+}
+
+impl Ingress<'_> {
+    /// The frames that the packet came in, as they came.
+    fn frames(&self) -> Vec<Vec<u8>> {
+        if self.fragments.is_empty() {
+            return vec![self.frame.to_vec()];
+        }
+        let link = &self.frame[..packet::link_length(self.frame)];
+        self.fragments.iter().map(|fragment| [link, fragment].concat()).collect()
+    }
+}
+
+/// A packet's flow: the slot of its direction, and the entry in it.
+type Known = (SlotId, Entry);
+
+impl Engine {
+    /// A worker's engine under a configuration. Fails if its scripts do not load.
+    pub fn new(
+        position: Position,
+        shared: Arc<Shared>,
+        counters: Arc<Counters>,
+        generation: Arc<Generation>,
+    ) -> Result<Self, script::ScriptError> {
+        let instance = &generation.config.instance;
+        let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
+        runtime.load(&generation.config)?;
+        let share = ports::share(&instance.snat_ports, position.worker, position.workers);
+        Ok(Self {
+            position,
+            balancer: Balancer::new(&generation.pools, position.worker.into()),
+            ports: Ports::new(share),
+            flows: Flows::new(instance, position.worker),
+            fragments: Fragments::default(),
+            held: Held::default(),
+            scratch: Vec::new(),
+            world: Rc::new(Status(Arc::clone(&generation))),
+            shared,
+            counters,
+            generation,
+            runtime,
+        })
+    }
+
+    /// New flows are decided by `generation` from now on. On an error the old one stays.
+    pub fn replace(&mut self, generation: Arc<Generation>) -> Result<(), script::ScriptError> {
+        let instance = &generation.config.instance;
+        if instance.script == self.generation.config.instance.script {
+            self.runtime.load(&generation.config)?;
+        } else {
+            let mut runtime = Runtime::new(instance.script, Arc::clone(&self.shared.tables))?;
+            runtime.load(&generation.config)?;
+            self.runtime = runtime;
+        }
+        let Position { worker, workers } = self.position;
+        self.balancer = Balancer::new(&generation.pools, worker.into());
+        self.ports.set_share(ports::share(&instance.snat_ports, worker, workers));
+        self.flows.set_timeouts(instance);
+        self.world = Rc::new(Status(Arc::clone(&generation)));
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Takes over flows that are in the table already.
+    pub fn take_over(&mut self, flows: &[SlotId]) {
+        self.flows.take_over(flows, &self.shared, &mut self.ports);
+    }
+
+    /// The configuration in force.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// Decides about a frame that the XDP program punted.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        interface: u32,
+        frame: &[u8],
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        let ingress = Ingress { interface, frame, fragments: &[] };
+        match packet::parse(frame) {
+            Ok(Parsed::Transport(packet)) => {
+                if let Some(known) = self.admit(now, &packet, ingress, neighbours, effects) {
+                    let bytes = packet.network.bytes;
+                    self.forward(now, known, packet.protocol, bytes, true, neighbours, effects);
+                    self.touch(now, known.0, frame.len(), &packet);
+                }
+            }
+            Ok(Parsed::Fragment(fragment)) => match self.fragments.add(now.monotonic, &fragment) {
+                Gathered::Waiting => {}
+                Gathered::Dropped(count) => self.count(Event::DropFragment, count),
+                Gathered::Whole(whole) => self.whole(now, &whole, ingress, neighbours, effects),
+            },
+            Ok(Parsed::Icmp(network)) => self.icmp(now, network, neighbours, effects),
+            Err(Unreadable::Malformed) => self.count(Event::DropMalformed, 1),
+            Err(Unreadable::Foreign) => self.count(Event::DropNoFlow, 1),
+        }
+    }
+
+    /// Does what is due: expiry, slots given back, packets that waited.
+    pub fn tick(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
+        self.flows.tick(now, &self.shared, &mut self.ports, &mut effects.log);
+        let late = self.fragments.expire(now.monotonic);
+        self.count(Event::DropFragment, late);
+        self.release_held(now, neighbours, effects);
+    }
+
+    fn count(&self, event: Event, times: usize) {
+        for _ in 0..times {
+            self.counters.count(event);
+        }
+    }
+
+    /// The flow that a packet belongs to, made if this is its first. `None`: the packet is dealt
+    /// with, and counted if it was dropped.
+    fn admit(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        ingress: Ingress<'_>,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        if let Some((id, entry)) = self.shared.flows.find(&packet.key()) {
+            let again = packet.flags().opens() && !entry.flags.has(Flags::REPLY);
+            if again && self.flows.end_if_over(id, &self.shared) {
+                return self.first(now, packet, ingress, neighbours, effects);
+            }
+            return self.of_known_flow(now, packet, (id, entry), neighbours, effects);
+        }
+        self.first(now, packet, ingress, neighbours, effects)
+    }
+
+    fn of_known_flow(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        known: Known,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        let (id, entry) = known;
+        if entry.flags.has(Flags::CLOSED) {
+            self.count(Event::DropClosed, 1);
+            return None;
+        }
+        if packet.network.ttl() <= 1 {
+            self.count(Event::DropTtlExpired, 1);
+            return None;
+        }
+        let shows = entry.flags.has(Flags::PUNT_RESPONSE)
+            && self.shared.flows.slot(id).take_flag(Flags::PUNT_RESPONSE);
+        if shows && !self.respond(now, packet, id, neighbours, effects) {
+            return None;
+        }
+        Some(known)
+    }
+
+    /// Runs the L4_RESPONSE scripts. False if one failed and the flow is closed for it.
+    fn respond(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        reply: SlotId,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> bool {
+        let forward = SlotId(self.shared.flows.record(reply).load().partner);
+        let Some(found) = Found::at(&self.shared.flows, forward) else { return true };
+        let generation = Arc::clone(&self.generation);
+        let vip = found.vip();
+        let key = ServiceKey::new(
+            vip.ip().into(),
+            lb_common::address::Port::new(vip.port()),
+            packet.protocol,
+        );
+        let Some((_, service)) = generation.service(&key) else { return true };
+        let flow = script::Flow {
+            virtual_service: &service.name,
+            protocol: packet.protocol,
+            client: found.client(),
+            vip,
+            payload: packet.payload,
+            server: found.server(),
+        };
+        let event = script::Event::L4Response;
+        let (sets, world) = (&service.datascripts, &self.world);
+        let outcome = self.runtime.run(event, sets, &flow, world, now.monotonic, now.wall);
+        let closes = outcome
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.on_error == crate::config::OnError::Close);
+        self.shared.notes.add(forward, Note::of(&outcome, event));
+        if closes {
+            self.close_established(now, packet, &found, neighbours, effects);
+        }
+        !closes
+    }
+
+    /// Ends a flow whose response script failed: both sides of a TCP connection are reset.
+    fn close_established(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        found: &Found,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        self.count(Event::DropScriptError, 1);
+        if packet.protocol == Protocol::Tcp {
+            let reply = SlotId(found.record.partner);
+            if let Some((_, entry, _)) = self.shared.flows.slot(reply).snapshot() {
+                let reset = reset::instead_of(packet);
+                let known = (reply, entry);
+                self.forward(now, known, packet.protocol, &reset, true, neighbours, effects);
+            }
+            let server = neighbours.entry(found.entry.next_hop);
+            if let (Some(reset), true) = (reset::answer(packet), server.is_resolved()) {
+                effects.transmit(&server, &reset);
+            }
+        }
+        self.flows.end(found.id, EndReason::ScriptError, &self.shared);
+    }
+
+    /// The first packet of a flow.
+    fn first(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        ingress: Ingress<'_>,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        let generation = Arc::clone(&self.generation);
+        let ends = &packet.endpoints;
+        let destination = lb_common::address::Address::v4(ends.destination);
+        let key = ServiceKey::new(destination, ends.destination_port, packet.protocol);
+        let Some((index, service)) = generation.service(&key) else {
+            self.count(Event::DropNoFlow, 1);
+            return None;
+        };
+        if packet.protocol == Protocol::Tcp && !packet.flags().opens() {
+            self.reset(packet, ingress, effects);
+            self.count(Event::DropNoFlow, 1);
+            return None;
+        }
+        if let Some(event) = self.no_room(packet) {
+            self.count(event, 1);
+            return None;
+        }
+        let client = packet.source().ip();
+        let to_client = match neighbours.toward(client) {
+            Toward::Known(id) => id,
+            Toward::Unknown => {
+                self.hold_undecided(now, client, ingress, effects);
+                return None;
+            }
+            Toward::Unreachable => {
+                self.count(Event::DropUnreachable, 1);
+                return None;
+            }
+        };
+        let decided = self.decide(now, packet, service);
+        let first = First { packet, ingress, service, index, to_client };
+        self.carry_out(now, &first, decided, neighbours, effects)
+    }
+
+    fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
+        if packet.network.ttl() <= 1 {
+            Some(Event::DropTtlExpired)
+        } else if self.shared.gauge.is_full() {
+            Some(Event::DropFlowTableFull)
+        } else if self.shared.gauge.is_half_open_full() {
+            Some(Event::DropHalfOpenLimit)
+        } else {
+            None
+        }
+    }
+
+    fn hold_undecided(
+        &mut self,
+        now: Now,
+        client: IpAddr,
+        ingress: Ingress<'_>,
+        effects: &mut Effects,
+    ) {
+        effects.resolve.push(client);
+        for frame in ingress.frames() {
+            let interface = ingress.interface;
+            let waiting = Waiting::Undecided { client, interface, frame };
+            if !self.held.push(now.monotonic, waiting) {
+                self.count(Event::DropNextHopUnresolved, 1);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now, packet: &Packet<'_>, service: &VirtualService) -> Decided {
+        let generation = Arc::clone(&self.generation);
+        let flow = script::Flow {
+            virtual_service: &service.name,
+            protocol: packet.protocol,
+            client: packet.source(),
+            vip: packet.destination(),
+            payload: packet.payload,
+            server: None,
+        };
+        let outcome = if service.datascripts.is_empty() {
+            script::Outcome::default()
+        } else {
+            let (event, sets) = (script::Event::L4Request, &service.datascripts);
+            self.runtime.run(event, sets, &flow, &self.world, now.monotonic, now.wall)
+        };
+        let decider = Decider {
+            generation: &generation,
+            balancer: &mut self.balancer,
+            tables: &self.shared.tables,
+            service,
+            client: packet.source(),
+            now: now.monotonic,
+        };
+        decider.decide(&outcome)
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        decided: Decided,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        let refusal = match decided.decision {
+            Decision::Server(choice) => {
+                match self.install(now, first, &choice, &decided, neighbours) {
+                    Ok(id) => {
+                        self.shared.notes.add(id, decided.note);
+                        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, e)| e);
+                        return entry.map(|entry| (id, entry));
+                    }
+                    Err(event) => (event, EndReason::Refused, Some(choice)),
+                }
+            }
+            Decision::Refuse { event, reason } => (event, reason, None),
+        };
+        self.refuse(now, first, refusal, decided, effects);
+        None
+    }
+
+    fn install(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        choice: &Choice,
+        decided: &Decided,
+        neighbours: &dyn Neighbours,
+    ) -> Result<SlotId, Event> {
+        let Toward::Known(to_server) = neighbours.toward(choice.address.ip()) else {
+            return Err(Event::DropUnreachable);
+        };
+        let generation = &self.generation;
+        let record = FlowRecord {
+            pool: generation.pool_number(choice.pool),
+            server: generation.server_number(choice.pool, choice.server),
+            decided_by: choice.by as u8,
+            ..self.record(now, first, decided)
+        };
+        let flow = NewFlow {
+            key: first.packet.key(),
+            choice,
+            forwarding: generation.pools.pool(choice.pool).forwarding(),
+            snat: &generation.config.instance.snat_addresses,
+            to_server,
+            to_client: first.to_client,
+            show_response: generation.has_response_script(first.service),
+            record,
+            now: now.monotonic,
+        };
+        let id = flow.install(&self.shared.flows, &mut self.ports)?;
+        self.flows.begin(id, record.created, &self.shared);
+        Ok(id)
+    }
+
+    fn record(&self, now: Now, first: &First<'_>, decided: &Decided) -> FlowRecord {
+        let script = decided.place.and_then(|place| {
+            let script = place.event.script(&self.generation.config, place.set)?;
+            Some((self.generation.script_number(&script.path), place.line))
+        });
+        let (script, line) = script.unwrap_or_default();
+        FlowRecord {
+            created: u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX),
+            idle_timeout: lb_common::time::Tick::ticks(first.service.idle_timeout),
+            service: self.generation.service_number(first.index),
+            generation: self.generation.number,
+            owner: self.position.worker,
+            script,
+            line,
+            ..FlowRecord::default()
+        }
+    }
+
+    /// A flow that does not come to be: TCP is told, UDP is dropped, also what follows.
+    fn refuse(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        (event, reason, choice): (Event, EndReason, Option<Choice>),
+        decided: Decided,
+        effects: &mut Effects,
+    ) {
+        self.count(event, 1);
+        let closed = matches!(reason, EndReason::ClosedByScript | EndReason::ScriptError);
+        let mut record = self.record(now, first, &decided);
+        if reason == EndReason::ClosedByScript {
+            record.decided_by = DecidedBy::ScriptClosed as u8;
+        }
+        match first.packet.protocol {
+            Protocol::Tcp => self.reset(first.packet, first.ingress, effects),
+            Protocol::Udp if closed => {
+                let key = first.packet.key();
+                let table = &self.shared.flows;
+                if let Ok(id) = install::install_closed(table, &key, &record, now.monotonic) {
+                    // Logged when the entry goes, with what it has swallowed.
+                    self.shared.notes.add(id, decided.note);
+                    self.flows.begin(id, record.created, &self.shared);
+                    self.touch(now, id, first.ingress.frame.len(), first.packet);
+                    return;
+                }
+            }
+            Protocol::Udp => {}
+        }
+        let refused = flows::Refused {
+            record: &record,
+            packet: first.packet,
+            bytes: first.ingress.frame.len(),
+            reason,
+            pool: choice.map(|choice| self.generation.pool_number(choice.pool)),
+            server: choice.map(|choice| choice.address),
+            note: decided.note,
+        };
+        effects.log.push(refused.log(now, &self.shared));
+    }
+
+    fn reset(&self, packet: &Packet<'_>, ingress: Ingress<'_>, effects: &mut Effects) {
+        if let Some(reset) = reset::answer(packet) {
+            effects.answer(ingress.interface, ingress.frame, &reset);
+        }
+    }
+
+    /// Rewrites a packet of a known flow and sends it on.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing, used once")]
+    fn forward(
+        &mut self,
+        now: Now,
+        (_, entry): Known,
+        protocol: Protocol,
+        packet: &[u8],
+        has_transport: bool,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(packet);
+        packet::rewrite(&mut self.scratch, &entry.rewrite, protocol, has_transport);
+        self.send(now, entry.next_hop, neighbours, effects);
+    }
+
+    /// Sends what is in the scratch buffer, or keeps it until the next hop is known.
+    fn send(
+        &mut self,
+        now: Now,
+        id: NextHopId,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        let next_hop = neighbours.entry(id);
+        if next_hop.is_resolved() {
+            effects.transmit(&next_hop, &self.scratch);
+        } else if !self.held.push(now.monotonic, Waiting::Decided(id, self.scratch.clone())) {
+            self.count(Event::DropNextHopUnresolved, 1);
+        }
+    }
+
+    fn touch(&self, now: Now, id: SlotId, bytes: usize, packet: &Packet<'_>) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.shared.flows.slot(id).touch(tick(now.monotonic), bytes, packet.flags());
+    }
+
+    /// A packet that came in fragments and is whole: decided as one, sent on as it came.
+    fn whole(
+        &mut self,
+        now: Now,
+        whole: &Whole,
+        ingress: Ingress<'_>,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        let read = Network::new(&whole.packet).and_then(Packet::new);
+        let Ok(packet) = read else {
+            self.count(Event::DropMalformed, whole.fragments.len());
+            return;
+        };
+        let ingress = Ingress { fragments: &whole.fragments, ..ingress };
+        let Some(known) = self.admit(now, &packet, ingress, neighbours, effects) else { return };
+        for (index, fragment) in whole.fragments.iter().enumerate() {
+            let first = index == 0;
+            self.forward(now, known, packet.protocol, fragment, first, neighbours, effects);
+            self.touch(now, known.0, fragment.len(), &packet);
+        }
+    }
+
+    /// An ICMP error about one of our flows.
+    fn icmp(
+        &mut self,
+        now: Now,
+        network: Network<'_>,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) {
+        let known = IcmpError::new(network)
+            .and_then(|error| Some((error, self.shared.flows.find(&error.key())?.1)));
+        match known {
+            Some((error, entry)) if !entry.flags.has(Flags::CLOSED) && network.ttl() > 1 => {
+                self.scratch = error.rewritten(&entry);
+                self.send(now, entry.next_hop, neighbours, effects);
+            }
+            _ => self.count(Event::DropNoFlow, 1),
+        }
+    }
+
+    fn release_held(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
+        if self.held.is_empty() {
+            return;
+        }
+        let is_ready = |waiting: &Waiting| match waiting {
+            Waiting::Decided(id, _) => neighbours.entry(*id).is_resolved(),
+            Waiting::Undecided { client, .. } => neighbours.toward(*client) != Toward::Unknown,
+        };
+        let (ready, expired) = self.held.take_ready(now.monotonic, is_ready);
+        self.count(Event::DropNextHopUnresolved, expired);
+        for waiting in ready {
+            match waiting {
+                Waiting::Decided(id, packet) => effects.transmit(&neighbours.entry(id), &packet),
+                Waiting::Undecided { interface, frame, .. } => {
+                    self.receive(now, interface, &frame, neighbours, effects);
+                }
+            }
+        }
+    }
+}
+
+/// A first packet on its way to a decision.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    packet: &'a Packet<'a>,
+    ingress: Ingress<'a>,
+    service: &'a VirtualService,
+    index: usize,
+    to_client: NextHopId,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! TCP resets (RFC 9293 §3.5.2), made from the packet that they answer.
+
+use lb_common::{checksum::Sum, wire::TcpFlags};
+
+use super::packet::Packet;
+
+/// The reset that answers a segment; `None` for one that is a reset itself.
+pub fn answer(packet: &Packet<'_>) -> Option<[u8; 40]> {
+    let flags = packet.flags();
+    if flags.rst() {
+        return None;
+    }
+    let (sequence, acknowledgement, flags) = if flags.ack() {
+        (packet.acknowledgement(), 0, TcpFlags::RST)
+    } else {
+        let end = packet.sequence().wrapping_add(packet.sequence_length());
+        (0, end, TcpFlags::RST | TcpFlags::ACK)
+    };
+    let from = packet.endpoints.reversed();
+    let ends = (from.source, from.source_port.0, from.destination, from.destination_port.0);
+    Some(segment(ends, sequence, acknowledgement, flags))
+}
+
+/// A reset that goes on in the direction of a segment, in its place.
+pub fn instead_of(packet: &Packet<'_>) -> [u8; 40] {
+    let ends = (
+        packet.endpoints.source,
+        packet.endpoints.source_port.0,
+        packet.endpoints.destination,
+        packet.endpoints.destination_port.0,
+    );
+    let flags = TcpFlags::RST | packet.flags().0 & TcpFlags::ACK;
+    segment(ends, packet.sequence(), packet.acknowledgement(), flags)
+}
+
+type Ends = ([u8; 4], [u8; 2], [u8; 4], [u8; 2]);
+
+fn segment(ends: Ends, sequence: u32, acknowledgement: u32, flags: u8) -> [u8; 40] {
+    let (source, source_port, destination, destination_port) = ends;
+    let mut packet = [0; 40];
+    packet[0] = 0x45;
+    packet[3] = 40;
+    packet[6] = 0x40; // do not fragment
+    packet[8] = 64;
+    packet[9] = 6;
+    packet[12..16].copy_from_slice(&source);
+    packet[16..20].copy_from_slice(&destination);
+    packet[20..22].copy_from_slice(&source_port);
+    packet[22..24].copy_from_slice(&destination_port);
+    packet[24..28].copy_from_slice(&sequence.to_be_bytes());
+    packet[28..32].copy_from_slice(&acknowledgement.to_be_bytes());
+    packet[32] = 5 << 4;
+    packet[33] = flags;
+    let network = Sum::default().bytes(&packet[..20]).checksum();
+    packet[10..12].copy_from_slice(&network);
+    // The pseudo-header: both addresses, the protocol and the segment's length.
+    let pseudo = Sum::default().plus4(source).plus4(destination).plus([0, 6]).plus([0, 20]);
+    let transport = pseudo.bytes(&packet[20..]).checksum();
+    packet[36..38].copy_from_slice(&transport);
+    packet
+}

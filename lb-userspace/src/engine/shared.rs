@@ -1,0 +1,99 @@
+//! What all workers of an instance share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::log::Notes;
+use crate::{
+    flow_table::{Catalog, FlowTable, Grace},
+    table::Tables,
+};
+
+/// Shared by every worker, by reference; nothing in it is ever locked while a script runs.
+#[derive(Debug)]
+pub struct Shared {
+    /// Established flows.
+    pub flows: FlowTable,
+    /// When retired slots may be used again.
+    pub grace: Grace,
+    /// Names behind the numbers in flow records.
+    pub catalog: Catalog,
+    /// Scripts' tables.
+    pub tables: Arc<Tables>,
+    /// What scripts said of flows.
+    pub notes: Notes,
+    /// How full the table is.
+    pub gauge: Gauge,
+}
+
+/// Counts flows against the capacity.
+#[derive(Debug)]
+pub struct Gauge {
+    flows: AtomicU32,
+    half_open: AtomicU32,
+    capacity: u32,
+    most_half_open: AtomicU32,
+}
+
+impl Gauge {
+    /// For this many flows, of which `share` percent may be half open.
+    pub fn new(capacity: u32, share: u8) -> Self {
+        let gauge = Self {
+            flows: AtomicU32::new(0),
+            half_open: AtomicU32::new(0),
+            capacity,
+            most_half_open: AtomicU32::new(0),
+        };
+        gauge.set_half_open_share(share);
+        gauge
+    }
+
+    /// Changes the share of the capacity that may be half open, in percent.
+    pub fn set_half_open_share(&self, percent: u8) {
+        let most = u64::from(self.capacity) * u64::from(percent) / 100;
+        self.most_half_open.store(u32::try_from(most).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+    }
+
+    /// Flows at once.
+    pub fn flows(&self) -> u32 {
+        self.flows.load(Ordering::Relaxed)
+    }
+
+    /// Flows that are not established yet.
+    pub fn half_open(&self) -> u32 {
+        self.half_open.load(Ordering::Relaxed)
+    }
+
+    /// Flows that there may be.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.flows() >= self.capacity
+    }
+
+    pub(super) fn is_half_open_full(&self) -> bool {
+        self.half_open() >= self.most_half_open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begun(&self, established: bool) {
+        self.flows.fetch_add(1, Ordering::Relaxed);
+        if !established {
+            self.half_open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn established(&self) {
+        self.half_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn ended(&self, established: bool) {
+        self.flows.fetch_sub(1, Ordering::Relaxed);
+        if !established {
+            self.half_open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `math.random`, so that a replay draws what the first run drew.
+
+use mlua::{MultiValue, Result};
+
+use super::call::{Call, nothing};
+
+/// `([m [, n]])`, as Lua 5.1's.
+pub(super) fn random(call: &mut Call<'_>) -> Result<MultiValue> {
+    // 53 bits: every value in [0, 1) that Lua can tell apart.
+    let unit = (next(&mut call.run.random) >> 11) as f64 / (1u64 << 53) as f64;
+    let (low, high) = match call.count() {
+        0 => return call.reply(unit),
+        1 => (1.0, call.number(0, "upper limit")?.floor()),
+        _ => {
+            let low = call.number(0, "lower limit")?.floor();
+            (low, call.number(1, "upper limit")?.floor())
+        }
+    };
+    if low > high {
+        return Err(call.bad(call.count() - 1, "interval", "one that is not empty"));
+    }
+    call.reply((unit * (high - low + 1.0)).floor() + low)
+}
+
+/// `(seed)`: for this run.
+pub(super) fn randomseed(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.run.random = call.number(0, "seed")?.to_bits();
+    nothing()
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,120 @@
+//! `avi.pool` and `avi.poolgroup`.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use mlua::{MultiValue, Result};
+
+use super::{
+    call::{Call, nothing},
+    vs::ip_text,
+};
+use crate::{
+    config::{PoolIndex, ServerIndex},
+    script::{Selection, names::PoolNames},
+};
+
+/// `(pool [, server [, port]])`.
+pub(super) fn select(call: &mut Call<'_>) -> Result<MultiValue> {
+    let pool = call.pool(0)?;
+    let server = match call.count() {
+        1 => None,
+        2 => Some(server(call, &pool, None)?),
+        _ => {
+            let port = call.port(2)?;
+            let (_, server) = server(call, &pool, Some(port))?;
+            Some((port, server))
+        }
+    };
+    let by = call.place();
+    call.run.effects.selection = Some(Selection {
+        pool: pool.index,
+        server: server.map(|(port, server)| (server, port)),
+        by,
+    });
+    nothing()
+}
+
+/// `(pool, server, port)`.
+pub(super) fn get_server_status(call: &mut Call<'_>) -> Result<MultiValue> {
+    let pool = call.pool(0)?;
+    let port = call.port(2)?;
+    let (found, server) = server(call, &pool, Some(port))?;
+    if found != port {
+        let address = call.string(1, "server")?;
+        let server = address.display();
+        return Err(call.error(format!(
+            "server \"{server}\" has no port {port} in the pool"
+        )));
+    }
+    let up = call.run.world.server_up(pool.index, server);
+    call.reply(u8::from(up))
+}
+
+/// `([pool])`: without it, of the pool selected so far, else of the virtual service's.
+pub(super) fn get_servers(call: &mut Call<'_>) -> Result<MultiValue> {
+    let (pool, total) = match call.count() {
+        0 => own_pool(call)?,
+        _ => {
+            let pool = call.pool(0)?;
+            (pool.index, pool.servers)
+        }
+    };
+    let up = |server: &usize| call.run.world.server_up(pool, ServerIndex(*server));
+    let up = (0..total).filter(up).count();
+    call.reply_two(up, total)
+}
+
+fn own_pool(call: &Call<'_>) -> Result<(PoolIndex, usize)> {
+    let selected = call.run.effects.selection.map(|selection| selection.pool);
+    let pool = selected.or(call.run.service.pool);
+    let config = call.context.config.borrow();
+    let found =
+        pool.and_then(|pool| Some((pool, config.as_ref()?.pools.get(pool.0)?.servers.len())));
+    found.ok_or_else(|| {
+        let service = &call.run.service.name;
+        call.error(format!(
+            "virtual service \"{service}\" has no pool: name one"
+        ))
+    })
+}
+
+/// `(key)`.
+pub(super) fn chash(call: &mut Call<'_>) -> Result<MultiValue> {
+    let key = call.string(0, "key")?;
+    call.run.effects.chash = Some(key.as_bytes().to_vec());
+    nothing()
+}
+
+pub(super) fn server_ip(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(ip_text(own_server(call)?))
+}
+
+pub(super) fn get_server_info(call: &mut Call<'_>) -> Result<MultiValue> {
+    let server = own_server(call)?;
+    call.reply_two(ip_text(server), server.port().to_string())
+}
+
+pub(super) fn select_group(call: &mut Call<'_>) -> Result<MultiValue> {
+    let name = call.string(0, "pool group")?;
+    let (set, name) = (&call.run.names.set, name.display());
+    Err(call.error(format!("set \"{set}\" references no pool group \"{name}\"")))
+}
+
+fn own_server(call: &Call<'_>) -> Result<SocketAddr> {
+    let server = call.run.server;
+    server.ok_or_else(|| call.error("the flow has no server"))
+}
+
+/// The second argument: a server's address.
+fn server(call: &Call<'_>, pool: &Rc<PoolNames>, port: Option<u16>) -> Result<(u16, ServerIndex)> {
+    let address = call.string(1, "server")?;
+    let known = address
+        .to_str()
+        .ok()
+        .and_then(|address| pool.server(&address, port));
+    known.ok_or_else(|| {
+        let (server, pool) = (address.display(), call.string(0, "pool"));
+        let pool = pool.map(|pool| pool.to_string_lossy()).unwrap_or_default();
+        call.error(format!("pool \"{pool}\" has no server \"{server}\""))
+    })
+}

@@ -1,0 +1,103 @@
+//! `avi.vs`: the flow and its virtual service.
+
+use std::net::SocketAddr;
+
+use mlua::{Error, MultiValue, Result, Value};
+
+use super::call::{Call, nothing};
+use crate::script::{Close, Persist, context::append_log};
+
+/// Seconds that `persist` keeps a key if not told otherwise.
+const PERSIST_LIFETIME: u32 = 300;
+
+pub(super) fn log(call: &mut Call<'_>) -> Result<MultiValue> {
+    for index in 0..call.arguments.len() {
+        log_one(call, index)?;
+    }
+    nothing()
+}
+
+fn log_one(call: &mut Call<'_>, index: usize) -> Result<()> {
+    match &call.arguments[index] {
+        Value::Nil => append_log(&mut call.run.effects.log, "nil"),
+        Value::Boolean(true) => append_log(&mut call.run.effects.log, "true"),
+        Value::Boolean(false) => append_log(&mut call.run.effects.log, "false"),
+        Value::String(_) | Value::Integer(_) | Value::Number(_) => {
+            let text = call.string(index, "value")?;
+            let bytes = text.as_bytes();
+            append_log(&mut call.run.effects.log, &String::from_utf8_lossy(&bytes));
+        }
+        _ => return Err(call.bad(index, "value", "string, number, boolean or nil")),
+    }
+    Ok(())
+}
+
+pub(super) fn close_conn(call: &mut Call<'_>) -> Result<MultiValue> {
+    let reset = match call.arguments.front() {
+        None | Some(Value::Nil) => false,
+        Some(Value::Boolean(reset)) => *reset,
+        Some(_) => return Err(call.bad(0, "reset", "boolean")),
+    };
+    let by = call.place();
+    call.run.effects.close = Some(Close { reset, by });
+    nothing()
+}
+
+pub(super) fn client_ip(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(ip_text(call.run.client))
+}
+
+pub(super) fn client_port(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(call.run.client.port().to_string())
+}
+
+pub(super) fn ip(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(ip_text(call.run.vip))
+}
+
+pub(super) fn port(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(call.run.vip.port().to_string())
+}
+
+pub(super) fn name(call: &mut Call<'_>) -> Result<MultiValue> {
+    call.reply(&*call.run.service.name)
+}
+
+/// An address as scripts see it: an IPv4-mapped one as IPv4.
+pub(super) fn ip_text(address: SocketAddr) -> String {
+    address.ip().to_canonical().to_string()
+}
+
+pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
+    let key = call.string(0, "key")?.as_bytes().to_vec();
+    let limit = call.context.tables.limits().key_size;
+    if key.len() > limit {
+        return Err(call.bad(0, "key", format!("at most {limit} bytes")));
+    }
+    let lifetime = match call.arguments.get(1) {
+        None | Some(Value::Nil) => PERSIST_LIFETIME,
+        Some(_) => call.whole(1, "lifetime", 1..=u32::MAX)?,
+    };
+    let pool = match call.arguments.get(2) {
+        None | Some(Value::Nil) => call.run.service.pool,
+        Some(_) => Some(call.pool(2)?.index),
+    };
+    let Some(pool) = pool else {
+        let service = &call.run.service.name;
+        return Err(call.error(format!(
+            "virtual service \"{service}\" has no pool: name one as the third argument"
+        )));
+    };
+    let by = call.place();
+    call.run.effects.persist = Some(Persist {
+        key,
+        lifetime,
+        pool,
+        by,
+    });
+    call.context.ended.set(true);
+    // Only an error leaves the script at once; that it is none is known by `ended`.
+    Err(Error::RuntimeError(
+        "avi.vs.persist ends the run".to_owned(),
+    ))
+}

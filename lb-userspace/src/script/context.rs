@@ -1,0 +1,209 @@
+//! What the functions that scripts call know about the run they are called in.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::address::Protocol;
+
+use super::{
+    Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, World,
+    limits::Meter,
+    names::{Names, Service, SetNames},
+};
+use crate::{
+    config::{Config, PoolIndex, ServerIndex, SetIndex},
+    table::{Tables, Transaction},
+};
+
+/// Shared between a runtime and the functions in its Lua state.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) meter: Rc<Meter>,
+    pub(super) memory: usize,
+    pub(super) tables: Arc<Tables>,
+    pub(super) config: RefCell<Option<Arc<Config>>>,
+    /// The run has ended by `persist`: no `pcall` may keep it alive.
+    pub(super) ended: Cell<bool>,
+    pub(super) run: RefCell<Run>,
+}
+
+impl Context {
+    /// Whether the script must not execute another statement.
+    pub(super) fn stopped(&self) -> bool {
+        self.ended.get() || self.meter.is_exhausted()
+    }
+}
+
+/// One run of one script. Its buffers are kept from run to run.
+pub(super) struct Run {
+    pub(super) event: Event,
+    pub(super) set: SetIndex,
+    pub(super) names: Rc<SetNames>,
+    pub(super) service: Service,
+    pub(super) protocol: Protocol,
+    pub(super) client: SocketAddr,
+    pub(super) vip: SocketAddr,
+    pub(super) server: Option<SocketAddr>,
+    pub(super) payload: Vec<u8>,
+    pub(super) world: Rc<dyn World>,
+    pub(super) wall: SystemTime,
+    pub(super) random: u64,
+    pub(super) tables: Transaction,
+    pub(super) effects: Effects,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("event", &self.event)
+            .field("set", &self.set)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a run did, apart from tables.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) selection: Option<Selection>,
+    pub(super) persist: Option<Persist>,
+    pub(super) close: Option<Close>,
+    pub(super) chash: Option<Vec<u8>>,
+    pub(super) log: String,
+}
+
+impl Effects {
+    /// Adds to what the scripts before did.
+    pub(super) fn merge_into(&mut self, outcome: &mut Outcome) {
+        outcome.selection = self.selection.take().or(outcome.selection.take());
+        outcome.persist = self.persist.take();
+        if outcome.persist.is_some() {
+            outcome.selection = None;
+        }
+        outcome.close = self.close.take();
+        outcome.chash = self.chash.take().or(outcome.chash.take());
+        append_log(&mut outcome.log, &self.log);
+    }
+
+    fn clear(&mut self) {
+        let mut log = std::mem::take(&mut self.log);
+        log.clear();
+        *self = Self {
+            log,
+            ..Self::default()
+        };
+    }
+}
+
+/// Appends what still fits into a log.
+pub(super) fn append_log(log: &mut String, text: &str) {
+    // Bytes bound characters from above: most logs need no counting.
+    if log.len() + text.len() <= LOG_CHARACTERS {
+        log.push_str(text);
+    } else {
+        let room = LOG_CHARACTERS.saturating_sub(log.chars().count());
+        log.extend(text.chars().take(room));
+    }
+}
+
+/// No server is up where there is no world.
+struct Nowhere;
+
+impl World for Nowhere {
+    fn server_up(&self, _: PoolIndex, _: ServerIndex) -> bool {
+        false
+    }
+}
+
+impl Run {
+    /// Before the first run.
+    pub(super) fn idle(tables: Arc<Tables>, names: Rc<SetNames>) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let name: Arc<str> = "".into();
+        Self {
+            event: Event::L4Request,
+            set: SetIndex(0),
+            names,
+            service: Service {
+                name: Arc::clone(&name),
+                pool: None,
+            },
+            protocol: Protocol::Tcp,
+            client: nowhere,
+            vip: nowhere,
+            server: None,
+            payload: Vec::new(),
+            world: Rc::new(Nowhere),
+            wall: SystemTime::UNIX_EPOCH,
+            random: 0,
+            tables: Transaction::new(tables, name, Duration::ZERO),
+            effects: Effects::default(),
+        }
+    }
+
+    /// What is the same for all scripts of an event.
+    pub(super) fn begin_event(
+        &mut self,
+        event: Event,
+        flow: &Flow<'_>,
+        world: &Rc<dyn World>,
+        names: &Names,
+        wall: SystemTime,
+    ) {
+        self.event = event;
+        if *self.service.name != *flow.virtual_service {
+            self.service = names.service(flow.virtual_service);
+        }
+        self.protocol = flow.protocol;
+        self.client = flow.client;
+        self.vip = flow.vip;
+        self.server = flow.server;
+        self.payload.clear();
+        self.payload.extend_from_slice(flow.payload);
+        if !Rc::ptr_eq(&self.world, world) {
+            self.world = Rc::clone(world);
+        }
+        self.wall = wall;
+    }
+
+    /// What each script of an event begins with.
+    pub(super) fn begin_script(
+        &mut self,
+        set: SetIndex,
+        names: &Rc<SetNames>,
+        tables: &Arc<Tables>,
+        now: Duration,
+    ) {
+        self.set = set;
+        self.names = Rc::clone(names);
+        self.random = seed(self.wall, self.client);
+        let service = Arc::clone(&self.service.name);
+        self.tables = Transaction::new(Arc::clone(tables), service, now);
+        self.effects.clear();
+    }
+
+    /// The line that is being executed.
+    pub(super) fn place(&self, line: u32) -> Place {
+        Place {
+            set: self.set,
+            event: self.event,
+            line,
+        }
+    }
+}
+
+/// `math.random` begins with what the flow gives, so that a replay draws the same numbers.
+fn seed(wall: SystemTime, client: SocketAddr) -> u64 {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+    let time = since.map_or(0, |since| since.as_secs() ^ u64::from(since.subsec_nanos()));
+    let mut low = [0; 8];
+    match client.ip() {
+        std::net::IpAddr::V4(ip) => low[..4].copy_from_slice(&ip.octets()),
+        std::net::IpAddr::V6(ip) => low.copy_from_slice(&ip.octets()[8..]),
+    }
+    time ^ u64::from_be_bytes(low).rotate_left(16) ^ u64::from(client.port())
+}

@@ -1,0 +1,89 @@
+//! From Lua's errors to ours.
+
+use mlua::{Error, Lua, debug::Debug};
+
+/// The chunk name of our own Lua code, as Lua shows it.
+pub(super) const PRELUDE: &str = "firstpacket";
+
+/// What stands between a message and its traceback.
+const TRACEBACK: &str = "\nstack traceback:\n";
+
+/// The innermost script function that is running: its chunk's name as Lua shows it, and the line.
+fn position(lua: &Lua) -> Option<(String, u32)> {
+    innermost(lua, |source, line| (source.to_owned(), line))
+}
+
+/// The line of the innermost script function that is running; 0 if there is none.
+pub(super) fn line(lua: &Lua) -> u32 {
+    innermost(lua, |_, line| line).unwrap_or(0)
+}
+
+/// What `read` makes of the innermost frame that is neither C nor ours.
+fn innermost<R>(lua: &Lua, read: impl Fn(&str, u32) -> R) -> Option<R> {
+    let frame = |frame: &Debug<'_>| {
+        let line = u32::try_from(frame.current_line()?).ok()?;
+        let source = frame.source().short_src?;
+        (source != PRELUDE).then(|| read(&source, line))
+    };
+    for level in 0.. {
+        if let Some(found) = lua.inspect_stack(level, frame)? {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// A message with the script's position before it, as `error` in Lua would make it.
+pub(super) fn positioned(lua: &Lua, message: &str) -> String {
+    match position(lua) {
+        Some((source, line)) => format!("{source}:{line}: {message}"),
+        None => message.to_owned(),
+    }
+}
+
+/// The stack as it is now.
+pub(super) fn traceback(lua: &Lua) -> String {
+    let traceback = lua.traceback(None, 0);
+    let text = traceback.map(|text| text.to_string_lossy());
+    tidy(&text.unwrap_or_default())
+}
+
+/// An error's message and traceback.
+pub(super) fn explain(error: &Error) -> (String, String) {
+    match error {
+        Error::CallbackError { traceback, cause } => (explain(cause).0, tidy(traceback)),
+        Error::WithContext { context, cause } => {
+            let (message, traceback) = explain(cause);
+            (format!("{context}: {message}"), traceback)
+        }
+        Error::RuntimeError(text) | Error::MemoryError(text) => {
+            let (message, traceback) = text.split_once(TRACEBACK).unwrap_or((text, ""));
+            (message.to_owned(), tidy(traceback))
+        }
+        other => (other.to_string(), String::new()),
+    }
+}
+
+/// Splits "`source`:12: message" into the line and the message.
+pub(super) fn split_position<'a>(source: &str, message: &'a str) -> Option<(u32, &'a str)> {
+    let rest = message.strip_prefix(source)?.strip_prefix(':')?;
+    let (line, message) = rest.split_once(':')?;
+    Some((line.parse().ok()?, message.trim_start()))
+}
+
+/// The line of the innermost frame of a traceback that is in `source`.
+pub(super) fn line_in(source: &str, traceback: &str) -> Option<u32> {
+    traceback
+        .lines()
+        .find_map(|frame| split_position(source, frame.trim_start()))
+        .map(|(line, _)| line)
+}
+
+/// A traceback's frames, one a line, without its heading and without frames of ours.
+fn tidy(traceback: &str) -> String {
+    let frames = traceback.lines().map(str::trim);
+    let theirs = frames.filter(|frame| {
+        !frame.is_empty() && *frame != "stack traceback:" && !frame.starts_with(PRELUDE)
+    });
+    theirs.collect::<Vec<_>>().join("\n")
+}

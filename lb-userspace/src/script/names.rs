@@ -1,0 +1,124 @@
+//! Names in a script → indices in the configuration, resolved by prebuilt maps.
+
+use std::{collections::HashMap, net::IpAddr, rc::Rc, sync::Arc};
+
+use crate::config::{Config, Pool, PoolIndex, ServerIndex, SetIndex, VirtualService};
+
+/// The names of a whole configuration.
+#[derive(Debug)]
+pub(super) struct Names {
+    services: HashMap<String, Service>,
+    sets: Vec<Rc<SetNames>>,
+}
+
+/// A virtual service, as a script sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    pub(super) name: Arc<str>,
+    pub(super) pool: Option<PoolIndex>,
+}
+
+/// What the scripts of one set may name.
+#[derive(Debug)]
+pub(super) struct SetNames {
+    pub(super) set: String,
+    pools: HashMap<String, Rc<PoolNames>>,
+}
+
+/// A pool and its servers by address.
+#[derive(Debug)]
+pub(super) struct PoolNames {
+    pub(super) index: PoolIndex,
+    pub(super) servers: usize,
+    by_address: HashMap<String, Vec<(u16, ServerIndex)>>,
+}
+
+impl Names {
+    pub(super) fn new(config: &Config) -> Self {
+        let pools: Vec<_> = config
+            .pools
+            .iter()
+            .enumerate()
+            .map(PoolNames::new)
+            .collect();
+        let set_names = |set: &crate::config::DataScriptSet| {
+            let referenced = set.pools.iter().filter_map(|pool| {
+                let name = config.pools.get(pool.0)?.name.clone();
+                Some((name, Rc::clone(pools.get(pool.0)?)))
+            });
+            Rc::new(SetNames {
+                set: set.name.clone(),
+                pools: referenced.collect(),
+            })
+        };
+        let service = |service: &VirtualService| {
+            let known = Service {
+                name: service.name.as_str().into(),
+                pool: service.pool,
+            };
+            (service.name.clone(), known)
+        };
+        Self {
+            services: config.virtual_services.iter().map(service).collect(),
+            sets: config.datascripts.iter().map(set_names).collect(),
+        }
+    }
+
+    /// What is known about a virtual service; one that is not configured has no pool.
+    pub(super) fn service(&self, name: &str) -> Service {
+        self.services.get(name).cloned().unwrap_or_else(|| Service {
+            name: name.into(),
+            pool: None,
+        })
+    }
+
+    pub(super) fn set(&self, set: SetIndex) -> Option<&Rc<SetNames>> {
+        self.sets.get(set.0)
+    }
+}
+
+impl SetNames {
+    /// Those of no set.
+    pub(super) fn none() -> Self {
+        Self {
+            set: String::new(),
+            pools: HashMap::new(),
+        }
+    }
+
+    pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
+        self.pools.get(name)
+    }
+}
+
+impl PoolNames {
+    fn new((index, pool): (usize, &Pool)) -> Rc<Self> {
+        let mut by_address: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, server) in pool.servers.iter().enumerate() {
+            let servers = by_address
+                .entry(server.address.ip().to_string())
+                .or_default();
+            servers.push((server.address.port(), ServerIndex(index)));
+        }
+        Rc::new(Self {
+            index: PoolIndex(index),
+            servers: pool.servers.len(),
+            by_address,
+        })
+    }
+
+    /// The servers of an address, with their ports: the one of this port, else the first.
+    pub(super) fn server(&self, address: &str, port: Option<u16>) -> Option<(u16, ServerIndex)> {
+        let servers = self.at(address)?;
+        let exact = servers.iter().find(|(own, _)| Some(*own) == port);
+        exact.or_else(|| servers.first()).copied()
+    }
+
+    fn at(&self, address: &str) -> Option<&Vec<(u16, ServerIndex)>> {
+        self.by_address.get(address).or_else(|| {
+            // IPv6 has more than one spelling.
+            let address: IpAddr = address.parse().ok()?;
+            self.by_address.get(&address.to_string())
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! One worker's Lua state: scripts go in compiled, flows go through.
+
+use std::{
+    cell::{Cell, RefCell},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mlua::{
+    Error, Function, Lua, LuaOptions, StdLib,
+    chunk::ChunkMode,
+    state::{GcIncParams, GcMode},
+};
+
+use super::{
+    Event, Failure, Flow, Outcome, ScriptError, World,
+    check::syntax_problem,
+    context::{Context, Run},
+    errors,
+    limits::Meter,
+    names::{Names, SetNames},
+    sandbox::Sandbox,
+};
+use crate::{
+    config::{Config, ScriptLimits, SetIndex},
+    table::Tables,
+};
+
+/// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
+#[derive(Debug)]
+pub struct Runtime {
+    lua: Lua,
+    context: Rc<Context>,
+    sandbox: Sandbox,
+    loaded: Loaded,
+}
+
+/// A configuration's scripts.
+#[derive(Debug, Default)]
+struct Loaded {
+    config: Option<Arc<Config>>,
+    names: Option<Names>,
+    /// By set, then by event in the order of [`Event::ALL`].
+    scripts: Vec<[Option<Compiled>; Event::ALL.len()]>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    function: Function,
+    /// The script's name as Lua shows it in messages: a long path is cut short.
+    shown: String,
+}
+
+impl Runtime {
+    /// A state without scripts. `tables` are those that all workers share.
+    pub fn new(limits: ScriptLimits, tables: Arc<Tables>) -> Result<Self, ScriptError> {
+        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        // Lua 5.1 does not collect when memory runs out: it must begin early and be quick.
+        let params = GcIncParams::default().pause(120).step_multiplier(400);
+        lua.gc_set_mode(GcMode::Incremental(params));
+        let context = Rc::new(Context {
+            meter: Rc::new(Meter::new(limits.instruction_budget)),
+            memory: limits.memory,
+            run: RefCell::new(Run::idle(Arc::clone(&tables), Rc::new(SetNames::none()))),
+            tables,
+            config: RefCell::new(None),
+            ended: Cell::new(false),
+        });
+        Ok(Self {
+            sandbox: Sandbox::new(&lua, &context)?,
+            context,
+            loaded: Loaded::default(),
+            lua,
+        })
+    }
+
+    /// Compiles the scripts of a configuration. They replace the old ones, or, on an error, nothing
+    /// has changed.
+    pub fn load(&mut self, config: &Arc<Config>) -> Result<(), ScriptError> {
+        let sets = (0..config.datascripts.len()).map(SetIndex);
+        let scripts = sets
+            .map(|set| self.compile_set(config, set))
+            .collect::<Result<_, _>>()?;
+        let loaded = Loaded {
+            config: Some(Arc::clone(config)),
+            names: Some(Names::new(config)),
+            scripts,
+        };
+        let old = std::mem::replace(&mut self.loaded, loaded);
+        if let Err(error) = self.check_memory() {
+            self.loaded = old;
+            return Err(error);
+        }
+        let names = Rc::new(SetNames::none());
+        let idle = Run::idle(Arc::clone(&self.context.tables), names);
+        self.context.run.replace(idle);
+        self.context.config.replace(Some(Arc::clone(config)));
+        Ok(())
+    }
+
+    fn compile_set(
+        &self,
+        config: &Config,
+        set: SetIndex,
+    ) -> Result<[Option<Compiled>; Event::ALL.len()], ScriptError> {
+        let mut compiled = [const { None }; Event::ALL.len()];
+        for (slot, event) in compiled.iter_mut().zip(Event::ALL) {
+            if let Some(script) = event.script(config, set) {
+                let function = compile(&self.lua, &script.path, &script.source);
+                let function = function
+                    .map_err(|error| ScriptError::Compile(syntax_problem(set, script, &error)))?;
+                let shown = function.info().short_src.unwrap_or_default();
+                *slot = Some(Compiled { function, shown });
+            }
+        }
+        Ok(compiled)
+    }
+
+    /// Half of the memory is for running.
+    fn check_memory(&self) -> Result<(), ScriptError> {
+        self.collect()?;
+        let (used, limit) = (self.lua.used_memory(), self.context.memory);
+        if used > limit / 2 {
+            return Err(ScriptError::Memory { used, limit });
+        }
+        Ok(())
+    }
+
+    /// Runs the scripts that `sets` have for this event, in order, until one closes the connection,
+    /// persists, or fails. The table writes of those that succeed are visible to all workers.
+    ///
+    /// `now` is of the clock that the tables use; `wall` is what `os.time` tells.
+    pub fn run(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        flow: &Flow<'_>,
+        world: &Rc<dyn World>,
+        now: Duration,
+        wall: SystemTime,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(names) = &self.loaded.names else {
+            return outcome;
+        };
+        let mut run = self.context.run.borrow_mut();
+        run.begin_event(event, flow, world, names, wall);
+        drop(run);
+        for &set in sets {
+            let Some(script) = self.loaded.script(event, set) else {
+                continue;
+            };
+            let result = self.run_script(script, names, set, now);
+            let mut run = self.context.run.borrow_mut();
+            match result {
+                Ok(()) => {
+                    run.tables.commit(now);
+                    run.effects.merge_into(&mut outcome);
+                }
+                Err(error) => {
+                    run.tables.abandon();
+                    drop(run);
+                    outcome.failure = self.failure(event, set, &script.shown, &error);
+                    break;
+                }
+            }
+            if outcome.close.is_some() || outcome.persist.is_some() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn run_script(
+        &self,
+        script: &Compiled,
+        names: &Names,
+        set: SetIndex,
+        now: Duration,
+    ) -> Result<(), Error> {
+        let lua = &self.lua;
+        if let Some(names) = names.set(set) {
+            let mut run = self.context.run.borrow_mut();
+            run.begin_script(set, names, &self.context.tables, now);
+        }
+        self.context.ended.set(false);
+        if lua.used_memory() > self.context.memory / 2 {
+            self.collect()?;
+        }
+        self.sandbox.refresh(lua, &script.function)?;
+        self.context.meter.start(lua)?;
+        // Only while the script runs: what we do around it must not fail for want of memory.
+        lua.set_memory_limit(self.context.memory)?;
+        let result = script.function.call::<()>(());
+        lua.set_memory_limit(0)?;
+        if result.is_err() && is_memory(result.as_ref()) {
+            self.sandbox.refresh(lua, &script.function)?;
+            self.collect()?;
+        }
+        if self.context.ended.get() {
+            return Ok(());
+        }
+        result
+    }
+
+    /// Twice: what a cycle under way has marked already survives it.
+    fn collect(&self) -> Result<(), Error> {
+        self.lua.gc_collect()?;
+        self.lua.gc_collect()
+    }
+
+    fn failure(&self, event: Event, set: SetIndex, shown: &str, error: &Error) -> Option<Failure> {
+        let config = self.loaded.config.as_ref()?;
+        let (message, traceback) = match self.context.meter.exhausted() {
+            Some(exhausted) => exhausted,
+            None if is_memory(Err(error)) => (self.memory_message(), String::new()),
+            None => errors::explain(error),
+        };
+        let positioned = errors::split_position(shown, &message);
+        let line = positioned.map(|(line, _)| line);
+        let line = line.or_else(|| errors::line_in(shown, &traceback));
+        Some(Failure {
+            set,
+            event,
+            script: event.script(config, set)?.path.clone(),
+            line: line.unwrap_or(0),
+            message: positioned
+                .map_or(message.as_str(), |(_, text)| text)
+                .to_owned(),
+            traceback,
+            on_error: config.datascripts.get(set.0)?.on_error,
+        })
+    }
+
+    fn memory_message(&self) -> String {
+        let limit = self.context.memory;
+        format!("not enough memory: `memory` under [instance.script] is {limit} bytes")
+    }
+}
+
+impl Loaded {
+    fn script(&self, event: Event, set: SetIndex) -> Option<&Compiled> {
+        let place = Event::ALL.iter().position(|it| *it == event)?;
+        self.scripts.get(set.0)?[place].as_ref()
+    }
+}
+
+/// Compiles a script's text; Lua's bytecode is refused.
+pub(super) fn compile(lua: &Lua, path: &Path, source: &str) -> Result<Function, Error> {
+    lua.load(source)
+        .set_name(format!("@{}", path.display()))
+        .set_mode(ChunkMode::Text)
+        .into_function()
+}
+
+/// Whether memory ran out, in Lua or in a function of ours.
+fn is_memory(result: Result<&(), &Error>) -> bool {
+    match result {
+        Err(Error::MemoryError(_)) => true,
+        Err(Error::CallbackError { cause, .. }) => is_memory(Err(cause)),
+        _ => false,
+    }
+}

@@ -1,0 +1,74 @@
+//! What a script finds when it begins: globals of its own, over libraries that it cannot change.
+
+use std::rc::Rc;
+
+use mlua::{Function, Lua, LuaString, Result, Table, Value};
+
+use super::{
+    api::{self, FUNCTIONS},
+    context::Context,
+    errors::PRELUDE,
+};
+
+/// Makes environments. What one run assigns, no other run sees: each gets a table of its own, and
+/// everything that is reached through its metatable is closed to writing.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    metatable: Table,
+    globals: LuaString,
+}
+
+impl Sandbox {
+    /// Closes a fresh state's libraries.
+    pub(super) fn new(lua: &Lua, context: &Rc<Context>) -> Result<Self> {
+        let own = Rc::clone(context);
+        let settle = move |lua: &Lua, caught: Value| api::settle(lua, &own, caught);
+        let own = Rc::clone(context);
+        let stopped = move |_: &Lua, ()| Ok(own.stopped());
+        let prelude = lua
+            .load(include_str!("sandbox.lua"))
+            .set_name(format!("={PRELUDE}"));
+        let arguments = (
+            functions(lua, context)?,
+            lua.create_function(settle)?,
+            lua.create_function(stopped)?,
+        );
+        Ok(Self {
+            metatable: prelude.into_function()?.call(arguments)?,
+            globals: lua.create_string("_G")?,
+        })
+    }
+
+    /// Gives a compiled script globals that nobody has touched.
+    pub(super) fn refresh(&self, lua: &Lua, script: &Function) -> Result<()> {
+        let environment = lua.create_table()?;
+        environment.raw_set(&self.globals, &environment)?;
+        environment.set_metatable(Some(self.metatable.clone()))?;
+        script.set_environment(environment)?;
+        Ok(())
+    }
+}
+
+/// [`FUNCTIONS`] as tables in tables, by the dots in their names.
+fn functions(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
+    let root = lua.create_table()?;
+    for function in FUNCTIONS {
+        let mut table = root.clone();
+        let mut path: Vec<_> = function.name.split('.').collect();
+        let last = path.pop().unwrap_or_default();
+        for part in path {
+            table = inner(lua, &table, part)?;
+        }
+        table.raw_set(last, function.create(lua, context)?)?;
+    }
+    Ok(root)
+}
+
+fn inner(lua: &Lua, table: &Table, name: &str) -> Result<Table> {
+    if let Some(inner) = table.raw_get::<Option<Table>>(name)? {
+        return Ok(inner);
+    }
+    let inner = lua.create_table()?;
+    table.raw_set(name, &inner)?;
+    Ok(inner)
+}

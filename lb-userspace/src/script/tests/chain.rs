@@ -1,0 +1,251 @@
+use super::*;
+
+#[test]
+fn a_run_that_fails_leaves_nothing_behind() {
+    let mut bench = Bench::new(&[
+        "avi.vs.table_insert('k', 'v') avi.vs.log('x') avi.pool.select('web') \
+         avi.pool.chash('c') avi.vs.close_conn() error('no')",
+    ]);
+    let outcome = bench.run();
+    assert_eq!(
+        (outcome.selection, outcome.close, outcome.chash),
+        (None, None, None)
+    );
+    assert_eq!(outcome.log, "");
+    let table = bench.tables.table("dns", b"").unwrap();
+    assert_eq!(table.entries(bench.now), []);
+}
+
+#[test]
+fn a_run_that_fails_does_not_extend_a_lifetime() {
+    let mut bench = Bench::new(&["avi.vs.table_lookup('k') error('no')"]);
+    let table = bench.tables.table_or_create("dns", b"").unwrap();
+    let lifetime = Duration::from_secs(10);
+    table.insert(b"k", crate::table::Value::Number(1.0), lifetime, bench.now);
+    assert!(bench.run().failure.is_some());
+    assert_eq!(table.entries(bench.now)[0].remaining, 10);
+}
+
+#[test]
+fn sets_run_in_order_and_the_last_select_wins() {
+    let mut bench = Bench::new(&[
+        "avi.vs.log('1') avi.pool.select('web') avi.pool.chash('a')",
+        "avi.vs.log('2') avi.pool.select('api')",
+        "avi.vs.log('3')",
+    ]);
+    let outcome = bench.run();
+    let selection = outcome.selection.unwrap();
+    assert_eq!(
+        (selection.pool, selection.by.set),
+        (PoolIndex(1), SetIndex(1))
+    );
+    assert_eq!(
+        (outcome.log.as_str(), outcome.chash),
+        ("123", Some(b"a".to_vec()))
+    );
+}
+
+#[test]
+fn close_conn_ends_the_chain_but_not_the_run() {
+    let outcome = Bench::new(&["avi.vs.close_conn(true) avi.vs.log('1')", "avi.vs.log('2')"]).run();
+    assert_eq!(
+        (outcome.log.as_str(), outcome.close.unwrap().reset),
+        ("1", true)
+    );
+}
+
+#[test]
+fn a_failure_ends_the_chain_and_what_went_before_stands() {
+    let mut bench = Bench::new(&["avi.vs.log('1')", "local x = nil + 1", "avi.vs.log('3')"]);
+    let outcome = bench.run();
+    assert_eq!(
+        (outcome.log.as_str(), outcome.failure.unwrap().set),
+        ("1", SetIndex(1))
+    );
+}
+
+#[test]
+fn a_failure_says_where_what_and_by_which_calls() {
+    let source = "local function inner()\n  error('broken')\nend\n\
+                  local function outer()\n  inner()\n  return 1\nend\nouter()";
+    let failure = Bench::new(&[source]).failure();
+    assert_eq!(failure.to_string(), "scripts/s0.lua:2: broken");
+    assert_eq!(
+        (failure.event, failure.on_error),
+        (Event::L4Request, OnError::Close)
+    );
+    for frame in [
+        "scripts/s0.lua:2: in",
+        "scripts/s0.lua:5: in",
+        "scripts/s0.lua:8: in",
+    ] {
+        assert!(
+            failure.traceback.contains(frame),
+            "{frame}: {}",
+            failure.traceback
+        );
+    }
+    assert!(
+        !failure.traceback.contains("firstpacket"),
+        "{}",
+        failure.traceback
+    );
+}
+
+#[test]
+fn a_failure_in_a_function_of_ours_has_line_and_traceback_too() {
+    let failure = Bench::new(&["local x\n\navi.pool.select('nope')"]).failure();
+    assert_eq!(failure.line, 3);
+    assert!(
+        failure.message.starts_with("avi.pool.select: "),
+        "{failure}"
+    );
+    assert!(
+        failure.traceback.contains("scripts/s0.lua:3"),
+        "{}",
+        failure.traceback
+    );
+}
+
+#[test]
+fn a_failure_in_a_script_with_a_long_path_has_its_line() {
+    let mut config = config(&["\nlocal x = y.z"], None);
+    let script = config.datascripts[0].l4_request.take().unwrap();
+    config.datascripts[0].l4_request = Some(Arc::new(Script {
+        path: PathBuf::from("/a-folder-with-a-name".repeat(8)),
+        source: script.source.clone(),
+    }));
+    let failure = Bench::with(config, BUDGET).failure();
+    assert_eq!(failure.line, 2);
+    assert!(failure.message.starts_with("attempt to index"), "{failure}");
+}
+
+#[test]
+fn an_error_value_that_is_no_string_is_a_failure_like_any_other() {
+    for source in [
+        "error()",
+        "error({})",
+        "error(nil)",
+        "error(avi)",
+        "error(1)",
+    ] {
+        Bench::new(&[source]).failure();
+    }
+    let hostile = "error(setmetatable({}, {__tostring = function() error('x') end}))";
+    Bench::new(&[hostile]).failure();
+}
+
+#[test]
+fn pcall_catches_api_errors_as_strings_with_their_position() {
+    let source = "\nlocal ok, e = pcall(avi.pool.select, 'nope') avi.vs.log(ok, ' ', e)";
+    let log = log_of(source);
+    assert_eq!(
+        log,
+        "false scripts/s0.lua:2: avi.pool.select: set \"s0\" references no pool \"nope\""
+    );
+}
+
+#[test]
+fn pcall_gives_results_and_error_values_through() {
+    let source = "avi.vs.log(pcall(function(...) return ... end, 1, nil, 'x')) \
+                  local ok, e = pcall(error, {code = 7}) avi.vs.log(ok, e.code) \
+                  avi.vs.log(xpcall(function() error('a', 0) end, function(e) return e .. 'b' end))\
+                  avi.vs.log(select('#', pcall(error)), pcall(error, nil))";
+    assert_eq!(log_of(source), "true1nilxfalse7falseab2falsenil");
+}
+
+#[test]
+fn persist_reports_key_lifetime_and_pool() {
+    let persist = |source| Bench::new(&[source]).run().persist.unwrap();
+    let plain = persist("avi.vs.persist('k')");
+    assert_eq!(
+        (plain.key.as_slice(), plain.lifetime, plain.pool),
+        (&b"k"[..], 300, PoolIndex(0))
+    );
+    let full = persist("\navi.vs.persist('k', 60, 'api')");
+    assert_eq!(
+        (full.lifetime, full.pool, full.by.line),
+        (60, PoolIndex(1), 2)
+    );
+}
+
+#[test]
+fn persist_without_any_pool_is_an_error() {
+    let outcome = Bench::new(&["avi.vs.persist('k')"]).run_on("bare");
+    assert!(outcome.failure.unwrap().message.contains("has no pool"));
+}
+
+#[test]
+fn persist_ends_the_run_and_the_chain_and_what_it_did_before_counts() {
+    let mut bench = Bench::new(&[
+        "avi.pool.select('web') avi.vs.table_insert('k', 'v') avi.vs.log('1') \
+         avi.vs.persist('k') avi.vs.log('no')",
+        "avi.vs.log('2')",
+    ]);
+    let outcome = bench.run();
+    assert_eq!((outcome.failure, outcome.log.as_str()), (None, "1"));
+    assert_eq!(outcome.selection, None);
+    assert_eq!(
+        bench
+            .tables
+            .table("dns", b"")
+            .unwrap()
+            .entries(bench.now)
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn no_pcall_keeps_a_run_alive_that_persist_has_ended() {
+    for source in [
+        "pcall(avi.vs.persist, 'k') avi.vs.log('alive')",
+        "pcall(pcall, pcall, avi.vs.persist, 'k') avi.vs.log('alive')",
+        "xpcall(function() avi.vs.persist('k') end, function() avi.vs.log('handler') end) \
+         avi.vs.log('alive')",
+        "table.sort({1, 2, 3}, function() pcall(avi.vs.persist, 'k') avi.vs.log('alive') end)",
+    ] {
+        let outcome = Bench::new(&[source]).run();
+        assert_eq!(
+            (outcome.failure, outcome.log.as_str()),
+            (None, ""),
+            "{source}"
+        );
+        assert!(outcome.persist.is_some());
+    }
+}
+
+#[test]
+fn loading_replaces_the_scripts_whole_or_keeps_them() {
+    let mut bench = Bench::new(&["avi.vs.log('old')"]);
+    let broken = Arc::new(config(&["avi.vs.log('new')", "x ="], None));
+    let error = bench.runtime.load(&broken).unwrap_err().to_string();
+    assert!(
+        error.starts_with("scripts/s1.lua:1: unexpected symbol"),
+        "{error}"
+    );
+    assert_eq!(bench.log(), "old");
+    bench.config = Arc::new(config(&["avi.vs.log('new')"], None));
+    bench.runtime.load(&bench.config).unwrap();
+    assert_eq!(bench.log(), "new");
+}
+
+#[test]
+fn bytecode_is_no_script() {
+    let lua = mlua::Lua::new();
+    let bytecode = lua.load("return 1").into_function().unwrap().dump(true);
+    let Ok(source) = String::from_utf8(bytecode.clone()) else {
+        // It cannot even be a script's source, which is text.
+        return assert!(bytecode.starts_with(b"\x1bLua"));
+    };
+    let config = Arc::new(config(&[&source], None));
+    Bench::new(&[]).runtime.load(&config).unwrap_err();
+}
+
+#[test]
+fn nothing_runs_where_nothing_is_loaded() {
+    let mut bench = Bench::new(&[]);
+    assert_eq!(bench.run(), Outcome::default());
+    bench.config = Arc::new(config(&["error('never loaded')"], None));
+    assert_eq!(bench.run(), Outcome::default());
+}
