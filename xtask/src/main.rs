@@ -5,6 +5,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod packages;
+mod style;
 mod test;
 mod toolchain;
 mod workspace;
