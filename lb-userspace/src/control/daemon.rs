@@ -67,15 +67,21 @@ pub fn run(options: &RunOptions) -> Result<()> {
         let daemon = Daemon::start(options, config).await?;
         daemon.serve().await
     });
-    drop(lock);
+    if options.detach || !Pins::new(lock.instance()).exist() {
+        lock.remove();
+    }
     result
 }
 
 /// Takes down what an instance left: links, maps, addresses. For one that does not run.
 pub fn detach(instance: &str) -> Result<bool> {
-    let _lock = Lock::take(instance)?;
+    let lock = Lock::take(instance)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(take_down(instance))
+    let removed = runtime.block_on(take_down(instance))?;
+    // Left by a daemon that was killed.
+    let _ = std::fs::remove_file(Paths::new(instance).socket());
+    lock.remove();
+    Ok(removed)
 }
 
 async fn take_down(instance: &str) -> Result<bool> {
