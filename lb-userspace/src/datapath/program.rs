@@ -64,6 +64,19 @@ pub struct Datapath {
 impl Datapath {
     /// Opens what is pinned or makes it anew, and loads the program over it.
     pub fn load(options: &Options) -> Result<Self, DatapathError> {
+        let mut datapath = Self::load_object(options, object::bytes(), &[])?;
+        datapath.program()?.load().map_err(verifier_error)?;
+        Ok(datapath)
+    }
+
+    /// The same with another object over the same maps and with globals of its own, and without
+    /// loading a program of it: for the benchmark, whose programs feed the packet path with
+    /// varying packets.
+    pub fn load_object(
+        options: &Options,
+        object: &[u8],
+        globals: &[(&str, u32)],
+    ) -> Result<Self, DatapathError> {
         let pins = Pins::new(&options.instance);
         let pinned = match pinned_geometry(&pins) {
             Err(DatapathError::UnfitPin { .. }) if options.replace_pins => {
@@ -75,7 +88,7 @@ impl Datapath {
         let adopted = pinned.is_some();
         let geometry = pinned.map_or_else(|| new_geometry(options.flow_capacity), Ok)?;
         pins.create()?;
-        let mut ebpf = load_object(&pins, &geometry, options.trace)?;
+        let mut ebpf = make_maps(object, &pins, &geometry, options.trace, globals)?;
         let mut instance: Array<_, PodInstance> = typed("instance", take(&mut ebpf, "instance")?)?;
         let stamp = Instance {
             layout_version: LAYOUT_VERSION,
@@ -87,9 +100,7 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        let mut datapath = Self { pins, geometry, adopted, ebpf, sockets, interfaces };
-        datapath.program()?.load().map_err(verifier_error)?;
-        Ok(datapath)
+        Ok(Self { pins, geometry, adopted, ebpf, sockets, interfaces })
     }
 
     /// Whether flows of an earlier daemon are there.
@@ -219,20 +230,29 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
     })
 }
 
-fn load_object(pins: &Pins, geometry: &Geometry, trace: bool) -> Result<Ebpf, DatapathError> {
+fn make_maps(
+    object: &[u8],
+    pins: &Pins,
+    geometry: &Geometry,
+    trace: bool,
+    globals: &[(&str, u32)],
+) -> Result<Ebpf, DatapathError> {
     let shapes = shapes(geometry.total());
     let trace = u8::from(trace);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)
         .override_global("FLOW_SEED", &geometry.seed.0, true)
-        .override_global("TRACE", &trace, true);
+        .override_global("TRACE", &trace, false);
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
     for shape in &shapes {
         loader.map_max_entries(shape.name, shape.entries);
         loader.map_pin_path(shape.name, pins.path(shape.name));
     }
     loader
-        .load(object::bytes())
+        .load(object)
         .map_err(|error| DatapathError::kernel("cannot make the maps", chain(&error)))
 }
 
