@@ -1,10 +1,6 @@
 //! A case is data: what it shows, the packet, and all that must come of it.
 
-use lb_common::{
-    event::Event,
-    flow::FlowKeyV4,
-    path::Verdict,
-};
+use lb_common::{event::Event, flow::FlowKeyV4, path::Verdict};
 
 use crate::{
     memory::Memory,

@@ -170,12 +170,8 @@ impl Packet {
                 [&tcp.to_bytes()[..], &self.payload].concat()
             }
             Transport::Udp => {
-                let udp = UdpHeader::with_ipv4_checksum(
-                    from.number(),
-                    to.number(),
-                    ip,
-                    &self.payload,
-                );
+                let udp =
+                    UdpHeader::with_ipv4_checksum(from.number(), to.number(), ip, &self.payload);
                 [&udp.unwrap().to_bytes()[..], &self.payload].concat()
             }
             Transport::UdpWithoutChecksum => {

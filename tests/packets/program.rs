@@ -9,13 +9,7 @@ use std::{
 };
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
-use lb_common::{
-    address::Address,
-    event::Event,
-    flow::Geometry,
-    next_hop::NextHopTarget,
-    service::Service,
-};
+use lb_common::{address::Address, event::Event, next_hop::NextHopTarget, service::Service};
 use lb_userspace::{
     datapath::{Datapath, EventCounts, Options, Pins},
     flow_table::FlowTable,
@@ -88,13 +82,8 @@ impl Program {
         Self { datapath, table, events }
     }
 
-    /// The mapped flow table.
-    pub fn table(&self) -> &FlowTable {
-        &self.table
-    }
-
-    /// The program itself and the table that it reads, for a thread each.
-    pub fn parts(&mut self) -> (&mut Xdp, &FlowTable) {
+    /// The program itself, and the table that it reads.
+    pub fn parts(&mut self) -> (&Xdp, &FlowTable) {
         (self.datapath.program().unwrap(), &self.table)
     }
 
@@ -110,7 +99,8 @@ impl Program {
         let (ran, touched) = observed::watch(&self.table, || test_run(program, packet, from));
         let (action, bytes) = ran?;
         let after = self.events.read().unwrap();
-        let moved = after.into_iter().zip(before).map(|((event, after), (_, b))| (event, after - b));
+        let moved =
+            after.into_iter().zip(before).map(|((event, after), (_, b))| (event, after - b));
         let events: Vec<(Event, u64)> = moved.filter(|(_, count)| *count != 0).collect();
         Ok(Observed { action, bytes, events, touched })
     }
@@ -125,11 +115,7 @@ fn load(flow_capacity: u32) -> Datapath {
     Datapath::load(&options).unwrap()
 }
 
-fn test_run(
-    program: &Xdp,
-    packet: &[u8],
-    from: Arrival,
-) -> Result<(u32, Vec<u8>), ProgramError> {
+fn test_run(program: &Xdp, packet: &[u8], from: Arrival) -> Result<(u32, Vec<u8>), ProgramError> {
     let metadata = from.metadata as usize;
     let input = [vec![0; metadata], packet.to_vec()].concat();
     let mut output = vec![0; input.len() + 64];

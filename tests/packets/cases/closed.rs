@@ -32,9 +32,9 @@ fn a_closed_flow_takes_nothing() {
         let flags = flow.flags.and(Flags::CLOSED);
         flow.flags(flags)
     });
-    let mut cases = closed.clone().map(|flow| {
-        Case::drop(format!("{flow:?}"), flow.packet().bytes(), Event::DropClosed)
-    });
+    let mut cases = closed
+        .clone()
+        .map(|flow| Case::drop(format!("{flow:?}"), flow.packet().bytes(), Event::DropClosed));
     let syn = snat(Tcp).packet().flags(TcpFlags::SYN);
     cases[0] = Case::drop("a SYN on a closed flow", syn.bytes(), Event::DropClosed);
     check(&Setup::new(closed), &cases);

@@ -25,7 +25,11 @@ fn directions(protocol: Protocol) -> [(&'static str, Flow); 4] {
     ]
 }
 
-fn in_every_direction(name: &str, protocol: Protocol, vary: impl Fn(Packet) -> Packet) -> Vec<Case> {
+fn in_every_direction(
+    name: &str,
+    protocol: Protocol,
+    vary: impl Fn(Packet) -> Packet,
+) -> Vec<Case> {
     let case = |(direction, flow): (&str, Flow)| {
         let name = format!("{protocol} {direction}: {name}");
         hit(&name, &flow, &vary(flow.packet()))
@@ -39,19 +43,18 @@ fn a_segment_from_the_wire() {
     let hex = |text: &str| -> Vec<u8> {
         let digits: String = text.split_whitespace().collect();
         let pairs = digits.as_bytes().as_chunks::<2>().0;
-        let byte = |pair: &[u8; 2]| {
-            u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
-        };
+        let byte =
+            |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         pairs.iter().map(byte).collect()
     };
     let input = hex("
         0200000000fe 020000000001 0800
-        4500002a 00004000 40069155 c6336407 c000020a
-        9c400050 12345678 9abcdef0 50181000 5f8c0000 6869");
+        4500002a 00004000 40064e89 c6336407 c000020a
+        9c400050 12345678 9abcdef0 50181000 cc310000 6869");
     let output = hex("
         020100000001 0200000000aa 0800
-        4500002a 00004000 3f06ecd3 c0000209 0a00000b
-        4e211f90 12345678 9abcdef0 50181000 e9e70000 6869");
+        4500002a 00004000 3f066fba c0000209 0a00000b
+        4e211f90 12345678 9abcdef0 50181000 1b420000 6869");
     let described = snat(Tcp).packet().payload(b"hi");
     assert_eq!(input, described.bytes());
     let case = hit("from the wire", &snat(Tcp), &described);

@@ -31,7 +31,8 @@ fn errors_about_what_we_sent_are_punted() {
     let mut cases = Vec::new();
     for kind in [UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM] {
         for protocol in [Tcp, Udp] {
-            let flows = [snat(protocol), snat_reply(protocol), dnat(protocol), dnat_reply(protocol)];
+            let flows =
+                [snat(protocol), snat_reply(protocol), dnat(protocol), dnat_reply(protocol)];
             for flow in flows {
                 let name = format!("type {kind} about {flow:?}");
                 cases.push(Case::punt(name, about(&flow, kind), Event::PuntIcmpError));

@@ -52,17 +52,18 @@ fn what_is_not_ours_is_passed() {
 fn a_near_miss_is_a_miss() {
     let flow = snat(Tcp);
     let reversed = Packet { endpoints: flow.from.reversed(), ..flow.packet() };
-    let first = |name: &str, packet: &Packet| {
-        Case::punt(name, packet.bytes(), Event::PuntFirstPacket)
-    };
+    let first =
+        |name: &str, packet: &Packet| Case::punt(name, packet.bytes(), Event::PuntFirstPacket);
     let cases = [
         first("other source port", &packet(Tcp, (CLIENT, 40_002), (VIP, PORT))),
         first("other source", &packet(Tcp, (FOREIGN, 40_000), (VIP, PORT))),
         first("other protocol", &packet(Udp, (CLIENT, 40_000), (VIP, PORT))),
         Case::pass("other way round", reversed.bytes(), Event::PassNotOurs),
-        Case::pass("other destination port", {
-            packet(Tcp, (CLIENT, 40_000), (VIP, PORT + 1)).bytes()
-        }, Event::PassNotOurs),
+        Case::pass(
+            "other destination port",
+            packet(Tcp, (CLIENT, 40_000), (VIP, PORT + 1)).bytes(),
+            Event::PassNotOurs,
+        ),
     ];
     check(&Setup::new([flow, dnat_reply(Tcp)]), &cases);
 }

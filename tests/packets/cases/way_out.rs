@@ -4,7 +4,7 @@ use std::fs::File;
 
 use lb_common::{
     address::Protocol::{Tcp, Udp},
-    path::Verdict::{Redirect, Transmit},
+    path::Verdict::Redirect,
 };
 use lb_tests::{End, Namespace, veth};
 use rustix::{
@@ -49,7 +49,9 @@ fn the_way_in_decides_whether_the_way_out_is_another() {
     // The kernel looks the interface up where the calling thread is.
     let run = move || {
         enter(&host);
-        for (queue, flow, action) in [(0, &out, XDP_TX), (1, &out, XDP_TX), (1, &back, XDP_REDIRECT)] {
+        for (queue, flow, action) in
+            [(0, &out, XDP_TX), (1, &out, XDP_TX), (1, &back, XDP_REDIRECT)]
+        {
             let arrival = Arrival { interface, queue, metadata: 0 };
             let observed = program.run_from(&flow.packet().bytes(), arrival).unwrap();
             assert_eq!(observed.action, action, "queue {queue}: {flow:?}");
