@@ -130,7 +130,7 @@ impl RewriteV4 {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use etherparse::{IpNumber, Ipv4Header, TcpHeader, UdpHeader};

@@ -27,7 +27,7 @@ pub struct Case {
 
 impl Case {
     /// One that ends as it came, and is counted as an event.
-    pub fn kept(name: impl Into<String>, input: Vec<u8>, verdict: Verdict) -> Self {
+    fn kept(name: impl Into<String>, input: Vec<u8>, verdict: Verdict) -> Self {
         Self { name: name.into(), output: input.clone(), input, verdict, touched: None }
     }
 

@@ -131,7 +131,7 @@ fn check(frames: impl Strategy<Value = Vec<u8>>) {
     }
     let memory = Memory::new(&setup());
     let program = RefCell::new(Program::load(&setup(), 1));
-    let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
     // Several packets a case: what one leaves in a slot meets the next.
     let batches = prop::collection::vec(frames, 16);
     let result = TestRunner::new(config).run(&batches, |batch| {

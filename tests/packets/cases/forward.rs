@@ -8,7 +8,7 @@ use lb_common::{
 
 use crate::{
     fixture::{Case, check},
-    packet::{Packet, Transport, framed},
+    packet::{Packet, Transport, seal},
     setup::{Flow, Setup, dnat, dnat_reply, snat, snat_reply},
 };
 
@@ -150,14 +150,14 @@ fn the_servers_half_of_the_handshake_is_forwarded() {
 
 #[test]
 fn what_belongs_to_hosts_is_left_as_it_is() {
-    // Type of service, identification; TCP options, urgent pointer: not ours to look at.
+    // Type of service and identification.
     let flow = snat(Tcp);
     let change = |packet: &Packet| {
         let mut network = packet.network();
         network[1] = 0xb9;
         network[4..6].copy_from_slice(&[0xbe, 0xef]);
-        crate::packet::seal(&mut network);
-        framed(&network)[14..].to_vec()
+        seal(&mut network);
+        network
     };
     let packet = flow.packet();
     let sent = flow.sent(&packet);

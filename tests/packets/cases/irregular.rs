@@ -12,10 +12,13 @@ use crate::{
     setup::{CLIENT, DNAT_SERVER, FOREIGN, PORT, SERVER, SNAT, Setup, VIP},
 };
 
+/// Makes a case of a name and a frame.
+type Outcome = fn(String, Vec<u8>) -> Case;
+
 /// Whose packets these are, and what becomes of irregular ones.
-fn parties() -> [(&'static str, EndpointsV4, fn(String, Vec<u8>) -> Case); 5] {
-    let punt = |name, frame| Case::punt(name, frame, Event::PuntIrregular);
-    let pass = |name, frame| Case::pass(name, frame, Event::PassNotOurs);
+fn parties() -> [(&'static str, EndpointsV4, Outcome); 5] {
+    let punt: Outcome = |name, frame| Case::punt(name, frame, Event::PuntIrregular);
+    let pass: Outcome = |name, frame| Case::pass(name, frame, Event::PassNotOurs);
     [
         ("to a service", endpoints((CLIENT, 40_000), (VIP, PORT)), punt),
         ("to another port of its address", endpoints((CLIENT, 40_000), (VIP, 22)), punt),
