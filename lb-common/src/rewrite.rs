@@ -129,3 +129,137 @@ impl RewriteV4 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+    use proptest::prelude::*;
+
+    fn endpoints() -> impl Strategy<Value = EndpointsV4> {
+        let numbers = (any::<[u8; 4]>(), any::<[u8; 4]>(), any::<[u8; 2]>(), any::<[u8; 2]>());
+        numbers.prop_map(|(source, destination, from, to)| EndpointsV4 {
+            source,
+            destination,
+            source_port: Port(from),
+            destination_port: Port(to),
+        })
+    }
+
+    fn payload() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..1500)
+    }
+
+    fn ip(endpoints: &EndpointsV4, ttl: u8, protocol: IpNumber, payload: usize) -> Ipv4Header {
+        let EndpointsV4 { source, destination, .. } = *endpoints;
+        let length = u16::try_from(payload).unwrap();
+        let mut ip = Ipv4Header::new(length, ttl, protocol, source, destination).unwrap();
+        ip.header_checksum = ip.calc_header_checksum();
+        ip
+    }
+
+    /// A datagram's headers, with the checksums that etherparse computes.
+    fn udp(endpoints: &EndpointsV4, ttl: u8, payload: &[u8]) -> [u8; IPV4_UDP] {
+        let [from, to] = [endpoints.source_port.number(), endpoints.destination_port.number()];
+        let ip = ip(endpoints, ttl, IpNumber::UDP, payload.len() + 8);
+        let udp = UdpHeader::with_ipv4_checksum(from, to, &ip, payload).unwrap();
+        [&ip.to_bytes()[..], &udp.to_bytes()].concat().try_into().unwrap()
+    }
+
+    /// A segment's.
+    fn tcp(endpoints: &EndpointsV4, ttl: u8, number: u32, payload: &[u8]) -> [u8; IPV4_TCP] {
+        let [from, to] = [endpoints.source_port.number(), endpoints.destination_port.number()];
+        let ip = ip(endpoints, ttl, IpNumber::TCP, payload.len() + 20);
+        let mut tcp = TcpHeader::new(from, to, number, 512);
+        tcp.checksum = tcp.calc_checksum_ipv4(&ip, payload).unwrap();
+        [&ip.to_bytes()[..], &tcp.to_bytes()].concat().try_into().unwrap()
+    }
+
+    /// By how much a checksum differs from the right one, in one's complement.
+    fn error(checksum: &[u8], right: &[u8]) -> u16 {
+        let word = |bytes: &[u8]| [bytes[0], bytes[1]];
+        match Sum::default().plus(word(checksum)).minus(word(right)).fold() {
+            // Both are zero.
+            0xffff => 0,
+            error => error,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_rewritten_datagram_is_as_if_sent_so(
+            from in endpoints(), to in endpoints(), ttl in 1u8.., payload in payload(),
+        ) {
+            let mut packet = udp(&from, ttl, &payload);
+            RewriteV4::new(&from, &to).apply_udp(&mut packet);
+            prop_assert_eq!(packet, udp(&to, ttl - 1, &payload));
+        }
+
+        #[test]
+        fn a_rewritten_segment_is_as_if_sent_so(
+            from in endpoints(), to in endpoints(), ttl in 1u8.., number: u32, payload in payload(),
+        ) {
+            let mut packet = tcp(&from, ttl, number, &payload);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
+            prop_assert_eq!(packet, tcp(&to, ttl - 1, number, &payload));
+        }
+
+        #[test]
+        fn there_and_back_only_the_time_to_live_changes(
+            from in endpoints(), to in endpoints(), ttl in 2u8.., number: u32, payload in payload(),
+        ) {
+            let (there, back) = (RewriteV4::new(&from, &to), RewriteV4::new(&to, &from));
+            let mut packet = udp(&from, ttl, &payload);
+            there.apply_udp(&mut packet);
+            back.apply_udp(&mut packet);
+            prop_assert_eq!(packet, udp(&from, ttl - 2, &payload));
+            let mut packet = tcp(&from, ttl, number, &payload);
+            there.apply_tcp(&mut packet);
+            back.apply_tcp(&mut packet);
+            prop_assert_eq!(packet, tcp(&from, ttl - 2, number, &payload));
+        }
+
+        /// A packet that was damaged on the way must not arrive as a good one.
+        #[test]
+        fn a_wrong_checksum_stays_wrong_by_as_much(
+            from in endpoints(), to in endpoints(), number: u32, checksum: [u8; 2],
+            ip_checksum: [u8; 2],
+        ) {
+            let mut packet = tcp(&from, 64, number, &[]);
+            let before = [error(&checksum, &packet[36..38]), error(&ip_checksum, &packet[10..12])];
+            packet[36..38].copy_from_slice(&checksum);
+            packet[10..12].copy_from_slice(&ip_checksum);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
+            let right = tcp(&to, 63, number, &[]);
+            let after =
+                [error(&packet[36..38], &right[36..38]), error(&packet[10..12], &right[10..12])];
+            prop_assert_eq!(after, before);
+        }
+
+        #[test]
+        fn a_datagram_without_checksum_stays_without(
+            from in endpoints(), to in endpoints(), payload in payload(),
+        ) {
+            let mut packet = udp(&from, 64, &payload);
+            packet[26..28].fill(0);
+            RewriteV4::new(&from, &to).apply_udp(&mut packet);
+            let mut sent = udp(&to, 63, &payload);
+            sent[26..28].fill(0);
+            prop_assert_eq!(packet, sent);
+        }
+
+        #[test]
+        fn a_header_found_anywhere_gets_the_same_checksum(
+            from in endpoints(), to in endpoints(), payload in payload(),
+        ) {
+            let rewrite = RewriteV4::new(&from, &to);
+            let of = |packet: &[u8], at: usize| [packet[at], packet[at + 1]];
+            let datagram = of(&udp(&from, 64, &payload), 26);
+            let expected = of(&udp(&to, 63, &payload), 26);
+            prop_assert_eq!(rewrite.transport_checksum(Protocol::Udp, datagram), expected);
+            let segment = of(&tcp(&from, 64, 1, &payload), 36);
+            let expected = of(&tcp(&to, 63, 1, &payload), 36);
+            prop_assert_eq!(rewrite.transport_checksum(Protocol::Tcp, segment), expected);
+        }
+    }
+}

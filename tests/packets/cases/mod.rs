@@ -1,0 +1,11 @@
+//! The cases, by what they are about.
+
+mod closed;
+mod forward;
+mod icmp;
+mod irregular;
+mod malformed;
+mod miss;
+mod place;
+mod vlan;
+mod way_out;

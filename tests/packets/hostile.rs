@@ -1,0 +1,151 @@
+//! Whatever comes in, both runners make the same of it.
+
+use std::cell::RefCell;
+
+use lb_common::{
+    address::Protocol::{Tcp, Udp},
+    flow::Flags,
+    wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN},
+};
+use proptest::{
+    prelude::*,
+    sample::Index,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+
+use crate::{
+    memory::Memory,
+    packet::{Packet, checksums_hold, endpoints, icmp},
+    program::Program,
+    setup::{
+        CLIENT, FOREIGN, PORT, Place, REDIRECT, SNAT, Setup, UNRESOLVED, VIP, VLAN_100, dnat,
+        dnat_reply, snat, snat_reply,
+    },
+};
+
+/// Flows in every state, so that a changed byte leads from one to another.
+fn setup() -> Setup {
+    Setup::new([
+        snat(Tcp).by(VLAN_100),
+        snat_reply(Tcp).at(Place::Stash),
+        snat(Udp).at(Place::Second),
+        snat_reply(Udp).by(REDIRECT),
+        dnat(Tcp).by(UNRESOLVED),
+        dnat_reply(Tcp).flags(Flags::REPLY.and(Flags::PUNT_RESPONSE)),
+        dnat(Udp).flags(Flags::CLOSED),
+        dnat_reply(Udp).by(REDIRECT),
+    ])
+}
+
+/// Packets that get far, to begin with.
+fn golden() -> Vec<Vec<u8>> {
+    let flows = setup().flows;
+    let plain = flows.iter().map(|flow| flow.packet().bytes());
+    let tagged = flows.iter().map(|flow| flow.packet().tag(0x4000 | 7).bytes());
+    let short = flows.iter().map(|flow| flow.packet().payload(b"").padding(18).bytes());
+    let errors = flows.iter().map(|flow| {
+        let sent = flow.sent(&flow.packet());
+        icmp(3, FOREIGN, SNAT, &sent.network()[..28])
+    });
+    let first = Packet::udp(endpoints((CLIENT, 1), (VIP, PORT))).bytes();
+    plain.chain(tagged).chain(short).chain(errors).chain([first]).collect()
+}
+
+/// A small lie.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Index, u8),
+    Flip(Index, u8),
+    Header(usize, u8),
+    Cut(Index),
+    Append(Vec<u8>),
+    Tag([u8; 2]),
+}
+
+impl Change {
+    fn apply(&self, frame: &mut Vec<u8>) {
+        match self {
+            Self::Set(at, byte) => *at.get_mut(frame) = *byte,
+            Self::Flip(at, bit) => *at.get_mut(frame) ^= 1 << bit,
+            Self::Header(at, byte) => {
+                if let Some(old) = frame.get_mut(*at) {
+                    *old = *byte;
+                }
+            }
+            // A test run takes nothing shorter than Ethernet's header.
+            Self::Cut(at) => frame.truncate(at.index(frame.len()).max(14)),
+            Self::Append(bytes) => frame.extend(bytes),
+            Self::Tag([a, b]) => {
+                frame.splice(12..12, [ETHERTYPE_VLAN[0], ETHERTYPE_VLAN[1], *a, *b]);
+            }
+        }
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        (any::<Index>(), 0..8u8).prop_map(|(at, bit)| Change::Flip(at, bit)),
+        // What the headers' fields may be at: type, version, lengths, fragments, protocol.
+        (12..40usize, prop_oneof![0..3u8, any::<u8>()]).prop_map(|(at, b)| Change::Header(at, b)),
+        any::<Index>().prop_map(Change::Cut),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Change::Append),
+        any::<[u8; 2]>().prop_map(Change::Tag),
+    ]
+}
+
+fn changed() -> impl Strategy<Value = Vec<u8>> {
+    let base = prop::sample::select(golden());
+    (base, prop::collection::vec(change(), 0..4)).prop_map(|(mut frame, changes)| {
+        changes.iter().for_each(|change| change.apply(&mut frame));
+        frame
+    })
+}
+
+/// Nothing but an EtherType, and sometimes the byte that IPv4 begins with, is as it should be.
+fn noise() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop::sample::select(vec![ETHERTYPE_IPV4, ETHERTYPE_VLAN, [0x12, 0x34]]);
+    let bytes = prop::collection::vec(any::<u8>(), 14..200);
+    (kind, any::<bool>(), bytes).prop_map(|(kind, plain, mut frame)| {
+        frame[12..14].copy_from_slice(&kind);
+        if let (true, Some(version)) = (plain, frame.get_mut(14)) {
+            *version = 0x45;
+        }
+        frame
+    })
+}
+
+/// Both runners see the same packets in the same order, so that their slots stay alike.
+fn agree(memory: &Memory, program: &mut Program, frame: &[u8]) -> Result<(), TestCaseError> {
+    let (verdict, in_memory) = memory.run(frame);
+    prop_assert_eq!(&program.run(frame), &in_memory, "{:?}", verdict);
+    if !in_memory.touched.is_empty() && checksums_hold(frame) == Some(true) {
+        prop_assert_eq!(checksums_hold(&in_memory.bytes), Some(true));
+    }
+    Ok(())
+}
+
+fn check(frames: impl Strategy<Value = Vec<u8>>) {
+    if !lb_tests::require_root() {
+        return;
+    }
+    let memory = Memory::new(&setup());
+    let program = RefCell::new(Program::load(&setup(), 1));
+    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
+    // Several packets a case: what one leaves in a slot meets the next.
+    let batches = prop::collection::vec(frames, 16);
+    let result = TestRunner::new(config).run(&batches, |batch| {
+        batch.iter().try_for_each(|frame| agree(&memory, &mut program.borrow_mut(), frame))
+    });
+    result.unwrap();
+}
+
+#[test]
+fn changed_packets() {
+    check(changed());
+}
+
+#[test]
+fn noise_that_looks_like_packets() {
+    check(noise());
+}

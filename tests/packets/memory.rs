@@ -1,0 +1,120 @@
+//! The packet path over plain memory.
+
+use std::collections::{HashMap, HashSet};
+
+use lb_common::{
+    address::Address,
+    flow::{Geometry, SharedBucketV4},
+    next_hop::{NextHop, NextHopId},
+    path::{self, Frame, Tables, Verdict},
+    service::{Roles, ServiceKey},
+    time::Tick,
+};
+use lb_userspace::flow_table::{FlowTable, OwnedMemory};
+
+use crate::{
+    observed::{self, Observed},
+    setup::{LOOPBACK, Setup, geometry},
+};
+
+/// What XDP has in front of a packet for a program to grow into, without what it keeps to itself
+/// (`XDP_PACKET_HEADROOM` less `struct xdp_frame`).
+pub const HEADROOM: usize = 216;
+
+/// A frame in a vector, with room in front.
+pub struct MemoryFrame {
+    bytes: Vec<u8>,
+    headroom: usize,
+    interface: u32,
+}
+
+impl Frame for MemoryFrame {
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(OFFSET..)?.first_chunk_mut()
+    }
+
+    fn grow_head(&mut self, grow: i32) -> bool {
+        let by = grow.unsigned_abs() as usize;
+        if grow < 0 {
+            self.bytes.drain(..by);
+            self.headroom += by;
+        } else if by <= self.headroom {
+            self.bytes.splice(..0, vec![0; by]);
+            self.headroom -= by;
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// The maps, in memory.
+pub struct Memory {
+    table: FlowTable,
+    next_hops: HashMap<NextHopId, NextHop>,
+    roles: HashMap<Address, Roles>,
+    services: HashSet<ServiceKey>,
+}
+
+impl Tables for Memory {
+    fn now(&self) -> Tick {
+        observed::now()
+    }
+
+    fn geometry(&self) -> Geometry {
+        *self.table.geometry()
+    }
+
+    fn bucket(&self, index: u32) -> Option<&SharedBucketV4> {
+        self.table.bucket(index)
+    }
+
+    fn next_hop(&self, id: NextHopId) -> Option<NextHop> {
+        self.next_hops.get(&id).copied()
+    }
+
+    fn roles(&self, address: &Address) -> Roles {
+        self.roles.get(address).copied().unwrap_or_default()
+    }
+
+    fn is_service(&self, key: &ServiceKey) -> bool {
+        self.services.contains(key)
+    }
+}
+
+impl Memory {
+    /// Tables that hold this.
+    pub fn new(setup: &Setup) -> Self {
+        let geometry = geometry();
+        let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
+        setup.fill(&table);
+        Self {
+            table,
+            next_hops: setup.next_hops.iter().copied().collect(),
+            roles: Setup::roles().into_iter().collect(),
+            services: Setup::services().into_iter().collect(),
+        }
+    }
+
+    /// Sends a packet in by the loopback interface.
+    pub fn run(&self, packet: &[u8]) -> (Verdict, Observed) {
+        self.run_with(packet, LOOPBACK, HEADROOM)
+    }
+
+    /// Sends a packet in by this interface, with this much room in front.
+    pub fn run_with(&self, packet: &[u8], interface: u32, room: usize) -> (Verdict, Observed) {
+        let mut frame = MemoryFrame { bytes: packet.to_vec(), headroom: room, interface };
+        let forward = || path::forward(&mut frame, self);
+        let (verdict, touched) = observed::watch(&self.table, forward);
+        let (action, events) = observed::consequence(verdict);
+        (verdict, Observed { action, bytes: frame.bytes, events, touched })
+    }
+}

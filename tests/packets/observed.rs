@@ -1,0 +1,92 @@
+//! What a run moved, told alike by both runners.
+
+use std::collections::HashMap;
+
+use lb_common::{
+    event::Event,
+    flow::{Activity, FlowKeyV4},
+    path::Verdict,
+    time::Tick,
+};
+use lb_userspace::flow_table::FlowTable;
+use rustix::time::{ClockId, clock_gettime};
+
+/// `enum xdp_action` of linux/bpf.h.
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_TX: u32 = 3;
+pub const XDP_REDIRECT: u32 = 4;
+
+/// All that can be seen of a packet's way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observed {
+    /// What becomes of it.
+    pub action: u32,
+    /// The frame afterwards.
+    pub bytes: Vec<u8>,
+    /// Which counters moved, and how far.
+    pub events: Vec<(Event, u64)>,
+    /// Which slots were written to.
+    pub touched: Vec<(FlowKeyV4, Touch)>,
+}
+
+/// What was written to a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// Packets more than before.
+    pub packets: u32,
+    /// Bytes more than before.
+    pub bytes: u64,
+    /// Whether the first FIN was noted.
+    pub fin: bool,
+    /// Whether the first RST was noted.
+    pub rst: bool,
+    /// Whether the time is that of the run.
+    pub on_time: bool,
+}
+
+/// What the program returns and counts for a verdict, where no worker listens.
+pub fn consequence(verdict: Verdict) -> (u32, Vec<(Event, u64)>) {
+    match verdict {
+        Verdict::Pass(event) => (XDP_PASS, vec![(event, 1)]),
+        Verdict::Drop(event) => (XDP_DROP, vec![(event, 1)]),
+        Verdict::Punt(_) => (XDP_DROP, vec![(Event::DropNoWorker, 1)]),
+        Verdict::Transmit => (XDP_TX, vec![]),
+        Verdict::Redirect { .. } => (XDP_REDIRECT, vec![]),
+    }
+}
+
+/// The time that flows are stamped with.
+pub fn now() -> Tick {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    let [seconds, nanos] = [now.tv_sec, now.tv_nsec].map(|part| u64::try_from(part).unwrap());
+    Tick::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// Runs something, and says what it wrote to the table's slots.
+pub fn watch<R>(table: &FlowTable, run: impl FnOnce() -> R) -> (R, Vec<(FlowKeyV4, Touch)>) {
+    let before = activities(table);
+    let start = now();
+    let result = run();
+    let span = now().since(start);
+    let moved = activities(table).into_iter().filter_map(|(key, after)| {
+        let before = before.get(&key).copied().unwrap_or_default();
+        let touch = Touch {
+            packets: after.packets.wrapping_sub(before.packets),
+            bytes: after.bytes.wrapping_sub(before.bytes),
+            fin: after.fin && !before.fin,
+            rst: after.rst && !before.rst,
+            on_time: after.last_seen.0.wrapping_sub(start.0) <= span,
+        };
+        (before != after).then_some((key, touch))
+    });
+    let moved = moved.collect();
+    (result, moved)
+}
+
+/// Of every slot with a key in it, shown to readers or not.
+fn activities(table: &FlowTable) -> HashMap<FlowKeyV4, Activity> {
+    let slots = table.slots().map(|id| table.slot(id));
+    let with_key = slots.map(|slot| (slot.raw_key(), slot.activity()));
+    with_key.filter(|(key, _)| key.protocol != 0).collect()
+}

@@ -1,0 +1,153 @@
+//! The loaded program as a runner, by `BPF_PROG_TEST_RUN`.
+
+use std::{
+    process,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use lb_common::{address::Address, event::Event, next_hop::NextHopTarget, service::Service};
+use lb_userspace::{
+    datapath::{Datapath, EventCounts, Options, Pins},
+    flow_table::FlowTable,
+};
+
+use crate::{
+    observed::{self, Observed},
+    setup::Setup,
+};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+/// The folder of all instances goes with the last one: not while another is being made.
+static LOADING: Mutex<()> = Mutex::new(());
+
+/// Removes an instance's pins, also when loading fails or panics. Once loaded, the program and
+/// the maps live by their file descriptors: a test that is killed leaves nothing.
+struct Unpin(Pins);
+
+impl Drop for Unpin {
+    fn drop(&mut self) {
+        let removed = self.0.remove();
+        assert!(removed.is_ok() || std::thread::panicking(), "pins are left: {removed:?}");
+    }
+}
+
+/// What a packet comes in with.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Arrival {
+    /// Interface index; 0 stands for the loopback interface.
+    pub interface: u32,
+    /// Receive queue.
+    pub queue: u32,
+    /// Bytes in front of the packet that are taken up by metadata.
+    pub metadata: u32,
+}
+
+impl Arrival {
+    /// `struct xdp_md` of linux/bpf.h: data, data_end, data_meta, interface, queue, way out.
+    fn context(self, length: usize) -> [u8; 24] {
+        let data_end = u32::try_from(length).unwrap();
+        let words = [self.metadata, data_end, 0, self.interface, self.queue, 0];
+        words.map(u32::to_ne_bytes).concat().try_into().unwrap()
+    }
+}
+
+/// The program over maps that hold a [`Setup`].
+pub struct Program {
+    datapath: Datapath,
+    table: FlowTable,
+    events: EventCounts,
+}
+
+impl Program {
+    /// Loads it.
+    pub fn load(setup: &Setup, flow_capacity: u32) -> Self {
+        let mut datapath = load(flow_capacity);
+        let memory = datapath.map_flow_table().unwrap();
+        let table = FlowTable::new(datapath.geometry(), Box::new(memory));
+        setup.fill(&table);
+        let mut next_hops = datapath.take_next_hops().unwrap();
+        for (id, next_hop) in &setup.next_hops {
+            next_hops.set(*id, &host(), next_hop).unwrap();
+        }
+        let services = Setup::services().into_iter().map(|key| (key, Service { id: 1 }));
+        let services: Vec<_> = services.collect();
+        datapath.take_services().unwrap().replace(&services).unwrap();
+        let roles = Setup::roles().into_iter().collect();
+        datapath.take_addresses().unwrap().replace(&roles).unwrap();
+        let events = datapath.take_events().unwrap();
+        Self { datapath, table, events }
+    }
+
+    /// The program itself, and the table that it reads.
+    pub fn parts(&mut self) -> (&Xdp, &FlowTable) {
+        (self.datapath.program().unwrap(), &self.table)
+    }
+
+    /// Sends a packet in by the loopback interface.
+    pub fn run(&mut self, packet: &[u8]) -> Observed {
+        self.run_from(packet, Arrival::default()).unwrap()
+    }
+
+    /// Sends a packet in. Fails if the kernel cannot make it arrive so.
+    pub fn run_from(&mut self, packet: &[u8], from: Arrival) -> Result<Observed, ProgramError> {
+        let before = self.events.read().unwrap();
+        let program = self.datapath.program().unwrap();
+        let (ran, touched) = observed::watch(&self.table, || test_run(program, packet, from));
+        let (action, bytes) = ran?;
+        let after = self.events.read().unwrap();
+        let moved =
+            after.into_iter().zip(before).map(|((event, after), (_, b))| (event, after - b));
+        let events: Vec<(Event, u64)> = moved.filter(|(_, count)| *count != 0).collect();
+        Ok(Observed { action, bytes, events, touched })
+    }
+}
+
+fn load(flow_capacity: u32) -> Datapath {
+    let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let instance = format!("packets-{}-{number}", process::id());
+    let _unpin = Unpin(Pins::new(&instance));
+    let options = Options { instance, flow_capacity, replace_pins: false, trace: false };
+    Datapath::load(&options).unwrap()
+}
+
+fn test_run(program: &Xdp, packet: &[u8], from: Arrival) -> Result<(u32, Vec<u8>), ProgramError> {
+    let metadata = from.metadata as usize;
+    let input = [vec![0; metadata], packet.to_vec()].concat();
+    let mut output = vec![0; input.len() + 64];
+    let context = from.context(input.len());
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(&input),
+        data_out: Some(&mut output),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    })?;
+    output.truncate(result.data_size_out as usize);
+    Ok((result.return_value, output.split_off(metadata)))
+}
+
+fn host() -> NextHopTarget {
+    NextHopTarget {
+        address: Address::v4([10, 0, 0, 1]),
+        prefix_length: 32,
+        kind: NextHopTarget::HOST,
+        reserved: [0; 6],
+    }
+}
+
+#[test]
+fn the_verifier_has_little_to_do() {
+    if !lb_tests::require_root() {
+        return;
+    }
+    let mut program = Program::load(&Setup::new([]), 1);
+    let info = program.datapath.program().unwrap().info().unwrap();
+    let verified = info.verified_instruction_count().expect("kernels since 5.16 say it");
+    println!("{verified} instructions verified");
+    // The kernel's own limit is a million (`BPF_COMPLEXITY_LIMIT_INSNS`).
+    assert!(verified < 100_000, "{verified} instructions verified");
+}
