@@ -489,9 +489,14 @@ impl SharedSlotV4 {
         Flags(self.flags.fetch_and(!flag.0, AcqRel)).has(flag)
     }
 
+    /// Adds one flag to a published slot.
+    pub fn set_flag(&self, flag: Flags) {
+        self.flags.fetch_or(flag.0, AcqRel);
+    }
+
     /// Marks the bucket that this slot is the first of: a key went to the stash.
     pub fn set_overflowed(&self) {
-        self.flags.fetch_or(Flags::OVERFLOWED.0, AcqRel);
+        self.set_flag(Flags::OVERFLOWED);
     }
 
     /// Points the slot's packets elsewhere, in one store.
