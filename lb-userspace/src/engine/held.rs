@@ -1,10 +1,6 @@
 //! Packets that wait for a next hop's link-layer address. Bounded in number and in time.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use lb_common::next_hop::NextHopId;
 
@@ -62,6 +58,20 @@ impl Held {
             *deadline > now
         });
         (ready, expired)
+    }
+
+    /// Whether a packet from this sender waits to be looked at.
+    pub fn has_from(&self, sender: IpAddr) -> bool {
+        self.0.iter().any(
+            |(_, packet)| matches!(packet, Waiting::Undecided { client, .. } if *client == sender),
+        )
+    }
+
+    /// Whether a packet waits for this next hop.
+    pub fn has_for(&self, next_hop: NextHopId) -> bool {
+        self.0
+            .iter()
+            .any(|(_, packet)| matches!(packet, Waiting::Decided(id, _) if *id == next_hop))
     }
 
     /// Whether nothing waits.

@@ -34,7 +34,7 @@ impl Timeouts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Closed by a script: packets are dropped.
+    /// Closed because a script said so, or failed: packets are dropped.
     Closed,
     /// The server has not answered, or the client not acknowledged (TCP).
     HalfOpen,
@@ -68,9 +68,10 @@ impl State {
         }
     }
 
-    /// Whether it counts against the share of flows that are not established.
+    /// Whether it counts against the share of flows that are not established. What scripts close
+    /// does, lest a flood that they refuse fill the table.
     pub fn is_half_open(self) -> bool {
-        matches!(self, Self::HalfOpen | Self::OneWay)
+        matches!(self, Self::HalfOpen | Self::OneWay | Self::Closed)
     }
 
     /// After how many ticks without a packet the flow ends. No state outlives the idle timeout.

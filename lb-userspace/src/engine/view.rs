@@ -95,6 +95,8 @@ impl Found {
         }
         let reply = match record.partner {
             FlowRecord::ALONE => Activity::default(),
+            // The record may be what an earlier daemon left.
+            partner if SlotId(partner).bucket() >= table.geometry().total() => return None,
             partner => table.slot(SlotId(partner)).activity(),
         };
         Some(Self { id, key, entry, forward, reply, record })
@@ -125,7 +127,8 @@ impl Found {
     /// The server; a flow that a script closed has none.
     pub fn server(&self) -> Option<SocketAddr> {
         let new = &self.entry.rewrite;
-        let address = socket_address(new.destination, lb_common::address::Port(new.destination_port));
+        let address =
+            socket_address(new.destination, lb_common::address::Port(new.destination_port));
         (self.record.partner != FlowRecord::ALONE).then_some(address)
     }
 
