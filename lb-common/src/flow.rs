@@ -358,7 +358,7 @@ impl SharedSlotV4 {
     pub fn touch(&self, now: Tick, bytes: u32, tcp: TcpFlags) {
         self.last_seen.store(now.0, Relaxed);
         self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
-        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(u64::from(bytes)), Relaxed);
         if tcp.fin() {
             self.fin.store(1, Relaxed);
         }

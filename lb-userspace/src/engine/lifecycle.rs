@@ -58,13 +58,12 @@ impl State {
         }
         match protocol {
             Protocol::Udp if reply.packets == 0 => Self::OneWay,
-            Protocol::Udp => Self::Established,
             Protocol::Tcp if forward.rst || reply.rst => Self::Reset,
             Protocol::Tcp if forward.fin && reply.fin => Self::Finished,
             // The handshake's third packet is the client's second.
             Protocol::Tcp if reply.packets == 0 || forward.packets < 2 => Self::HalfOpen,
             Protocol::Tcp if forward.fin || reply.fin => Self::HalfClosed,
-            Protocol::Tcp => Self::Established,
+            Protocol::Udp | Protocol::Tcp => Self::Established,
         }
     }
 

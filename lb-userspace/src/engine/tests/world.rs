@@ -412,7 +412,7 @@ impl World {
         let count = |holds: fn(&lb_common::flow::SharedSlotV4) -> bool| {
             table.slots().filter(|id| holds(table.slot(*id))).count()
         };
-        (count(|slot| slot.snapshot().is_some()), count(|slot| slot.is_owned()))
+        (count(|slot| slot.snapshot().is_some()), count(lb_common::flow::SharedSlotV4::is_owned))
     }
 
     /// The flow that a client's packet belongs to.
