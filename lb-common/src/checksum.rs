@@ -48,7 +48,7 @@ impl Sum {
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<2>();
         for word in words {
-            self = Self(self.plus(*word).fold() as u32);
+            self = Self(self.plus(*word).fold().into());
         }
         match rest {
             [last] => self.plus([*last, 0]),

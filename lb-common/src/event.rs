@@ -80,7 +80,7 @@ events! {
     DropNextHopUnresolved = 72, "drop_next_hop_unresolved";
     /// Fragments that overlap, never became whole, or were too many.
     DropFragment = 73, "drop_fragment";
-    /// Another flow already uses the reply's addresses and ports (dnat).
+    /// Another flow already uses the same addresses and ports: the reply's (dnat), or its own.
     DropReplyConflict = 74, "drop_reply_conflict";
     /// The way out had no room for the packet.
     DropTransmitFull = 75, "drop_transmit_full";

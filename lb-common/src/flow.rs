@@ -358,7 +358,7 @@ impl SharedSlotV4 {
     pub fn touch(&self, now: Tick, bytes: u32, tcp: TcpFlags) {
         self.last_seen.store(now.0, Relaxed);
         self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
-        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add(u64::from(bytes)), Relaxed);
         if tcp.fin() {
             self.fin.store(1, Relaxed);
         }
@@ -489,9 +489,14 @@ impl SharedSlotV4 {
         Flags(self.flags.fetch_and(!flag.0, AcqRel)).has(flag)
     }
 
+    /// Adds one flag to a published slot.
+    pub fn set_flag(&self, flag: Flags) {
+        self.flags.fetch_or(flag.0, AcqRel);
+    }
+
     /// Marks the bucket that this slot is the first of: a key went to the stash.
     pub fn set_overflowed(&self) {
-        self.flags.fetch_or(Flags::OVERFLOWED.0, AcqRel);
+        self.set_flag(Flags::OVERFLOWED);
     }
 
     /// Points the slot's packets elsewhere, in one store.

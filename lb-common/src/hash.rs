@@ -54,7 +54,7 @@ mod tests {
             let patterns: [fn(u32) -> [u32; 4]; 4] = [
                 |n| [0x0a00_0001, 0xc000_020a, n << 16 | 80, 6],
                 |n| [0x0a00_0000 | n, 0xc000_020a, 1 << 16 | 80, 6],
-                |n| [n << 24 | n >> 8, 0xc000_020a, 1 << 16 | 80, 6],
+                |n| [n.rotate_left(24), 0xc000_020a, 1 << 16 | 80, 6],
                 |n| [n << 8, n << 8, n << 16 | n, 17],
             ];
             for pattern in patterns {

@@ -13,7 +13,7 @@ use crate::{
     service::{Roles, ServiceKey},
     time::Tick,
     wire::{
-        self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_PORTS, IPV4_TCP,
+        self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4, IPV4_PORTS, IPV4_TCP,
         IPV4_UDP, Ipv4, TcpFlags,
     },
 };
@@ -121,7 +121,7 @@ pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
 fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u16) -> Verdict {
     let length = frame.length();
     let Some(window) = frame.window::<L3, IPV4_PORTS>() else {
-        return Verdict::Pass(Event::PassNotIpv4);
+        return short::<L3, F, T>(frame, tables);
     };
     let packet = Ipv4(window);
     let Some(protocol) = Protocol::from_number(packet.protocol()) else {
@@ -253,6 +253,25 @@ fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T
     // One lookup tells most foreign traffic apart, whatever its port.
     tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
         && tables.is_service(&ServiceKey::new(address, endpoints.destination_port, protocol))
+}
+
+/// Shorter than header and ports: only the last of a packet's fragments can be, where no link
+/// pads (veth does not).
+#[inline(always)]
+fn short<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let Some(header) = frame.window::<L3, IPV4>() else {
+        return Verdict::Pass(Event::PassNotIpv4);
+    };
+    let mut padded = [0; IPV4_PORTS];
+    if let Some(start) = padded.first_chunk_mut::<IPV4>() {
+        *start = *header;
+    }
+    let packet = Ipv4(&padded);
+    if packet.is_fragment() && Protocol::from_number(packet.protocol()).is_some() {
+        irregular(packet, tables)
+    } else {
+        Verdict::Pass(Event::PassNotIpv4)
+    }
 }
 
 /// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.

@@ -9,7 +9,9 @@ use crate::address::Port;
 pub const ETHERNET: usize = 14;
 /// The same with one IEEE 802.1Q tag.
 pub const ETHERNET_VLAN: usize = 18;
-/// IPv4 header without options (RFC 791) and the first eight bytes behind it.
+/// IPv4 header without options (RFC 791).
+pub const IPV4: usize = 20;
+/// IPv4 header without options, and the first eight bytes behind it.
 pub const IPV4_PORTS: usize = 28;
 /// IPv4 header without options, and a UDP header (RFC 768).
 pub const IPV4_UDP: usize = 28;

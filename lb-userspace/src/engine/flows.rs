@@ -97,6 +97,19 @@ impl Flows {
         true
     }
 
+    /// Ends a flow whose response script failed. The response may have come to another worker than
+    /// the flow's own. That one only stops the packets: the owner ends the flow at its next
+    /// visit, for nobody else can give the port back.
+    pub fn close(&mut self, found: &Found, shared: &Shared) {
+        if found.record.owner == self.worker {
+            self.end(found.id, EndReason::ScriptError, shared);
+            return;
+        }
+        for id in [found.id, SlotId(found.record.partner)] {
+            shared.flows.slot(id).set_flag(Flags::CLOSED);
+        }
+    }
+
     /// Moves the clock hand, and lets go of what ended a grace period ago.
     pub fn tick(&mut self, now: Now, shared: &Shared, ports: &mut Ports, log: &mut Vec<FlowLog>) {
         for _ in 0..self.hand.due(now.monotonic, self.mine.len()) {
@@ -119,13 +132,16 @@ impl Flows {
     /// Looks after one flow. False if it is this worker's no longer.
     fn visit(&mut self, flow: Mine, now: Now, shared: &Shared) -> bool {
         let found = Found::at(&shared.flows, flow.id);
-        let Some(found) = found.filter(|found| found.record.created == flow.created) else {
-            return false;
+        let is_mine = |found: &Found| {
+            found.record.created == flow.created && found.record.owner == self.worker
         };
+        let Some(found) = found.filter(is_mine) else { return false };
         let state = found.state();
         let idle = lifecycle::last_seen(tick(now.monotonic), &found.forward, &found.reply);
-        if idle >= state.timeout(&self.timeouts, found.record.idle_timeout) {
-            self.end(flow.id, state.end(), shared);
+        let over = idle >= state.timeout(&self.timeouts, found.record.idle_timeout);
+        // With a server, a flow can only have been closed by `close` on another worker.
+        if over || (state == State::Closed && found.server().is_some()) {
+            self.end(flow.id, end_reason(&found), shared);
             return false;
         }
         let mut record = found.record;
@@ -161,6 +177,16 @@ impl Flows {
             ports.give_back(&toward, port);
         }
         shared.flows.free(found.id);
+    }
+}
+
+/// Why a flow ends whose time is over.
+fn end_reason(found: &Found) -> EndReason {
+    match found.state() {
+        State::Closed if found.record.decided_by != DecidedBy::ScriptClosed as u8 => {
+            EndReason::ScriptError
+        }
+        state => state.end(),
     }
 }
 

@@ -81,7 +81,7 @@ impl Fragments {
         if gathering.length != Some(gathering.have) {
             return Gathered::Waiting;
         }
-        self.0.remove(&of).map_or(Gathered::Waiting, |gathering| gathering.whole())
+        self.0.remove(&of).map_or(Gathered::Waiting, Gathering::whole)
     }
 
     /// Gives up on packets that did not become whole in time; counts their fragments.
@@ -162,7 +162,7 @@ mod tests {
         frame[12] = 8;
         frame[14] = 0x45;
         frame[16..18].copy_from_slice(&u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
-        let word = offset / 8 | if more { 0x2000 } else { 0 };
+        let word = (offset / 8) | if more { 0x2000 } else { 0 };
         frame[20..22].copy_from_slice(&word.to_be_bytes());
         frame[23] = 17;
         frame.extend_from_slice(payload);

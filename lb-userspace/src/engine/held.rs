@@ -60,6 +60,20 @@ impl Held {
         (ready, expired)
     }
 
+    /// Whether a packet from this sender waits to be looked at.
+    pub fn has_from(&self, sender: IpAddr) -> bool {
+        self.0.iter().any(
+            |(_, packet)| matches!(packet, Waiting::Undecided { client, .. } if *client == sender),
+        )
+    }
+
+    /// Whether a packet waits for this next hop.
+    pub fn has_for(&self, next_hop: NextHopId) -> bool {
+        self.0
+            .iter()
+            .any(|(_, packet)| matches!(packet, Waiting::Decided(id, _) if *id == next_hop))
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -33,7 +33,11 @@ impl<'a> IcmpError<'a> {
             return None;
         }
         let quoted = icmp.get(ICMP_HEADER..)?;
-        let header = usize::from(quoted.first()? & 0x0f) * 4;
+        let first = *quoted.first()?;
+        let header = usize::from(first & 0x0f) * 4;
+        if first >> 4 != 4 || header < 20 {
+            return None;
+        }
         let protocol = Protocol::from_number(*quoted.get(9)?)?;
         let at = |at: usize| quoted.get(at..at + 4)?.first_chunk::<4>().copied();
         let [a, b, c, d] = at(header)?;
@@ -69,6 +73,8 @@ impl<'a> IcmpError<'a> {
         packet
     }
 
+    /// Addresses, ports and checksums become the sender's own; the TTL stays what it was where the
+    /// error arose, be it 0.
     fn restore_quotation(&self, quoted: &mut [u8], new: &RewriteV4) {
         let sent = EndpointsV4 {
             source: new.destination,
@@ -76,7 +82,11 @@ impl<'a> IcmpError<'a> {
             source_port: lb_common::address::Port(new.destination_port),
             destination_port: lb_common::address::Port(new.source_port),
         };
+        let ttl = quoted[8];
         packet::rewrite(quoted, &RewriteV4::new(&self.quoted, &sent), self.protocol, true);
+        quoted[8] = ttl;
+        let header = usize::from(quoted[0] & 0x0f) * 4;
+        refresh_checksum(&mut quoted[..header], 10);
     }
 }
 

@@ -45,7 +45,7 @@ impl NewFlow<'_> {
         match self.forwarding {
             Forwarding::Dnat => {
                 let inserted = self.insert(table, self.client_side());
-                inserted.map_err(|error| refused(error, Event::DropReplyConflict))
+                inserted.map_err(refused)
             }
             Forwarding::Snat => self.install_snat(table, ports),
         }
@@ -61,10 +61,10 @@ impl NewFlow<'_> {
                 match self.insert(table, from) {
                     Ok(id) => return Ok(id),
                     // The port stays marked: it is in use, if not by us.
-                    Err(InsertError::Exists) if table.find(&self.key).is_none() => {}
+                    Err(InsertError::ReplyExists) => {}
                     Err(error) => {
                         ports.give_back(&toward, port);
-                        return Err(refused(error, Event::DropSnatPortsExhausted));
+                        return Err(refused(error));
                     }
                 }
             }
@@ -147,10 +147,10 @@ fn key_of(ends: &EndpointsV4) -> FlowKeyV4 {
     }
 }
 
-fn refused(error: InsertError, exists: Event) -> Event {
+fn refused(error: InsertError) -> Event {
     match error {
         InsertError::Full => Event::DropFlowTableFull,
-        InsertError::Exists => exists,
+        InsertError::Exists | InsertError::ReplyExists => Event::DropReplyConflict,
     }
 }
 

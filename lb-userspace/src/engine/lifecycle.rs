@@ -34,7 +34,7 @@ impl Timeouts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Closed by a script: packets are dropped.
+    /// Closed because a script said so, or failed: packets are dropped.
     Closed,
     /// The server has not answered, or the client not acknowledged (TCP).
     HalfOpen,
@@ -58,19 +58,19 @@ impl State {
         }
         match protocol {
             Protocol::Udp if reply.packets == 0 => Self::OneWay,
-            Protocol::Udp => Self::Established,
             Protocol::Tcp if forward.rst || reply.rst => Self::Reset,
             Protocol::Tcp if forward.fin && reply.fin => Self::Finished,
             // The handshake's third packet is the client's second.
             Protocol::Tcp if reply.packets == 0 || forward.packets < 2 => Self::HalfOpen,
             Protocol::Tcp if forward.fin || reply.fin => Self::HalfClosed,
-            Protocol::Tcp => Self::Established,
+            Protocol::Udp | Protocol::Tcp => Self::Established,
         }
     }
 
-    /// Whether it counts against the share of flows that are not established.
+    /// Whether it counts against the share of flows that are not established. What scripts close
+    /// does, lest a flood that they refuse fill the table.
     pub fn is_half_open(self) -> bool {
-        matches!(self, Self::HalfOpen | Self::OneWay)
+        matches!(self, Self::HalfOpen | Self::OneWay | Self::Closed)
     }
 
     /// After how many ticks without a packet the flow ends. No state outlives the idle timeout.

@@ -331,7 +331,7 @@ impl Engine {
                 effects.transmit(&server, &reset);
             }
         }
-        self.flows.end(found.id, EndReason::ScriptError, &self.shared);
+        self.flows.close(found, &self.shared);
     }
 
     /// The first packet of a flow.
@@ -362,9 +362,15 @@ impl Engine {
         }
         let client = packet.source().ip();
         let to_client = match neighbours.toward(client) {
-            Toward::Known(id) => id,
+            Toward::Known(id) if !self.held.has_from(client) => id,
+            Toward::Known(_) => {
+                // Behind those that came before.
+                self.hold_undecided(now, client, ingress);
+                return None;
+            }
             Toward::Unknown => {
-                self.hold_undecided(now, client, ingress, effects);
+                effects.resolve.push(client);
+                self.hold_undecided(now, client, ingress);
                 return None;
             }
             Toward::Unreachable => {
@@ -389,14 +395,7 @@ impl Engine {
         }
     }
 
-    fn hold_undecided(
-        &mut self,
-        now: Now,
-        client: IpAddr,
-        ingress: Ingress<'_>,
-        effects: &mut Effects,
-    ) {
-        effects.resolve.push(client);
+    fn hold_undecided(&mut self, now: Now, client: IpAddr, ingress: Ingress<'_>) {
         for frame in ingress.frames() {
             let interface = ingress.interface;
             let waiting = Waiting::Undecided { client, interface, frame };
@@ -576,7 +575,8 @@ impl Engine {
         self.send(now, entry.next_hop, neighbours, effects);
     }
 
-    /// Sends what is in the scratch buffer, or keeps it until the next hop is known.
+    /// Sends what is in the scratch buffer, or keeps it until the next hop is known and those that
+    /// came before have left.
     fn send(
         &mut self,
         now: Now,
@@ -585,7 +585,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let next_hop = neighbours.entry(id);
-        if next_hop.is_resolved() {
+        if next_hop.is_resolved() && !self.held.has_for(id) {
             effects.transmit(&next_hop, &self.scratch);
         } else if !self.held.push(now.monotonic, Waiting::Decided(id, self.scratch.clone())) {
             self.count(Event::DropNextHopUnresolved, 1);
@@ -611,12 +611,20 @@ impl Engine {
             self.count(Event::DropMalformed, whole.fragments.len());
             return;
         };
+        // A transport header cut in two serves to slip past filters (RFC 1858 §3), and its
+        // checksum would have to be found in another fragment.
+        let headers = packet.network.header + packet.transport_header();
+        if whole.fragments.first().is_none_or(|first| first.len() < headers) {
+            self.count(Event::DropFragment, whole.fragments.len());
+            return;
+        }
+        let link = packet::link_length(ingress.frame);
         let ingress = Ingress { fragments: &whole.fragments, ..ingress };
         let Some(known) = self.admit(now, &packet, ingress, neighbours, effects) else { return };
         for (index, fragment) in whole.fragments.iter().enumerate() {
             let first = index == 0;
             self.forward(now, known, packet.protocol, fragment, first, neighbours, effects);
-            self.touch(now, known.0, fragment.len(), &packet);
+            self.touch(now, known.0, link + fragment.len(), &packet);
         }
     }
 

@@ -171,6 +171,14 @@ impl<'a> Packet<'a> {
         Ok(Self { network, protocol, endpoints, payload })
     }
 
+    /// Length of the transport header, options included.
+    pub fn transport_header(&self) -> usize {
+        match self.protocol {
+            Protocol::Tcp => usize::from(self.network.payload()[12] >> 4) * 4,
+            Protocol::Udp => 8,
+        }
+    }
+
     /// What identifies its direction of its flow.
     pub fn key(&self) -> FlowKeyV4 {
         FlowKeyV4::new(&self.endpoints, self.protocol)

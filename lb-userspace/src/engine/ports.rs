@@ -88,6 +88,7 @@ impl Ports {
     }
 
     /// Ports in use, toward all servers.
+    #[cfg(test)]
     pub fn in_use(&self) -> usize {
         self.used.values().map(|used| used.count as usize).sum()
     }

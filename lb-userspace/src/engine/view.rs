@@ -95,6 +95,8 @@ impl Found {
         }
         let reply = match record.partner {
             FlowRecord::ALONE => Activity::default(),
+            // The record may be what an earlier daemon left.
+            partner if SlotId(partner).bucket() >= table.geometry().total() => return None,
             partner => table.slot(SlotId(partner)).activity(),
         };
         Some(Self { id, key, entry, forward, reply, record })

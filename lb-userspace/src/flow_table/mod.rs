@@ -49,6 +49,9 @@ pub enum InsertError {
     /// The key is there, or another worker is just inserting it.
     #[error("the flow is there already")]
     Exists,
+    /// The same of the reply's key.
+    #[error("another flow has the same reply")]
+    ReplyExists,
 }
 
 /// One direction of a flow that is to be inserted.
@@ -127,7 +130,10 @@ impl FlowTable {
             Ok(reply_id) => reply_id,
             Err(error) => {
                 self.slot(forward_id).free();
-                return Err(error);
+                return Err(match error {
+                    InsertError::Exists => InsertError::ReplyExists,
+                    other => other,
+                });
             }
         };
         let partner = reply_id.map_or(FlowRecord::ALONE, |id| id.0);

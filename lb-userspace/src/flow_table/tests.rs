@@ -70,8 +70,10 @@ fn a_flow_whose_reply_key_is_taken_leaves_nothing_behind() {
     let record = FlowRecord::default();
     table.insert(&direction(1), Some(&direction(2)), &record).unwrap();
     let refused = table.insert(&direction(3), Some(&direction(2)), &record);
-    assert_eq!(refused, Err(InsertError::Exists));
+    assert_eq!(refused, Err(InsertError::ReplyExists));
     assert_eq!(table.find(&direction(3).key), None);
+    let again = table.insert(&direction(1), Some(&direction(5)), &record);
+    assert_eq!(again, Err(InsertError::Exists));
     table.insert(&direction(3), Some(&direction(4)), &record).unwrap();
 }
 

@@ -1,1 +1,0 @@
-//! Whole flows through the engine.

@@ -1,0 +1,89 @@
+//! Which server a flow gets, and what becomes of one that none can take.
+
+use lb_common::path::Verdict;
+
+use super::{super::*, frames::*, world::*};
+use crate::engine::log::EndReason;
+
+fn pools(web: &str) -> String {
+    format!(
+        r#"
+[[pool]]
+name = "web"
+{web}
+[[pool]]
+name = "resolvers"
+servers = [{{ address = "10.0.0.21", port = 53, enabled = false }}]"#
+    )
+}
+
+/// The servers that `count` flows from different ports get.
+fn servers(world: &mut World, ports: std::ops::Range<u16>) -> Vec<u8> {
+    let mut host = |port| {
+        let step = world.begin(&tcp(client(port), web(), SYN));
+        Message::read(&step.sent[0].1).to.ip().octets()[3]
+    };
+    ports.map(&mut host).collect()
+}
+
+#[test]
+fn servers_take_turns_as_often_as_their_ratio_says() {
+    let pools = pools(
+        r#"servers = [
+  { address = "10.0.0.11", port = 80 },
+  { address = "10.0.0.12", port = 80, ratio = 3 },
+]"#,
+    );
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    let hosts = servers(&mut world, 1..41);
+    let of = |host| hosts.iter().filter(|h| **h == host).count();
+    assert_eq!((of(11), of(12)), (10, 30), "{hosts:?}");
+}
+
+#[test]
+fn a_server_that_is_disabled_takes_no_flow() {
+    let pools = pools(
+        r#"servers = [
+  { address = "10.0.0.11", port = 80, enabled = false },
+  { address = "10.0.0.12", port = 80 },
+]"#,
+    );
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    assert_eq!(servers(&mut world, 1..5), [12; 4]);
+}
+
+#[test]
+fn consistent_hashing_keeps_a_client_at_its_server_on_every_worker() {
+    let list: Vec<_> =
+        (11..31).map(|host| format!("{{ address = \"10.0.0.{host}\", port = 80 }}")).collect();
+    let web_pool = format!("algorithm = \"consistent-hash\"\nservers = [{}]", list.join(", "));
+    let pools = pools(&web_pool);
+    let mut world = Setup { pools: &pools, workers: 2, ..Setup::default() }.world();
+    let first = servers(&mut world, 1..2)[0];
+    assert_eq!(servers(&mut world, 2..10), [first; 8]);
+    let frame = link_from(ROUTER).frame(&tcp(client(10), web(), SYN).packet());
+    world.punt(1, 1, &frame, &[]).to(hop(first));
+    let others = (100..150).map(|host| {
+        let from = at([198, 51, 100, host], 1);
+        world.begin(&tcp(from, web(), SYN)).messages()[0].to
+    });
+    let others: std::collections::HashSet<_> = others.collect();
+    assert!(others.len() > 5, "other clients get other servers: {}", others.len());
+}
+
+#[test]
+fn without_a_server_a_connection_is_reset_and_a_datagram_dropped() {
+    let pools = pools(r#"servers = [{ address = "10.0.0.11", port = 80, enabled = false }]"#);
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    let first = Verdict::Punt(Event::PuntFirstPacket);
+    let step = world.send(&tcp(client(1), web(), SYN), first, &[Event::DropNoServer]);
+    let reset = Transport::Tcp { flags: RST | ACK, sequence: 0, acknowledgement: 1001 };
+    let expected = Message { transport: reset, ..tcp(web(), client(1), RST) };
+    assert_eq!(step.messages(), [expected]);
+    assert_eq!(step.sent[0].0, link_to(ROUTER));
+    let [refused] = &step.log[..] else { panic!("{:?}", step.log) };
+    assert_eq!((refused.reason, refused.server, refused.packets), (EndReason::Refused, None, 1));
+    let step = world.send(&udp(client(1), dns(), b"x"), first, &[Event::DropNoServer]);
+    assert_eq!((step.ended().reason, &*step.ended().virtual_service), (EndReason::Refused, "dns"));
+    assert_eq!((world.gauge(), world.slots()), ((0, 0), (0, 0)));
+}

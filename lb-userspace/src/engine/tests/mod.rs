@@ -1,0 +1,15 @@
+//! Whole flows through the program's function and the engine, over memory and simulated time.
+
+mod adoption;
+mod balancing;
+mod forwarding;
+mod frames;
+mod hostile;
+mod irregular;
+mod lifecycle;
+mod limits;
+mod next_hops;
+mod reload;
+mod responses;
+mod scripts;
+mod world;
