@@ -2,4 +2,8 @@
 
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
+mod forwarding;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod site;
