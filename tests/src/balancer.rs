@@ -38,7 +38,7 @@ impl Balancer {
     pub fn start_file(namespace: &Namespace, path: &Path, instance: &str) -> Result<Self> {
         let configuration = Configuration::of_file(path, instance);
         if configuration.pins().exists() {
-            detach(namespace, path)?;
+            detach(namespace, instance)?;
         }
         Self::run_with(namespace, configuration, &[])
     }
@@ -152,7 +152,7 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         self.process.kill();
-        let detached = detach(&self.namespace, self.configuration.path());
+        let detached = detach(&self.namespace, self.instance());
         let error = match detached {
             Ok(()) if self.pins().exists() => format!("{} is left", self.pins().display()),
             Ok(()) => return,
@@ -172,11 +172,12 @@ fn spawn(
     namespace.spawn(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Not stopped by signals, since it cleans up; but it has an end.
-fn detach(namespace: &Namespace, configuration: &Path) -> Result<()> {
+/// By name: the configuration may have become one that is refused. Not stopped by signals, since it
+/// cleans up; but it has an end.
+fn detach(namespace: &Namespace, instance: &str) -> Result<()> {
     let mut command = namespace.command();
-    command.args(["timeout", "30"]).arg(lb_binary()?).args(["detach", "--config"]);
-    let output = command.arg(configuration).output().context("cannot start `lb detach`")?;
+    command.args(["timeout", "30"]).arg(lb_binary()?).args(["detach", "--instance", instance]);
+    let output = command.output().context("cannot start `lb detach`")?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`lb detach`: {}\n{error}", output.status);
     Ok(())

@@ -129,7 +129,8 @@ fn execute(command: Command) -> Result<()> {
 fn log_to_stderr(trace: bool) {
     let usual = if trace { "info,lb_ebpf=info" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
 }
 
 fn check(file: &std::path::Path) -> Result<()> {
