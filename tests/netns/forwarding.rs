@@ -82,7 +82,8 @@ fn a_flow_is_shown_while_it_lasts_and_logged_when_it_has_ended() {
     assert_eq!(record["reason"], "finished", "{record:#}");
     assert_eq!(record["snat"], flow["snat"], "{record:#}");
     assert_eq!(record["significance"], Value::Array(vec![]), "{record:#}");
-    for (count, least) in [("packets", 4), ("reply_packets", 3), ("bytes", 200), ("generation", 1)] {
+    for (count, least) in [("packets", 4), ("reply_packets", 3), ("bytes", 200), ("generation", 1)]
+    {
         assert!(record[count].as_u64().unwrap() >= least, "{count}: {record:#}");
     }
     assert!(balancer.flows_json().unwrap().is_empty());
@@ -181,7 +182,8 @@ fn a_burst_of_short_connections_is_served_without_a_failure() {
     let words = ["curl", "--silent", "--show-error", "--fail-early", "--fail", "--parallel"];
     let more = ["--parallel-max", "200", "--parallel-immediate", "--header", "Connection: close"];
     let urls = "http://192.0.2.10/?[1-1000]";
-    let line = [&words[..], &more, &["--write-out", "%{http_code}\n", "--output", "/dev/null", urls]];
+    let line =
+        [&words[..], &more, &["--write-out", "%{http_code}\n", "--output", "/dev/null", urls]];
     let codes = site.client.run(&line.concat()).unwrap();
     assert_eq!(codes.lines().filter(|code| *code == "200").count(), 1000, "{codes}");
 }

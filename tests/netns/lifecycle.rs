@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -109,8 +109,7 @@ fn a_service_that_comes_with_a_reload_has_its_address_and_one_that_goes_is_gone(
     let balancer = site.balance(&over([1]), &[]);
     balancer.reload(&configuration(&over([1]).replace("192.0.2.10", "192.0.2.77"))).unwrap();
     assert_eq!(http_get(&site.client, "http://192.0.2.77/", None).unwrap().server, "1");
-    let addresses = balancer.run(&["ip", "-brief", "address"]).unwrap();
-    assert!(!addresses.contains("192.0.2.10/"), "{addresses}");
+    assert!(!site.addresses().contains("192.0.2.10/"), "{}", site.addresses());
     http_get(&site.client, URL, None).unwrap_err();
 }
 
@@ -158,7 +157,7 @@ fn flows_outlive_a_killed_daemon_and_are_adopted_by_the_next() {
     if !require_root() {
         return;
     }
-    let site = Site::new();
+    let site = Site::with_queues(2);
     let servers = site.web_servers(1);
     let mut balancer = site.balance(&over([1]), &[]);
     let [mut one, mut two] = [(); 2].map(|()| Download::begin(&site, &servers));
@@ -212,11 +211,6 @@ fn adopted_flows_end_as_others_do() {
     assert!(record["reply_bytes"].as_u64().unwrap() > LENGTH as u64, "{record:#}");
 }
 
-/// The addresses of a host, without what changes by itself.
-fn addresses(balancer: &Balancer) -> String {
-    balancer.run(&["ip", "-brief", "address"]).unwrap()
-}
-
 #[test]
 fn a_stopped_daemon_leaves_flows_and_detach_leaves_nothing() {
     if !require_root() {
@@ -226,13 +220,12 @@ fn a_stopped_daemon_leaves_flows_and_detach_leaves_nothing() {
     let servers = site.web_servers(1);
     // Somebody else's: the balancer uses it, and leaves it.
     site.balancer.ip(&["address", "add", "192.0.2.10/32", "dev", "clients"]).unwrap();
-    let host = || site.balancer.run(&["ip", "-brief", "address"]).unwrap();
-    let before = host();
+    let before = site.addresses();
     let mut balancer = site.balance(&over([1]), &[]);
-    assert!(addresses(&balancer).contains("10.0.0.9/32"));
+    assert!(site.addresses().contains("10.0.0.9/32"));
     let mut download = Download::begin(&site, &servers);
     balancer.terminate().unwrap();
-    assert!(!socket(&balancer).exists());
+    assert!(!beside_the_lock(balancer.configuration(), "sock").exists());
     download.go_on();
     assert_silence(&site);
     download.finish();
@@ -240,13 +233,14 @@ fn a_stopped_daemon_leaves_flows_and_detach_leaves_nothing() {
     let said = balancer.lb(&["detach"]).unwrap();
     assert!(said.contains("removed"), "{said}");
     assert_nothing_left(&site, balancer.configuration());
-    assert_eq!(host(), before);
+    assert_eq!(site.addresses(), before);
     let again = balancer.lb(&["detach"]).unwrap();
     assert!(again.contains("nothing to remove"), "{again}");
 }
 
-fn socket(balancer: &Balancer) -> std::path::PathBuf {
-    Path::new("/run/lb").join(format!("{}.sock", balancer.instance()))
+/// A file of the instance under /run/lb.
+fn beside_the_lock(configuration: &Configuration, kind: &str) -> PathBuf {
+    Path::new("/run/lb").join(format!("{}.{kind}", configuration.instance()))
 }
 
 /// No pins, no program on an interface, no files of the instance but the lock.
@@ -255,7 +249,7 @@ fn assert_nothing_left(site: &Site, configuration: &Configuration) {
     let links = site.balancer.run(&["ip", "link"]).unwrap();
     assert!(!links.contains("xdp"), "{links}");
     for kind in ["sock", "addresses.json"] {
-        let path = Path::new("/run/lb").join(format!("{}.{kind}", configuration.instance()));
+        let path = beside_the_lock(configuration, kind);
         assert!(!path.exists(), "{} is left", path.display());
     }
 }
@@ -266,14 +260,13 @@ fn detach_stops_a_running_daemon_too() {
         return;
     }
     let site = Site::new();
-    let host = || site.balancer.run(&["ip", "-brief", "address"]).unwrap();
-    let before = host();
+    let before = site.addresses();
     let mut balancer = site.balance(&over([1]), &[]);
     let said = balancer.lb(&["detach"]).unwrap();
     assert!(said.contains("stopped"), "{said}");
     assert!(balancer.process().wait(SOON).unwrap().success());
     assert_nothing_left(&site, balancer.configuration());
-    assert_eq!(host(), before);
+    assert_eq!(site.addresses(), before);
 }
 
 #[test]
@@ -282,13 +275,11 @@ fn a_daemon_started_with_detach_takes_all_with_it() {
         return;
     }
     let site = Site::new();
-    let host = || site.balancer.run(&["ip", "-brief", "address"]).unwrap();
-    let before = host();
+    let before = site.addresses();
     let configuration = Configuration::new(&configuration(&over([1])), &[]).unwrap();
-    let mut balancer =
-        Balancer::run_with(&site.balancer, configuration, &["--detach"]).unwrap();
-    assert_ne!(host(), before);
+    let mut balancer = Balancer::run_with(&site.balancer, configuration, &["--detach"]).unwrap();
+    assert_ne!(site.addresses(), before);
     balancer.terminate().unwrap();
     assert_nothing_left(&site, balancer.configuration());
-    assert_eq!(host(), before);
+    assert_eq!(site.addresses(), before);
 }

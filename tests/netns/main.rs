@@ -10,6 +10,10 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod scripts;
+#[cfg(test)]
+mod silence;
 #[cfg(test)]
 mod site;

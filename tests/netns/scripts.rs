@@ -79,7 +79,10 @@ fn a_failed_script_leaves_the_flow_to_the_services_pool_where_it_may() {
     assert_eq!([site.ask(), site.ask()], ["1", "2"]);
     for record in wait_logged(&balancer, 2) {
         assert_script_failed(&record, 1, "boom");
-        assert_eq!((&record["decided_by"], &record["reason"]), (&"on_error".into(), &"finished".into()));
+        assert_eq!(
+            (&record["decided_by"], &record["reason"]),
+            (&"on_error".into(), &"finished".into())
+        );
     }
 }
 

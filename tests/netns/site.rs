@@ -85,6 +85,11 @@ impl Site {
         Balancer::start(&self.balancer, &configuration(rest), scripts).unwrap()
     }
 
+    /// The addresses of the balancer's host, as `ip` shows them.
+    pub fn addresses(&self) -> String {
+        self.balancer.run(&["ip", "-brief", "address"]).unwrap()
+    }
+
     /// The name of the server that answers a GET.
     pub fn ask(&self) -> String {
         http_get(&self.client, URL, None).unwrap().server

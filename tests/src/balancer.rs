@@ -168,7 +168,7 @@ fn spawn(
     configuration: &Configuration,
     arguments: &[&str],
 ) -> Result<Process> {
-    let words = configuration.words(&[&["run", "--config", "{file}"], arguments].concat())?;
+    let words = configuration.command(&[&["run", "--config", "{file}"], arguments].concat())?;
     namespace.spawn(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 

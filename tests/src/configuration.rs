@@ -95,13 +95,13 @@ impl Configuration {
     /// Runs `lb` with these arguments, in which `{file}` is the configuration's path, to its end,
     /// however that is.
     pub fn try_lb(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Finished> {
-        let words = self.words(arguments)?;
+        let words = self.command(arguments)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         namespace.try_run(&words, PATIENCE)
     }
 
-    /// The words of a command that runs `lb` so.
-    pub(crate) fn words(&self, arguments: &[&str]) -> Result<Vec<String>> {
+    /// The words of a command that runs `lb` with these arguments.
+    pub fn command(&self, arguments: &[&str]) -> Result<Vec<String>> {
         let file = self.path.to_string_lossy();
         let arguments = arguments.iter().map(|word| word.replace("{file}", &file));
         let lb = lb_binary()?.to_string_lossy().into_owned();
