@@ -2,4 +2,18 @@
 
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod scripts;
+#[cfg(test)]
+mod silence;
+#[cfg(test)]
+mod site;

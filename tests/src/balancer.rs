@@ -1,13 +1,7 @@
 //! `lb`, running in a namespace.
 
 use std::{
-    env, fs,
     path::{Path, PathBuf},
-    process,
-    sync::{
-        Once,
-        atomic::{AtomicU32, Ordering},
-    },
     thread,
     time::Duration,
 };
@@ -15,85 +9,66 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::{
-    Namespace, Process,
-    namespace::{is_over, maker},
-};
+use crate::{Configuration, Finished, Namespace, Process, configuration::lb_binary};
 
 const STARTUP: Duration = Duration::from_secs(30);
-const PINS: &str = "/sys/fs/bpf/lb";
-
-/// Instances that tests make begin so; the process's id and a number follow.
-const PREFIX: &str = "test-";
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-static SWEEP: Once = Once::new();
 
 /// A balancer. Dropping it kills the daemon and detaches the instance, and panics if pins are
 /// left: what a test leaves behind is a fault like any other.
 #[derive(Debug)]
 pub struct Balancer {
     namespace: Namespace,
-    instance: String,
-    configuration: PathBuf,
+    configuration: Configuration,
     process: Process,
-    /// Holds what [`Balancer::start`] wrote.
-    _folder: Option<TempDir>,
 }
 
 impl Balancer {
-    /// Starts one with a configuration and the scripts that it names, each a file name and its
-    /// content. `{instance}` in the configuration becomes a name that no other test has.
+    /// Starts one with a configuration and the scripts that it names: see [`Configuration::new`].
     pub fn start(
         namespace: &Namespace,
         configuration: &str,
         scripts: &[(&str, &str)],
     ) -> Result<Self> {
-        SWEEP.call_once(sweep);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let instance = format!("{PREFIX}{}-{number}", process::id());
-        let folder = TempDir::with_prefix("lb-").context("cannot make the balancer's folder")?;
-        for (name, content) in scripts {
-            fs::write(folder.path().join(name), content).with_context(|| (*name).to_owned())?;
-        }
-        let path = folder.path().join("lb.toml");
-        fs::write(&path, configuration.replace("{instance}", &instance))
-            .with_context(|| path.display().to_string())?;
-        Self::launch(namespace, instance, path, Some(folder))
+        Self::run_with(namespace, Configuration::new(configuration, scripts)?, &[])
     }
 
     /// Starts one with a configuration file as it is, whose `[instance]` is named `instance`.
     /// What an earlier one of that name has pinned is detached first.
     pub fn start_file(namespace: &Namespace, path: &Path, instance: &str) -> Result<Self> {
-        if pins(instance).exists() {
-            detach(namespace, path)?;
+        let configuration = Configuration::of_file(path, instance);
+        if configuration.pins().exists() {
+            detach(namespace, instance)?;
         }
-        Self::launch(namespace, instance.into(), path.into(), None)
+        Self::run_with(namespace, configuration, &[])
     }
 
-    fn launch(
+    /// Starts one with more arguments of `lb run`.
+    pub fn run_with(
         namespace: &Namespace,
-        instance: String,
-        configuration: PathBuf,
-        folder: Option<TempDir>,
+        configuration: Configuration,
+        arguments: &[&str],
     ) -> Result<Self> {
         let namespace = namespace.clone();
-        let process = spawn(&namespace, &configuration)?;
-        let mut balancer = Self { namespace, instance, configuration, process, _folder: folder };
+        let process = spawn(&namespace, &configuration, arguments)?;
+        let mut balancer = Self { namespace, configuration, process };
         balancer.wait_ready()?;
         Ok(balancer)
     }
 
     /// The instance's name.
     pub fn instance(&self) -> &str {
-        &self.instance
+        self.configuration.instance()
+    }
+
+    /// Its configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// The folder of its pins.
     pub fn pins(&self) -> PathBuf {
-        pins(&self.instance)
+        self.configuration.pins()
     }
 
     /// The daemon's process.
@@ -108,9 +83,13 @@ impl Balancer {
 
     /// Runs `lb` with these arguments and this instance's `--config`.
     pub fn lb(&self, arguments: &[&str]) -> Result<String> {
-        let [lb, path] = [lb_binary()?, self.configuration.clone()];
-        let [lb, path] = [lb.to_string_lossy(), path.to_string_lossy()];
-        self.namespace.run(&[&[&*lb], arguments, &["--config", &path]].concat())
+        self.try_lb(arguments)?.success(&format!("lb {}", arguments.join(" ")))
+    }
+
+    /// The same, however it ends.
+    pub fn try_lb(&self, arguments: &[&str]) -> Result<Finished> {
+        let arguments = [arguments, &["--config", "{file}"]].concat();
+        self.configuration.try_lb(&self.namespace, &arguments)
     }
 
     /// `lb status --json`.
@@ -138,8 +117,7 @@ impl Balancer {
 
     /// Replaces the configuration that [`Balancer::start`] wrote, and has the daemon take it.
     pub fn reload(&self, configuration: &str) -> Result<()> {
-        fs::write(&self.configuration, configuration.replace("{instance}", &self.instance))
-            .with_context(|| self.configuration.display().to_string())?;
+        self.configuration.replace(configuration)?;
         self.lb(&["reload"]).map(drop)
     }
 
@@ -158,17 +136,15 @@ impl Balancer {
 
     /// Starts the daemon again after its end; it finds the flows that it had.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.namespace, &self.configuration)?;
+        self.process = spawn(&self.namespace, &self.configuration, &[])?;
         self.wait_ready()
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let [lb, path] = [lb_binary()?, self.configuration.clone()];
-        let [lb, path] = [lb.to_string_lossy(), path.to_string_lossy()];
-        let words = [&*lb, "status", "--config", &path];
-        let namespace = &self.namespace;
+        let (namespace, configuration) = (&self.namespace, &self.configuration);
+        let status = ["status", "--config", "{file}"];
         self.process.wait_until("lb's admin socket", STARTUP, || {
-            Ok(namespace.try_run(&words, STARTUP)?.status.success())
+            Ok(configuration.try_lb(namespace, &status)?.status.success())
         })
     }
 }
@@ -176,7 +152,7 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         self.process.kill();
-        let detached = detach(&self.namespace, &self.configuration);
+        let detached = detach(&self.namespace, self.instance());
         let error = match detached {
             Ok(()) if self.pins().exists() => format!("{} is left", self.pins().display()),
             Ok(()) => return,
@@ -187,45 +163,22 @@ impl Drop for Balancer {
     }
 }
 
-fn spawn(namespace: &Namespace, configuration: &Path) -> Result<Process> {
-    let lb = lb_binary()?;
-    let [lb, path] = [&lb, configuration].map(|path| path.to_string_lossy());
-    namespace.spawn(&[&lb, "run", "--config", &path])
+fn spawn(
+    namespace: &Namespace,
+    configuration: &Configuration,
+    arguments: &[&str],
+) -> Result<Process> {
+    let words = configuration.command(&[&["run", "--config", "{file}"], arguments].concat())?;
+    namespace.spawn(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Not stopped by signals, since it cleans up; but it has an end.
-fn detach(namespace: &Namespace, configuration: &Path) -> Result<()> {
+/// By name: the configuration may have become one that is refused. Not stopped by signals, since it
+/// cleans up; but it has an end.
+fn detach(namespace: &Namespace, instance: &str) -> Result<()> {
     let mut command = namespace.command();
-    command.args(["timeout", "30"]).arg(lb_binary()?).args(["detach", "--config"]);
-    let output = command.arg(configuration).output().context("cannot start `lb detach`")?;
+    command.args(["timeout", "30"]).arg(lb_binary()?).args(["detach", "--instance", instance]);
+    let output = command.output().context("cannot start `lb detach`")?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`lb detach`: {}\n{error}", output.status);
     Ok(())
-}
-
-/// Removes the pins of tests that were killed; their namespaces go with [`Namespace::new`].
-fn sweep() {
-    let Ok(entries) = fs::read_dir(PINS) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().and_then(|name| maker(PREFIX, name)).is_some_and(is_over) {
-            // Another process that starts now may be sweeping too.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-fn pins(instance: &str) -> PathBuf {
-    Path::new(PINS).join(instance)
-}
-
-/// `LB_BIN`, else what `cargo xtask build` makes.
-fn lb_binary() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let built = workspace.join(target).join("release/lb");
-    let path = env::var_os("LB_BIN").map_or(built, PathBuf::from);
-    path.canonicalize()
-        .context("there is no lb: run `cargo xtask build`, or say with LB_BIN where it is")
 }

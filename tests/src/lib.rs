@@ -8,6 +8,7 @@
 
 mod balancer;
 mod client;
+mod configuration;
 mod link;
 mod namespace;
 mod privilege;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use balancer::Balancer;
 pub use client::{HttpReply, Throughput, dig, http_get, throughput};
+pub use configuration::Configuration;
 pub use link::{End, bridge, veth};
 pub use namespace::Namespace;
 pub use privilege::{mount_bpffs, require_root};

@@ -1,17 +1,24 @@
 //! Network namespaces: the hosts of a test.
 
 use std::{
-    fs, process,
+    fs,
+    fs::File,
+    os::fd::AsFd,
+    process,
     process::Command,
     sync::{
         Arc, Once,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 use crate::{Finished, Process};
 
@@ -71,6 +78,20 @@ impl Namespace {
     pub fn spawn(&self, words: &[&str]) -> Result<Process> {
         let line = format!("{}: {}", self.name(), words.join(" "));
         Process::start(self.command().args(words), line, Some(self.clone()))
+    }
+
+    /// Runs `work` on a thread that is on this host. A socket that it makes belongs to this host
+    /// for good, whoever uses it.
+    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R> {
+        let host = File::open(format!("{FOLDER}/{}", self.name()))?;
+        let enter = || {
+            move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        };
+        thread::scope(|scope| match scope.spawn(enter).join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     }
 
     /// What runs a command here.

@@ -127,7 +127,9 @@ fn execute(command: Command) -> Result<()> {
 
 /// `RUST_LOG` says how much; a packet trace comes at the level of information.
 fn log_to_stderr(trace: bool) {
-    let usual = if trace { "info,lb_ebpf=info" } else { "info" };
+    // What this crate warns of is that we have hung up on the kernel, as every stop does.
+    const QUIET: &str = "info,netlink_proto=error";
+    let usual = if trace { format!("{QUIET},lb_ebpf=info") } else { QUIET.to_owned() };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

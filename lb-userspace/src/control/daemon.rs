@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
     time::{Duration, MissedTickBehavior, interval},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     api::{Api, Request},
@@ -64,13 +64,28 @@ pub fn run(options: &RunOptions) -> Result<()> {
     let lock = Lock::take(&config.instance.name)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let daemon = Daemon::start(options, config).await?;
+        let daemon = start_or_undo(options, config).await?;
         daemon.serve().await
     });
     if options.detach || !Pins::new(lock.instance()).exist() {
         lock.remove();
     }
     result
+}
+
+/// Starts the daemon. A first start that fails leaves nothing behind; what an earlier daemon has
+/// left stays as it is, with its flows.
+async fn start_or_undo(options: &RunOptions, config: Config) -> Result<Daemon> {
+    let instance = config.instance.name.clone();
+    let is_first = !Pins::new(&instance).exist();
+    let started = Daemon::start(options, config).await;
+    if started.is_err()
+        && is_first
+        && let Err(error) = take_down(&instance).await
+    {
+        warn!("what the start left cannot be removed, `lb detach` may: {error:#}");
+    }
+    started
 }
 
 /// Takes down what an instance left: links, maps, addresses. For one that does not run.
