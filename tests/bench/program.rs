@@ -20,6 +20,8 @@ use lb_userspace::{
     flow_table::{Direction, FlowTable},
 };
 
+const PROGRAMS: [&str; 5] =
+    ["control_transmit", "control_swap", "control_vary", "forward_varied", "forward_fixed"];
 const ROUNDS: usize = 11;
 const REPEAT: u32 = 400_000;
 const VIP: [u8; 4] = [192, 0, 2, 10];
@@ -56,7 +58,8 @@ fn main() -> Result<()> {
             case.measure(&mut worlds[case.flows])?;
         }
     }
-    let verified = worlds[0].program("forward_varied")?.info()?.verified_instruction_count();
+    let forward = program(&mut worlds[0].datapath, "forward_varied")?;
+    let verified = forward.info()?.verified_instruction_count();
     println!("\nverifier: {} instructions looked at\n", verified.unwrap_or_default());
     report(&cases)
 }
@@ -83,6 +86,10 @@ impl World {
             trace: false,
         };
         let mut datapath = Datapath::load_object(&options, object, &[("FLOW_MASK", flows - 1)])?;
+        // Before any map is taken out: programs refer to maps by their open files.
+        for name in PROGRAMS {
+            program(&mut datapath, name)?.load()?;
+        }
         let table = FlowTable::new(datapath.geometry(), Box::new(datapath.map_flow_table()?));
         for number in 0..flows {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -103,20 +110,16 @@ impl World {
         datapath.take_addresses()?.replace(&[(Address::v4(VIP), Roles::VIRTUAL_SERVICE)].into())?;
         Ok(Self { datapath, _table: table })
     }
+}
 
-    fn program(&mut self, name: &str) -> Result<&mut Xdp> {
-        let program = self.datapath.ebpf().program_mut(name).context("no such program")?;
-        let program: &mut Xdp = program.try_into()?;
-        if program.fd().is_err() {
-            program.load()?;
-        }
-        Ok(program)
-    }
+fn program<'a>(datapath: &'a mut Datapath, name: &str) -> Result<&'a mut Xdp> {
+    let program = datapath.ebpf().program_mut(name).context("no such program")?;
+    Ok(program.try_into()?)
 }
 
 impl Case {
     fn measure(&mut self, world: &mut World) -> Result<()> {
-        let program = world.program(self.program)?;
+        let program = program(&mut world.datapath, self.program)?;
         let options = || TestRunOptions {
             data_in: Some(&self.frame),
             repeat: REPEAT,
