@@ -17,6 +17,8 @@ pub mod checksum;
 pub mod event;
 pub mod flow;
 pub mod hash;
+#[cfg(all(test, loom))]
+mod interleavings;
 pub mod layout;
 pub mod maglev;
 pub mod next_hop;

@@ -1,10 +1,9 @@
 //! The slots' protocol under every interleaving and every order of memory that loom can think of
 //! within a bound on preemptions.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p lb-common --release --target-dir target/loom --test loom`
-#![cfg(loom)]
+//! `RUSTFLAGS="--cfg loom" cargo test -p lb-common --release --target-dir target/loom --lib interleavings`
 
-use lb_common::{
+use crate::{
     atomic::fence,
     flow::{Activity, Entry, Flags, FlowKeyV4, SharedSlotV4},
     next_hop::NextHopId,
