@@ -27,13 +27,23 @@ pub fn veth(a: &End, b: &End, queues: u32) -> Result<()> {
     let far = ["netns", b.namespace.name()];
     let pair = [&["link", "add", a.device][..], &many, &["type", "veth", "peer", "name", b.device]];
     a.namespace.ip(&[&pair.concat()[..], &many, &far].concat())?;
-    [a, b].into_iter().try_for_each(set_up)
+    [a, b].into_iter().try_for_each(bring_up)?;
+    // Only now: a veth that is down does not tell its peer that it has GRO, and the kernel (since
+    // 6.3) redirects nothing to a peer that was not told.
+    [a, b].into_iter().try_for_each(set_offloads)?;
+    [a, b].into_iter().try_for_each(add_addresses)
 }
 
-fn set_up(end: &End) -> Result<()> {
+fn bring_up(end: &End) -> Result<()> {
+    end.namespace.ip(&["link", "set", end.device, "addrgenmode", "none", "up"]).map(drop)
+}
+
+fn set_offloads(end: &End) -> Result<()> {
+    end.namespace.run(&["ethtool", "-K", end.device, "tx", "off", "gro", "on"]).map(drop)
+}
+
+fn add_addresses(end: &End) -> Result<()> {
     let End { namespace, device, addresses } = end;
-    namespace.run(&["ethtool", "-K", device, "tx", "off", "gro", "on"])?;
-    namespace.ip(&["link", "set", device, "addrgenmode", "none", "up"])?;
     for address in *addresses {
         let family = if address.contains(':') { "-6" } else { "-4" };
         // Duplicate address detection would keep an IPv6 address from being used for a second.

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static SWEEP: Once = Once::new();
 
-/// A host. It is gone, with every process in it, when its last clone is dropped.
+/// A host. It is gone, with every process in it, when its last clone is dropped; a [`Process`]
+/// holds one of the host that it runs on.
 #[derive(Clone, Debug)]
 pub struct Namespace(Arc<Owned>);
 
@@ -69,7 +70,7 @@ impl Namespace {
     /// Starts a command.
     pub fn spawn(&self, words: &[&str]) -> Result<Process> {
         let line = format!("{}: {}", self.name(), words.join(" "));
-        Process::start(self.command().args(words), line)
+        Process::start(self.command().args(words), line, Some(self.clone()))
     }
 
     /// What runs a command here.

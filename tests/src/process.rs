@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::wait_until;
+use crate::{Namespace, wait_until};
 
 /// A started process. Dropping it kills it and its children; when that happens because a test
 /// panics, its output is shown.
@@ -22,6 +22,8 @@ pub struct Process {
     child: Child,
     stdout: File,
     stderr: File,
+    /// Kept: a host is there as long as what runs on it.
+    _host: Option<Namespace>,
 }
 
 /// What a process that ended has left.
@@ -36,13 +38,17 @@ pub struct Finished {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own; `line` names it in errors.
-    pub(crate) fn start(command: &mut Command, line: String) -> Result<Self> {
+    /// Starts `command` in a process group of its own; `line` names it in errors, `host` is kept.
+    pub(crate) fn start(
+        command: &mut Command,
+        line: String,
+        host: Option<Namespace>,
+    ) -> Result<Self> {
         let (stdout, stderr) = (output_file()?, output_file()?);
         command.stdin(Stdio::null()).process_group(0);
         command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
         let child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
-        Ok(Self { line, child, stdout, stderr })
+        Ok(Self { line, child, stdout, stderr, _host: host })
     }
 
     /// Its process id.
@@ -88,16 +94,19 @@ impl Process {
     }
 
     /// Sends it, not its children, a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        rustix::process::kill_process(self.pid(), signal)
-            .with_context(|| format!("cannot signal `{}`", self.line))
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        ensure!(self.status()?.is_none(), "`{}` has ended already", self.line);
+        kill_process(self.pid(), signal).with_context(|| format!("cannot signal `{}`", self.line))
     }
 
     /// Kills it and its children, which cannot prevent it.
     pub fn kill(&mut self) {
-        // The only failure is that nobody of the group is left.
-        let _ = kill_process_group(self.pid(), Signal::KILL);
-        let _ = self.child.wait();
+        // One that was waited for may have left its number to another.
+        if self.status().is_ok_and(|status| status.is_none()) {
+            // It can only fail if nobody of the group is left.
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
     }
 
     /// What it has printed so far.
@@ -161,7 +170,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(60);
 
     fn shell(script: &str) -> Process {
-        Process::start(Command::new("sh").args(["-c", script]), script.into()).unwrap()
+        Process::start(Command::new("sh").args(["-c", script]), script.into(), None).unwrap()
     }
 
     #[test]

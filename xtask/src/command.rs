@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::style::{CYAN, styled};
+
 /// Variables that `cargo run` sets for this program, and those by which a user steers the build
 /// for this machine. Neither may reach a cargo that builds for another target with another
 /// compiler: `RUSTFLAGS` meant for x86 stop the BPF build, `LD_LIBRARY_PATH` makes Debian's rustc
@@ -63,7 +65,7 @@ pub fn cargo() -> Command {
 
 /// Says a step's name.
 pub fn announce(what: &str) {
-    eprintln!("\x1b[1;36m==>\x1b[0m {what}");
+    eprintln!("{} {what}", styled(CYAN, "==>"));
 }
 
 /// Runs a command, its output shown; fails when it does.

@@ -11,7 +11,7 @@ use crate::{
 
 const VERSION: &str = "0.20.2";
 
-/// Checks licences, bans and sources, without a network; then known vulnerabilities, with one.
+/// Checks licences, bans and sources; then known vulnerabilities, if their database can be had.
 pub fn check() -> Result<()> {
     let cargo_deny = installed()?;
     let deny = || {
@@ -20,7 +20,7 @@ pub fn check() -> Result<()> {
         command
     };
     announce("licences, bans and sources");
-    run(deny().args(["--offline", "check", "licenses", "bans", "sources"]))?;
+    run(deny().args(["--locked", "check", "licenses", "bans", "sources"]))?;
     announce("advisories");
     if output(deny().args(["fetch", "db"])).is_none() {
         eprintln!("      left out: the database of advisories cannot be fetched from here");

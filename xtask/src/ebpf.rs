@@ -17,14 +17,15 @@ pub fn build() -> Result<PathBuf> {
     let mut command = toolchain.cargo_build()?;
     command.current_dir(workspace::root().join("lb-ebpf")).args(["--release", "--locked"]);
     run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
-    publish()
+    publish("lb-ebpf-bench")?;
+    publish("lb-ebpf")
 }
 
 /// Puts the object where the build of `lb` looks for it, untouched if it has not changed: its
 /// time is what tells cargo to build `lb` again.
-fn publish() -> Result<PathBuf> {
-    let built = workspace::ebpf().join(toolchain::TARGET).join("release/lb-ebpf");
-    let object = workspace::ebpf_object();
+fn publish(name: &str) -> Result<PathBuf> {
+    let built = workspace::ebpf().join(toolchain::TARGET).join("release").join(name);
+    let object = workspace::ebpf().join(format!("{name}.o"));
     let program = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     if fs::read(&object).is_ok_and(|published| published == program) {
         return Ok(object);

@@ -1,13 +1,17 @@
 //! Builds, tests and demonstrates Firstpacket: `cargo xtask help` lists what it does.
 
+mod bench;
 mod command;
 mod demo;
 mod deny;
 mod ebpf;
 mod packages;
+mod style;
 mod test;
 mod toolchain;
 mod workspace;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -37,6 +41,12 @@ enum Task {
         /// Only those whose name contains this
         filter: Option<String>,
     },
+    /// Measure what the XDP program costs per packet, beside controls in the same run
+    Bench {
+        /// Also write one JSON object a line to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Show the balancer at work between real clients and servers
     Demo,
     /// Check the dependencies' licences, origins and known vulnerabilities
@@ -48,6 +58,7 @@ fn main() -> Result<()> {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Build { debug } => ebpf::build_lb(debug).map(drop),
         Task::Test { quick, filter } => test::all(quick, filter.as_deref()),
+        Task::Bench { json } => bench::program(json.as_deref()),
         Task::Demo => demo::run(),
         Task::Deny => deny::check(),
     }

@@ -42,13 +42,13 @@ pub const BPF_TOOLCHAIN: &[Package] = &[
 pub const NETWORK: &[Package] = &[
     package("iproute2", "ip", "makes namespaces and links"),
     package("ethtool", "ethtool", "switches off checksum offload on links"),
-    package("procps", "ps", "shows the processes of a failed test"),
+    package("procps", "sysctl", "bounds a client's socket buffers"),
     package("nginx-light", "nginx", "is the HTTP servers"),
     package("dnsmasq-base", "dnsmasq", "is the DNS servers"),
     package("dnsutils", "dig", "asks the DNS servers"),
     package("curl", "curl", "asks the HTTP servers"),
     package("iperf3", "iperf3", "measures throughput"),
-    package("tcpdump", "tcpdump", "shows the packets of a failed test"),
+    package("tcpdump", "tcpdump", "sees which packets a host gets"),
     package("bpftool", "bpftool", "shows a flow in its pinned map"),
 ];
 

@@ -47,7 +47,7 @@ fn privileged(filter: Option<&str>) -> Result<()> {
     if packages::is_root() {
         packages::ensure(packages::NETWORK, "testing with real servers and clients")?;
     }
-    let lb = ebpf::build_lb(false)?;
+    let lb = ebpf::build_lb(true)?;
     announce("tests with the loaded program and in namespaces");
     run(privileged_tests(&lb).args(filter))
 }

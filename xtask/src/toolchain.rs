@@ -132,7 +132,7 @@ fn linker_is_ready() -> bool {
 
 /// `LLVM_PREFIX` keeps bpf-linker's build from a stray `/usr/bin/llvm-config` of another version.
 fn install_linker() -> Result<()> {
-    announce(&format!("installing bpf-linker {LINKER_VERSION} into target/tools (a minute)"));
+    announce(&format!("installing bpf-linker {LINKER_VERSION} into target/tools (some minutes)"));
     let mut command = clean(DEBIAN_CARGO);
     command.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--quiet"]);
     command.args(["--force", "--no-default-features", "--features", &format!("llvm-{LLVM}")]);

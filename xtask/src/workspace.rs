@@ -24,8 +24,3 @@ pub fn tools() -> PathBuf {
 pub fn ebpf() -> PathBuf {
     root().join("target/ebpf")
 }
-
-/// The compiled XDP program, where `lb-userspace/build.rs` looks for it.
-pub fn ebpf_object() -> PathBuf {
-    ebpf().join("lb-ebpf.o")
-}

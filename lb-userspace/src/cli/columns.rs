@@ -12,7 +12,7 @@ impl Columns {
 
     /// Adds a line.
     pub fn push<const N: usize>(&mut self, cells: [String; N]) {
-        self.0.push(cells.to_vec());
+        self.0.push(cells.into());
     }
 }
 

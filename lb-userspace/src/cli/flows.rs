@@ -18,13 +18,14 @@ use crate::{
 pub fn show(target: &Target, filter: &FlowFilter, json: bool) -> Result<()> {
     let socket = target.socket()?;
     let query = serde_json::to_value(filter)?;
-    let flows: Vec<Value> = match client::get(&socket, &format!("/v1/flows{}", query_string(&query))) {
-        Ok(flows) => flows,
-        // The daemon may be gone while its flows go on: they are in pinned memory.
-        Err(no_daemon) => pinned(&target.instance()?, filter).map_err(|error| {
-            no_daemon.context(format!("and the pinned maps cannot be read: {error}"))
-        })?,
-    };
+    let flows: Vec<Value> =
+        match client::get(&socket, &format!("/v1/flows{}", query_string(&query))) {
+            Ok(flows) => flows,
+            // The daemon may be gone while its flows go on: they are in pinned memory.
+            Err(no_daemon) => pinned(&target.instance()?, filter).map_err(|error| {
+                no_daemon.context(format!("and the pinned maps cannot be read: {error}"))
+            })?,
+        };
     if json {
         println!("{}", serde_json::to_string_pretty(&flows)?);
     } else {
@@ -69,8 +70,19 @@ fn pinned(instance: &str, filter: &FlowFilter) -> Result<Vec<Value>> {
 
 fn columns(flows: &[Value]) -> Columns {
     let mut columns = Columns::new([
-        "PROTO", "CLIENT", "VIP", "SERVER", "POOL", "STATE", "DECIDED BY", "PACKETS", "REPLIES",
-        "BYTES", "REPLY BYTES", "IDLE", "BUCKET",
+        "PROTO",
+        "CLIENT",
+        "VIP",
+        "SERVER",
+        "POOL",
+        "STATE",
+        "DECIDED BY",
+        "PACKETS",
+        "REPLIES",
+        "BYTES",
+        "REPLY BYTES",
+        "IDLE",
+        "BUCKET",
     ]);
     for flow in flows {
         let text = |key: &str| match &flow[key] {

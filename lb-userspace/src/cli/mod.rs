@@ -8,7 +8,7 @@ mod status;
 mod tables;
 mod target;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
 
 fn complain(error: &anyhow::Error) -> ExitCode {
     if let Some(problems) = error.downcast_ref::<Problems>() {
-        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let colour = std::io::stderr().is_terminal();
         eprintln!("{}", if colour { problems.styled() } else { problems.to_string() });
         return ExitCode::from(BAD_CONFIGURATION);
     }
@@ -129,7 +129,12 @@ fn execute(command: Command) -> Result<()> {
 fn log_to_stderr(trace: bool) {
     let usual = if trace { "info,lb_ebpf=info" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn check(file: &std::path::Path) -> Result<()> {

@@ -80,6 +80,9 @@ fn the_only_instance() -> Result<String> {
     match &names[..] {
         [name] => Ok(name.clone()),
         [] => bail!("no instance has run here: name one with --instance or --config"),
-        many => bail!("several instances have run here ({}): say which with --instance", many.join(", ")),
+        many => bail!(
+            "several instances have run here ({}): say which with --instance",
+            many.join(", ")
+        ),
     }
 }

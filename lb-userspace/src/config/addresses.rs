@@ -34,25 +34,15 @@ fn refuse_ipv6(raw: &RawConfig, report: &Report) {
 }
 
 fn all(raw: &RawConfig) -> impl Iterator<Item = &Spanned<IpAddr>> {
-    balancers(raw)
-        .map(|(address, _)| address)
-        .chain(servers(raw))
+    balancers(raw).map(|(address, _)| address).chain(servers(raw))
 }
 
 /// The addresses that the balancer answers to, and what for.
 fn balancers(raw: &RawConfig) -> impl Iterator<Item = (&Spanned<IpAddr>, &'static str)> {
-    let services = raw
-        .services
-        .iter()
-        .filter_map(|service| service.address.as_ref());
+    let services = raw.services.iter().filter_map(|service| service.address.as_ref());
     services
         .map(|address| (address, "the virtual service"))
-        .chain(
-            raw.instance
-                .snat_addresses
-                .iter()
-                .map(|address| (address, "the SNAT address")),
-        )
+        .chain(raw.instance.snat_addresses.iter().map(|address| (address, "the SNAT address")))
 }
 
 fn servers(raw: &RawConfig) -> impl Iterator<Item = &Spanned<IpAddr>> {
@@ -60,17 +50,11 @@ fn servers(raw: &RawConfig) -> impl Iterator<Item = &Spanned<IpAddr>> {
 }
 
 fn server_addresses(pool: &RawPool) -> impl Iterator<Item = &Spanned<IpAddr>> {
-    pool.servers
-        .iter()
-        .filter_map(|RawServer { address, .. }| address.as_ref())
+    pool.servers.iter().filter_map(|RawServer { address, .. }| address.as_ref())
 }
 
 fn family(address: &Spanned<IpAddr>) -> &'static str {
-    if address.get_ref().is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    }
+    if address.get_ref().is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// A flow's packets keep their family on the way, so a pool that mixes them serves nobody whole.
@@ -90,10 +74,7 @@ fn same_family_as_pool(service: &RawService, raw: &RawConfig, names: &Names, rep
     let (Some(address), Some(name)) = (&service.address, &service.pool) else {
         return;
     };
-    let pool = names
-        .pools
-        .get(name.get_ref())
-        .and_then(|index| raw.pools.get(index.0));
+    let pool = names.pools.get(name.get_ref()).and_then(|index| raw.pools.get(index.0));
     let Some(server) = pool.and_then(|pool| server_addresses(pool).next()) else {
         return;
     };
@@ -104,9 +85,7 @@ fn same_family_as_pool(service: &RawService, raw: &RawConfig, names: &Names, rep
             name.get_ref(),
             family(server)
         );
-        let problem = report
-            .at(name.span(), message)
-            .with_related(address.span(), "the service");
+        let problem = report.at(name.span(), message).with_related(address.span(), "the service");
         report.add(problem.with_help("a service and its pools are of one family"));
     }
 }
@@ -115,15 +94,12 @@ fn same_family_as_pool(service: &RawService, raw: &RawConfig, names: &Names, rep
 fn own_addresses(raw: &RawConfig, report: &Report) {
     let mut own = HashMap::new();
     for (address, role) in balancers(raw) {
-        own.entry(*address.get_ref())
-            .or_insert((address.span(), role));
+        own.entry(*address.get_ref()).or_insert((address.span(), role));
     }
     for server in servers(raw) {
         if let Some((place, role)) = own.get(server.get_ref()) {
             let message = format!("server {} is the balancer itself", server.get_ref());
-            let problem = report
-                .at(server.span(), message)
-                .with_related(place.clone(), *role);
+            let problem = report.at(server.span(), message).with_related(place.clone(), *role);
             report.add(problem.with_help("a server has an address of its own"));
         }
     }

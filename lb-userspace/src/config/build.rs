@@ -30,12 +30,7 @@ pub(super) fn read_scripts(
     read: impl Fn(&Path) -> io::Result<String>,
 ) -> Scripts {
     let mut scripts = Scripts::new();
-    for given in raw
-        .sets
-        .iter()
-        .flat_map(|set| [&set.l4_request, &set.l4_response])
-        .flatten()
-    {
+    for given in raw.sets.iter().flat_map(|set| [&set.l4_request, &set.l4_response]).flatten() {
         if scripts.contains_key(given.get_ref()) {
             continue;
         }
@@ -95,10 +90,7 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         Some(name) => Some(*names.pools.get(name.get_ref())?),
         None => None,
     };
-    let datascripts = raw
-        .datascripts
-        .iter()
-        .map(|name| names.sets.get(name.get_ref()).copied());
+    let datascripts = raw.datascripts.iter().map(|name| names.sets.get(name.get_ref()).copied());
     Some(VirtualService {
         name: raw.name.as_ref()?.get_ref().clone(),
         address: socket(raw.address.as_ref(), raw.port.as_ref())?,
@@ -134,19 +126,12 @@ fn pool(raw: RawPool) -> Option<Pool> {
 
 fn server(raw: &RawServer) -> Option<Server> {
     let address = socket(raw.address.as_ref(), raw.port.as_ref())?;
-    Some(Server {
-        address,
-        ratio: raw.ratio,
-        enabled: raw.enabled,
-    })
+    Some(Server { address, ratio: raw.ratio, enabled: raw.enabled })
 }
 
 fn datascript_set(raw: RawSet, names: &Names, scripts: &Scripts) -> Option<DataScriptSet> {
     let script = |path: &Spanned<PathBuf>| scripts.get(path.get_ref()).cloned();
-    let pools = raw
-        .pools
-        .iter()
-        .map(|name| names.pools.get(name.get_ref()).copied());
+    let pools = raw.pools.iter().map(|name| names.pools.get(name.get_ref()).copied());
     Some(DataScriptSet {
         name: raw.name?.into_inner(),
         pools: pools.collect::<Option<_>>()?,

@@ -57,9 +57,7 @@ fn index<T>(
         let text = name.get_ref();
         if let Some(first) = places.get(text.as_str()) {
             let message = format!("two entries of [[{table}]] are named {text:?}");
-            let problem = report
-                .at(name.span(), message)
-                .with_help("give each its own name");
+            let problem = report.at(name.span(), message).with_help("give each its own name");
             report.add(problem.with_related(first.clone(), "the other one"));
         } else {
             places.insert(text, name.span());
@@ -71,10 +69,7 @@ fn index<T>(
 
 /// Every mention of a pool by its name.
 fn pool_references(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
-    let services = raw
-        .services
-        .iter()
-        .filter_map(|service| service.pool.as_ref());
+    let services = raw.services.iter().filter_map(|service| service.pool.as_ref());
     services.chain(raw.sets.iter().flat_map(|set| &set.pools))
 }
 
@@ -87,11 +82,7 @@ fn resolve<T>(kind: &str, name: &Spanned<String>, names: &HashMap<String, T>, re
         Some(known) => format!("did you mean {known:?}?"),
         None => format!("add a [[{kind}]] with name = {text:?}"),
     };
-    report.add(
-        report
-            .at(name.span(), format!("no {kind} is named {text:?}"))
-            .with_help(help),
-    );
+    report.add(report.at(name.span(), format!("no {kind} is named {text:?}")).with_help(help));
 }
 
 /// No two services may take the same packets.
@@ -151,10 +142,7 @@ fn duplicate_servers(pool: &RawPool, report: &Report) {
         let socket = SocketAddr::new(*address.get_ref(), *port.get_ref());
         if let Some(first) = seen.get(&socket) {
             let problem = report
-                .at(
-                    server.place.clone(),
-                    format!("the pool holds {socket} twice"),
-                )
+                .at(server.place.clone(), format!("the pool holds {socket} twice"))
                 .with_related(first.clone(), "here first");
             report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
         } else {
@@ -179,13 +167,8 @@ fn snat(raw: &RawConfig, names: &Names, report: &Report) {
         "pool {:?} forwards with \"snat\", and [instance] has no `snat_addresses`",
         reference.get_ref()
     );
-    let place = pool
-        .name
-        .as_ref()
-        .map_or_else(|| reference.span(), Spanned::span);
-    let problem = report
-        .at(place, message)
-        .with_related(raw.instance.place.clone(), "add it here");
+    let place = pool.name.as_ref().map_or_else(|| reference.span(), Spanned::span);
+    let problem = report.at(place, message).with_related(raw.instance.place.clone(), "add it here");
     report.add(problem.with_help(
         "such as snat_addresses = [\"192.0.2.9\"], an address that servers send replies to; \
          or forwarding = \"dnat\"",

@@ -26,14 +26,9 @@ pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
 fn address_help(text: &str) -> Option<String> {
     if let Ok(socket) = text.parse::<SocketAddr>() {
         let (ip, port) = (socket.ip(), socket.port());
-        return Some(format!(
-            "the port has a key of its own: address = \"{ip}\", port = {port}"
-        ));
+        return Some(format!("the port has a key of its own: address = \"{ip}\", port = {port}"));
     }
-    if let Some(ip) = text
-        .split_once('/')
-        .and_then(|(ip, _)| ip.parse::<IpAddr>().ok())
-    {
+    if let Some(ip) = text.split_once('/').and_then(|(ip, _)| ip.parse::<IpAddr>().ok()) {
         return Some(format!("without the length of the prefix: \"{ip}\""));
     }
     let name = text.chars().any(|c| c.is_ascii_alphabetic()) && !text.contains(':');
@@ -43,9 +38,7 @@ fn address_help(text: &str) -> Option<String> {
 fn unusable(address: IpAddr) -> Option<String> {
     let canonical = address.to_canonical();
     if canonical != address {
-        return Some(format!(
-            "an IPv4 address is written as such: \"{canonical}\""
-        ));
+        return Some(format!("an IPv4 address is written as such: \"{canonical}\""));
     }
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let why = match address {
@@ -68,14 +61,8 @@ mod tests {
 
     #[test]
     fn only_addresses_of_single_hosts_are_taken() {
-        assert_eq!(
-            address(&toml("'10.0.0.1'")),
-            Ok("10.0.0.1".parse().unwrap())
-        );
-        assert_eq!(
-            address(&toml("'2001:db8::1'")),
-            Ok("2001:db8::1".parse().unwrap())
-        );
+        assert_eq!(address(&toml("'10.0.0.1'")), Ok("10.0.0.1".parse().unwrap()));
+        assert_eq!(address(&toml("'2001:db8::1'")), Ok("2001:db8::1".parse().unwrap()));
         for text in [
             "0.0.0.0",
             "::",

@@ -49,27 +49,17 @@ pub(super) fn read(section: Option<Section<'_>>, folder: &Path, report: &Report)
         return read_section(section, folder);
     }
     let help = "with its name and interfaces, such as name = \"edge\", interfaces = [\"eth0\"]";
-    report.add(
-        report
-            .at(0..0, "the configuration needs [instance]")
-            .with_help(help),
-    );
+    report.add(report.at(0..0, "the configuration needs [instance]").with_help(help));
     RawInstance::default()
 }
 
 fn read_section(mut section: Section<'_>, folder: &Path) -> RawInstance {
-    let name = section
-        .required("name", "\"edge\"", value::instance_name)
-        .map(Spanned::into_inner);
+    let name = section.required("name", "\"edge\"", value::instance_name).map(Spanned::into_inner);
     let snat_addresses = section.list("snat_addresses", host::address);
     let seconds_10 = Duration::from_secs(10);
     let instance = Instance {
         interfaces: interfaces(&mut section),
-        attach_mode: section.or(
-            "attach_mode",
-            AttachMode::Auto,
-            value::one_of(&ATTACH_MODES),
-        ),
+        attach_mode: section.or("attach_mode", AttachMode::Auto, value::one_of(&ATTACH_MODES)),
         flow_capacity: section.or("flow_capacity", 131_072, value::integer(64..=16_777_216)),
         snat_addresses: unique(&snat_addresses, "snat_addresses", section.report()),
         snat_ports: section.or("snat_ports", 1024..=65535, value::ports),
@@ -97,11 +87,8 @@ fn read_section(mut section: Section<'_>, folder: &Path) -> RawInstance {
     raw
 }
 
-const ATTACH_MODES: [(&str, AttachMode); 3] = [
-    ("auto", AttachMode::Auto),
-    ("native", AttachMode::Native),
-    ("generic", AttachMode::Generic),
-];
+const ATTACH_MODES: [(&str, AttachMode); 3] =
+    [("auto", AttachMode::Auto), ("native", AttachMode::Native), ("generic", AttachMode::Generic)];
 
 fn timeout(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
     section.or(key, default, value::duration(TIMEOUTS))
@@ -129,18 +116,13 @@ fn admin_socket(section: &mut Section<'_>, name: &str, folder: &Path) -> PathBuf
     if length > SOCKET_PATH {
         let message = format!("`admin_socket` must be {SOCKET_PATH} bytes at most, not {length}");
         let problem = section.report().at(given.span(), message);
-        section
-            .report()
-            .add(problem.with_help("Linux allows no longer path for a socket"));
+        section.report().add(problem.with_help("Linux allows no longer path for a socket"));
     }
     path
 }
 
 fn script_limits(instance: &mut Section<'_>) -> ScriptLimits {
-    let mut limits = ScriptLimits {
-        instruction_budget: 1_000_000,
-        memory: 32 << 20,
-    };
+    let mut limits = ScriptLimits { instruction_budget: 1_000_000, memory: 32 << 20 };
     if let Some(mut section) = instance.table("script", "[instance.script]") {
         limits.instruction_budget = section.or(
             "instruction_budget",
@@ -154,11 +136,7 @@ fn script_limits(instance: &mut Section<'_>) -> ScriptLimits {
 }
 
 fn table_limits(instance: &mut Section<'_>) -> TableLimits {
-    let mut limits = TableLimits {
-        entries: 100_000,
-        key_size: 1024,
-        value_size: 4096,
-    };
+    let mut limits = TableLimits { entries: 100_000, key_size: 1024, value_size: 4096 };
     if let Some(mut section) = instance.table("tables", "[instance.tables]") {
         limits.entries = section.or("entries", limits.entries, value::integer(1..=16_777_216));
         limits.key_size = section.or("key_size", limits.key_size, value::bytes(1..=64 * KIB));

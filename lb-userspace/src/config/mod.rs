@@ -58,10 +58,7 @@ impl Config {
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What is left after recovery may lack what the user did write.
-            return Err(errors
-                .iter()
-                .map(|error| syntax_problem(&source, error))
-                .collect());
+            return Err(errors.iter().map(|error| syntax_problem(&source, error)).collect());
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         let raw = raw::read(folder, document.get_ref(), &report);
@@ -76,12 +73,8 @@ impl Config {
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
     let valid = error.utf8_error().valid_up_to();
     let source = Source::new(path, String::from_utf8_lossy(error.as_bytes()));
-    Problem::at(
-        &source,
-        valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
-        "not UTF-8",
-    )
-    .with_help("TOML files are UTF-8: save the file in that encoding")
+    Problem::at(&source, valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(), "not UTF-8")
+        .with_help("TOML files are UTF-8: save the file in that encoding")
 }
 
 fn syntax_problem(source: &Arc<Source>, error: &toml::de::Error) -> Problem {
@@ -107,8 +100,6 @@ fn syntax_problem(source: &Arc<Source>, error: &toml::de::Error) -> Problem {
 
 fn bare_word(text: &str, start: usize) -> &str {
     let rest = text.get(start..).unwrap_or_default();
-    let end = rest
-        .find(|c: char| c.is_whitespace() || ",]}#".contains(c))
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| c.is_whitespace() || ",]}#".contains(c)).unwrap_or(rest.len());
     &rest[..end]
 }

@@ -19,10 +19,7 @@ pub struct Source {
 impl Source {
     /// The text and the path that it was read from.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self {
-            path: path.into(),
-            text: text.into(),
-        })
+        Arc::new(Self { path: path.into(), text: text.into() })
     }
 
     pub(super) fn text(&self) -> &str {
@@ -33,10 +30,7 @@ impl Source {
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line..].chars().count() + 1,
-        )
+        (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
     }
 
     /// The characters that a range touches: a range from elsewhere may end within one.
@@ -54,10 +48,7 @@ impl Source {
         };
         let start = text.as_ptr().addr() - self.text.as_ptr().addr();
         let skipped = match column {
-            Some(column) => text
-                .char_indices()
-                .nth(column.saturating_sub(1))
-                .map(|(at, _)| at),
+            Some(column) => text.char_indices().nth(column.saturating_sub(1)).map(|(at, _)| at),
             None => text.find(|c: char| !c.is_whitespace()),
         };
         start + skipped.unwrap_or(0)..start + text.trim_end().len().max(skipped.unwrap_or(0))
@@ -90,26 +81,13 @@ impl Problem {
     /// A problem with a file as a whole, such as one that cannot be read.
     pub fn of_file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         let source = Source::new(path, "");
-        Self {
-            source,
-            message: message.into(),
-            help: None,
-            marks: Vec::new(),
-        }
+        Self { source, message: message.into(), help: None, marks: Vec::new() }
     }
 
     /// A problem with a range of bytes.
     pub fn at(source: &Arc<Source>, range: Range<usize>, message: impl Into<String>) -> Self {
-        let marks = vec![Mark {
-            range: source.clip(&range),
-            label: None,
-        }];
-        Self {
-            source: Arc::clone(source),
-            message: message.into(),
-            help: None,
-            marks,
-        }
+        let marks = vec![Mark { range: source.clip(&range), label: None }];
+        Self { source: Arc::clone(source), message: message.into(), help: None, marks }
     }
 
     /// A problem in a line, from 1, from a column on if one is known: as compilers tell it.
@@ -133,10 +111,7 @@ impl Problem {
     #[must_use]
     pub fn with_related(mut self, range: Range<usize>, label: impl Into<String>) -> Self {
         let range = self.source.clip(&range);
-        self.marks.push(Mark {
-            range,
-            label: Some(label.into()),
-        });
+        self.marks.push(Mark { range, label: Some(label.into()) });
         self
     }
 
@@ -157,17 +132,12 @@ impl Problem {
 
     /// Line and column, both from 1, the column in characters; `None` for a file as a whole.
     pub fn position(&self) -> Option<(usize, usize)> {
-        self.marks
-            .first()
-            .map(|mark| self.source.position(mark.range.start))
+        self.marks.first().map(|mark| self.source.position(mark.range.start))
     }
 
     /// Lines and columns of the other places that the problem has to do with.
     pub fn related(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.marks
-            .iter()
-            .skip(1)
-            .map(|mark| self.source.position(mark.range.start))
+        self.marks.iter().skip(1).map(|mark| self.source.position(mark.range.start))
     }
 
     /// Where in the file the problem starts, to sort by.
@@ -181,9 +151,7 @@ impl Problem {
             group.element(Origin::path(path))
         } else {
             group.element(
-                Snippet::source(&self.source.text)
-                    .path(path)
-                    .annotations(self.annotations()),
+                Snippet::source(&self.source.text).path(path).annotations(self.annotations()),
             )
         };
         group.elements(self.help.as_deref().map(|help| Level::HELP.message(help)))
@@ -191,11 +159,7 @@ impl Problem {
 
     fn annotations(&self) -> impl Iterator<Item = Annotation<'_>> {
         self.marks.iter().enumerate().map(|(index, mark)| {
-            let kind = if index == 0 {
-                AnnotationKind::Primary
-            } else {
-                AnnotationKind::Context
-            };
+            let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             kind.span(mark.range.clone()).label(mark.label.as_deref())
         })
     }
@@ -221,8 +185,7 @@ impl Problems {
     /// For a terminal: with colours, as `Display` without.
     pub fn styled(&self) -> String {
         let mut text = String::new();
-        self.render(&mut text, &Renderer::styled())
-            .expect("a String takes all that is written");
+        self.render(&mut text, &Renderer::styled()).expect("a String takes all that is written");
         text
     }
 
@@ -292,10 +255,7 @@ mod tests {
     #[test]
     fn columns_count_characters() {
         let at = source().text.find("then").unwrap();
-        assert_eq!(
-            Problem::at(&source(), at..at + 4, "m").position(),
-            Some((2, 7))
-        );
+        assert_eq!(Problem::at(&source(), at..at + 4, "m").position(), Some((2, 7)));
     }
 
     #[test]
@@ -319,11 +279,7 @@ mod tests {
     fn ranges_that_cut_characters_or_leave_the_text_are_clipped() {
         let inside = source().text.find('é').unwrap() + 1;
         for range in [inside..inside, inside..999, 999..9999, 0..0] {
-            assert!(
-                Problem::at(&source(), range, "m")
-                    .to_string()
-                    .starts_with("error: m")
-            );
+            assert!(Problem::at(&source(), range, "m").to_string().starts_with("error: m"));
         }
     }
 
@@ -331,9 +287,6 @@ mod tests {
     fn a_problem_of_a_whole_file_has_no_position() {
         let problem = Problem::of_file("lb.toml", "gone").with_help("look elsewhere");
         assert_eq!(problem.position(), None);
-        assert_eq!(
-            problem.to_string(),
-            "error: gone\n--> lb.toml\n = help: look elsewhere"
-        );
+        assert_eq!(problem.to_string(), "error: gone\n--> lb.toml\n = help: look elsewhere");
     }
 }

@@ -110,16 +110,8 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
     let config = RawConfig {
         instance,
         services: services.into_iter().map(service).collect(),
-        pools: root
-            .tables("pool", "[[pool]]")
-            .into_iter()
-            .map(pool)
-            .collect(),
-        sets: root
-            .tables("datascript", "[[datascript]]")
-            .into_iter()
-            .map(set)
-            .collect(),
+        pools: root.tables("pool", "[[pool]]").into_iter().map(pool).collect(),
+        sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
     };
     root.not_yet("pool_group", "pool groups", "name pools with [[pool]]");
     root.finish();
@@ -165,10 +157,8 @@ enum TcpMode {
 }
 
 fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
-    const MODES: [(&str, TcpMode); 2] = [
-        ("fast-path", TcpMode::FastPath),
-        ("inspect", TcpMode::Inspect),
-    ];
+    const MODES: [(&str, TcpMode); 2] =
+        [("fast-path", TcpMode::FastPath), ("inspect", TcpMode::Inspect)];
     let Some(mode) = section.optional("tcp_mode", value::one_of(&MODES)) else {
         return;
     };
@@ -179,26 +169,14 @@ fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
     }
     if let Some(protocol) = protocol.filter(|protocol| *protocol.get_ref() == Protocol::Udp) {
         let problem = report.at(mode.span(), "`tcp_mode` is for services over TCP");
-        report.add(
-            problem
-                .with_help("leave it out")
-                .with_related(protocol.span(), "this is UDP"),
-        );
+        report.add(problem.with_help("leave it out").with_related(protocol.span(), "this is UDP"));
     }
 }
 
 fn pool(mut section: Section<'_>) -> RawPool {
     let name = section.required("name", "\"web\"", value::name);
-    let algorithm = section.or(
-        "algorithm",
-        Algorithm::default(),
-        value::one_of(&ALGORITHMS),
-    );
-    let forwarding = section.or(
-        "forwarding",
-        Forwarding::default(),
-        value::one_of(&FORWARDINGS),
-    );
+    let algorithm = section.or("algorithm", Algorithm::default(), value::one_of(&ALGORITHMS));
+    let forwarding = section.or("forwarding", Forwarding::default(), value::one_of(&FORWARDINGS));
     let servers = section.tables("servers", "an entry of `servers`");
     if section.is_empty("servers") {
         section.missing("servers", "[{ address = \"10.0.0.11\", port = 443 }]");
@@ -206,23 +184,14 @@ fn pool(mut section: Section<'_>) -> RawPool {
     if let Some(excess) = servers.get(Pool::MOST_SERVERS) {
         let message = format!("more than {} servers in a pool", Pool::MOST_SERVERS);
         let problem = section.report().at(excess.place.clone(), message);
-        section
-            .report()
-            .add(problem.with_help("spread them over several pools"));
+        section.report().add(problem.with_help("spread them over several pools"));
     }
     section.finish();
-    RawPool {
-        name,
-        algorithm,
-        forwarding,
-        servers: servers.into_iter().map(server).collect(),
-    }
+    RawPool { name, algorithm, forwarding, servers: servers.into_iter().map(server).collect() }
 }
 
-const ALGORITHMS: [(&str, Algorithm); 2] = [
-    ("round-robin", Algorithm::RoundRobin),
-    ("consistent-hash", Algorithm::ConsistentHash),
-];
+const ALGORITHMS: [(&str, Algorithm); 2] =
+    [("round-robin", Algorithm::RoundRobin), ("consistent-hash", Algorithm::ConsistentHash)];
 
 const FORWARDINGS: [(&str, Forwarding); 2] =
     [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];
@@ -243,45 +212,21 @@ fn set(mut section: Section<'_>) -> RawSet {
     let name = section.required("name", "\"by-client\"", value::name);
     let pools = section.list("pools", value::name);
     unique(&pools, "pools", section.report());
-    section.not_yet(
-        "pool_groups",
-        "pool groups",
-        "leave the list empty, and name `pools`",
-    );
-    section.not_yet(
-        "protocol_parsers",
-        "protocol parsers",
-        "leave the list empty",
-    );
+    section.not_yet("pool_groups", "pool groups", "leave the list empty, and name `pools`");
+    section.not_yet("protocol_parsers", "protocol parsers", "leave the list empty");
     let l4_request = section.optional("l4_request", value::path);
     let l4_response = section.optional("l4_response", value::path);
-    if section
-        .key_span("l4_request")
-        .or(section.key_span("l4_response"))
-        .is_none()
-    {
-        let problem = section
-            .report()
-            .at(section.place.clone(), "[[datascript]] has no script");
-        section
-            .report()
-            .add(problem.with_help("such as l4_request = \"by-client.lua\""));
+    if section.key_span("l4_request").or(section.key_span("l4_response")).is_none() {
+        let problem = section.report().at(section.place.clone(), "[[datascript]] has no script");
+        section.report().add(problem.with_help("such as l4_request = \"by-client.lua\""));
     }
     let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
     section.finish();
-    RawSet {
-        name,
-        pools,
-        l4_request,
-        l4_response,
-        on_error,
-    }
+    RawSet { name, pools, l4_request, l4_response, on_error }
 }
 
-const ON_ERROR: [(&str, OnError); 2] = [
-    ("close", OnError::Close),
-    ("default-pool", OnError::DefaultPool),
-];
+const ON_ERROR: [(&str, OnError); 2] =
+    [("close", OnError::Close), ("default-pool", OnError::DefaultPool)];
 
 /// The entries of a list, of which each is reported that was there before.
 pub(super) fn unique<T: Clone + Ord + Display>(
@@ -294,9 +239,7 @@ pub(super) fn unique<T: Clone + Ord + Display>(
     sorted.sort();
     for pair in sorted.windows(2).filter(|pair| pair[0] == pair[1]) {
         let message = format!("`{key}` holds {} twice", pair[1].get_ref());
-        let problem = report
-            .at(pair[1].span(), message)
-            .with_help("remove one of them");
+        let problem = report.at(pair[1].span(), message).with_help("remove one of them");
         report.add(problem.with_related(pair[0].span(), "here first"));
     }
     list.iter().map(|entry| entry.get_ref().clone()).collect()

@@ -23,10 +23,7 @@ pub(super) struct Report {
 
 impl Report {
     pub fn new(source: Arc<Source>) -> Self {
-        Self {
-            source,
-            problems: RefCell::default(),
-        }
+        Self { source, problems: RefCell::default() }
     }
 
     /// A problem in this file, still to be added.
@@ -42,11 +39,7 @@ impl Report {
     pub fn into_result(self) -> Result<(), Problems> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(Problem::offset);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems.into_iter().collect())
-        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into_iter().collect()) }
     }
 
     fn wrong(&self, span: Span, subject: &str, wrong: Wrong) {
@@ -80,14 +73,7 @@ impl<'d> Section<'d> {
         table: &'d DeTable<'d>,
         report: &'d Report,
     ) -> Self {
-        Self {
-            kind,
-            place,
-            table,
-            known: Vec::new(),
-            later: Vec::new(),
-            report,
-        }
+        Self { kind, place, table, known: Vec::new(), later: Vec::new(), report }
     }
 
     /// The value of a key, if it is there and right. What is wrong is reported.
@@ -107,8 +93,7 @@ impl<'d> Section<'d> {
         default: T,
         read: impl Fn(&DeValue<'_>) -> Read<T>,
     ) -> T {
-        self.optional(key, read)
-            .map_or(default, Spanned::into_inner)
+        self.optional(key, read).map_or(default, Spanned::into_inner)
     }
 
     /// As [`Section::optional`]; that the key is missing is reported too. `example` is a value
@@ -141,10 +126,7 @@ impl<'d> Section<'d> {
             return Vec::new();
         };
         let subject = format!("an entry of `{key}`");
-        array
-            .iter()
-            .filter_map(|entry| self.read(&subject, entry, &read))
-            .collect()
+        array.iter().filter_map(|entry| self.read(&subject, entry, &read)).collect()
     }
 
     /// The tables of an array of tables; `kind` is what problems call one. A single table is
@@ -154,10 +136,7 @@ impl<'d> Section<'d> {
             return Vec::new();
         };
         if let Some(array) = value.get_ref().as_array() {
-            return array
-                .iter()
-                .filter_map(|entry| self.section(key, kind, entry))
-                .collect();
+            return array.iter().filter_map(|entry| self.section(key, kind, entry)).collect();
         }
         let wrong = Wrong::must_be("an array of tables", value.get_ref());
         let wrong = wrong.with_help(match kind.strip_prefix("[[") {
@@ -184,14 +163,10 @@ impl<'d> Section<'d> {
         let Some((name, value)) = self.table.get_key_value(key) else {
             return false;
         };
-        let used = !value
-            .get_ref()
-            .as_array()
-            .is_some_and(|array| array.is_empty());
+        let used = !value.get_ref().as_array().is_some_and(|array| array.is_empty());
         if used {
             let message = format!("{feature} are not available yet");
-            self.report
-                .add(self.report.at(name.span(), message).with_help(help));
+            self.report.add(self.report.at(name.span(), message).with_help(help));
         }
         used
     }
@@ -223,18 +198,14 @@ impl<'d> Section<'d> {
         let place = self.key_span(key).unwrap_or_else(|| self.place.clone());
         let message = format!("{} needs `{key}`", self.kind);
         let help = format!("such as {key} = {example}");
-        self.report
-            .add(self.report.at(place, message).with_help(help));
+        self.report.add(self.report.at(place, message).with_help(help));
     }
 
     /// Whether a list is missing or has no entries, right or wrong ones.
     pub fn is_empty(&self, key: &str) -> bool {
-        self.table.get(key).is_none_or(|value| {
-            value
-                .get_ref()
-                .as_array()
-                .is_some_and(|array| array.is_empty())
-        })
+        self.table
+            .get(key)
+            .is_none_or(|value| value.get_ref().as_array().is_some_and(|array| array.is_empty()))
     }
 
     /// Where a key is written.

@@ -18,10 +18,7 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub fn must_be(expected: &str, found: &DeValue<'_>) -> Self {
-        Self {
-            predicate: format!("must be {expected}, not {}", shown(found)),
-            help: None,
-        }
+        Self { predicate: format!("must be {expected}, not {}", shown(found)), help: None }
     }
 
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
@@ -45,9 +42,7 @@ fn shown(value: &DeValue<'_>) -> String {
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
-    value
-        .as_bool()
-        .ok_or_else(|| Wrong::must_be("true or false", value))
+    value.as_bool().ok_or_else(|| Wrong::must_be("true or false", value))
 }
 
 /// A string; `expected` and `example` tell what should be in it.
@@ -62,31 +57,23 @@ pub(super) fn integer<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
-        let number = value
-            .as_integer()
-            .and_then(number)
-            .filter(|number| range.contains(number));
-        number
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                let bounds = format!("{} to {}", grouped(*range.start()), grouped(*range.end()));
-                let wrong = Wrong::must_be(&format!("an integer from {bounds}"), value);
-                match value.as_str().map(str::trim) {
-                    Some(digits) if digits.parse::<u64>().is_ok() => {
-                        wrong.with_help(format!("without the quotes: {digits}"))
-                    }
-                    _ => wrong,
+        let number = value.as_integer().and_then(number).filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            let bounds = format!("{} to {}", grouped(*range.start()), grouped(*range.end()));
+            let wrong = Wrong::must_be(&format!("an integer from {bounds}"), value);
+            match value.as_str().map(str::trim) {
+                Some(digits) if digits.parse::<u64>().is_ok() => {
+                    wrong.with_help(format!("without the quotes: {digits}"))
                 }
-            })
+                _ => wrong,
+            }
+        })
     }
 }
 
 fn number(integer: &DeInteger<'_>) -> Option<u64> {
     // Through `i128`, so that `-0` is a number as well.
-    i128::from_str_radix(integer.as_str(), integer.radix())
-        .ok()?
-        .try_into()
-        .ok()
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()?.try_into().ok()
 }
 
 /// `16_777_216`, as one would write it in the file.
@@ -105,15 +92,11 @@ fn grouped(number: u64) -> String {
 /// One of a few words.
 pub(super) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
-        let found = value
-            .as_str()
-            .and_then(|text| words.iter().find(|(word, _)| *word == text));
+        let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let all: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
             let wrong = Wrong::must_be(&all.join(" or "), value);
-            match value
-                .as_str()
-                .and_then(|text| nearest(text, words.iter().map(|(word, _)| *word)))
+            match value.as_str().and_then(|text| nearest(text, words.iter().map(|(word, _)| *word)))
             {
                 Some(word) => wrong.with_help(format!("did you mean {word:?}?")),
                 None => wrong,
@@ -173,10 +156,8 @@ pub(super) fn interface(value: &DeValue<'_>) -> Read<String> {
     if (1..=15).contains(&name.len()) && name.chars().all(fits) && name != "." && name != ".." {
         Ok(name.to_owned())
     } else {
-        Err(
-            Wrong::must_be("an interface's name of 1 to 15 bytes", value)
-                .with_help("as `ip link` shows it, such as \"eth0\""),
-        )
+        Err(Wrong::must_be("an interface's name of 1 to 15 bytes", value)
+            .with_help("as `ip link` shows it, such as \"eth0\""))
     }
 }
 
@@ -193,10 +174,7 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Read<Duration> {
     move |value| {
         let (least, most) = (*range.start(), *range.end());
-        let (least, most) = (
-            humantime::format_duration(least),
-            humantime::format_duration(most),
-        );
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
         let expected = format!("a duration from {least} to {most}");
         let parsed = humantime::parse_duration(text(value, &expected, "10s")?);
         match parsed {
@@ -216,14 +194,14 @@ pub(super) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Read
             DeValue::String(text) => parse_bytes(text),
             _ => None,
         };
-        size.filter(|size| range.contains(size))
-            .and_then(|size| size.try_into().ok())
-            .ok_or_else(|| {
+        size.filter(|size| range.contains(size)).and_then(|size| size.try_into().ok()).ok_or_else(
+            || {
                 let (least, most) = (shown_bytes(*range.start()), shown_bytes(*range.end()));
                 Wrong::must_be(&format!("a size from {least} to {most}"), value).with_help(
                     "bytes as an integer, or with a unit: \"64KiB\", \"32MiB\", \"1GiB\"",
                 )
-            })
+            },
+        )
     }
 }
 
@@ -231,41 +209,29 @@ const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 
 fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let (_, unit) = UNITS
-        .iter()
-        .find(|(name, _)| *name == &text[digits.len()..])?;
+    let (_, unit) = UNITS.iter().find(|(name, _)| *name == &text[digits.len()..])?;
     let number = digits.trim();
     // `parse` would also take a sign.
-    number
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then_some(())?;
+    number.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
     number.parse::<u64>().ok()?.checked_mul(*unit)
 }
 
 fn shown_bytes(bytes: u64) -> String {
-    let unit = UNITS
-        .iter()
-        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    unit.map_or_else(
-        || bytes.to_string(),
-        |(name, unit)| format!("{}{name}", bytes / unit),
-    )
+    let unit = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 /// A range of ports, as in `"1024-65535"`.
 pub(super) fn ports(value: &DeValue<'_>) -> Read<RangeInclusive<u16>> {
     const EXPECTED: &str = "a range of ports";
     const EXAMPLE: &str = "1024-65535";
-    let range = text(value, EXPECTED, EXAMPLE)?
-        .split_once('-')
-        .and_then(|(low, high)| {
-            let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-            (1 <= low && low <= high).then_some(low..=high)
-        });
+    let range = text(value, EXPECTED, EXAMPLE)?.split_once('-').and_then(|(low, high)| {
+        let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+        (1 <= low && low <= high).then_some(low..=high)
+    });
     range.ok_or_else(|| {
-        Wrong::must_be(EXPECTED, value).with_help(format!(
-            "lowest and highest port, from 1 to 65535, such as {EXAMPLE:?}"
-        ))
+        Wrong::must_be(EXPECTED, value)
+            .with_help(format!("lowest and highest port, from 1 to 65535, such as {EXAMPLE:?}"))
     })
 }
 
@@ -280,23 +246,14 @@ mod tests {
     #[test]
     fn sizes_are_bytes_or_have_a_binary_unit() {
         let read = bytes(1..=1 << 40);
-        for (text, size) in [
-            ("4096", 4096),
-            ("\"64KiB\"", 65_536),
-            ("\"32 MiB\"", 33_554_432),
-            ("'1GiB'", 1 << 30),
-        ] {
+        for (text, size) in
+            [("4096", 4096), ("\"64KiB\"", 65_536), ("\"32 MiB\"", 33_554_432), ("'1GiB'", 1 << 30)]
+        {
             assert_eq!(read(&toml(text)), Ok(size), "{text}");
         }
-        for text in [
-            "\"32MB\"",
-            "\"MiB\"",
-            "\"+1MiB\"",
-            "\"1.5MiB\"",
-            "\"99999999999GiB\"",
-            "0",
-            "true",
-        ] {
+        for text in
+            ["\"32MB\"", "\"MiB\"", "\"+1MiB\"", "\"1.5MiB\"", "\"99999999999GiB\"", "0", "true"]
+        {
             assert!(read(&toml(text)).is_err(), "{text}");
         }
     }
@@ -307,36 +264,17 @@ mod tests {
         for (text, number) in [("1", 1), ("1_000", 1000), ("0x10", 16), ("+7", 7)] {
             assert_eq!(read(&toml(text)), Ok(number));
         }
-        for text in [
-            "0",
-            "-0",
-            "-5",
-            "1001",
-            "70000",
-            "1.0",
-            "99999999999999999999999999",
-        ] {
+        for text in ["0", "-0", "-5", "1001", "70000", "1.0", "99999999999999999999999999"] {
             assert!(read(&toml(text)).is_err(), "{text}");
         }
-        assert_eq!(
-            read(&toml("\"53\"")).unwrap_err().help.unwrap(),
-            "without the quotes: 53"
-        );
+        assert_eq!(read(&toml("\"53\"")).unwrap_err().help.unwrap(), "without the quotes: 53");
     }
 
     #[test]
     fn ports_are_a_range_that_is_not_empty() {
         assert_eq!(ports(&toml("'1024 - 65535'")), Ok(1024..=65535));
         assert_eq!(ports(&toml("'80-80'")), Ok(80..=80));
-        for text in [
-            "'0-80'",
-            "'81-80'",
-            "'80'",
-            "'1-65536'",
-            "80",
-            "'a-b'",
-            "'-'",
-        ] {
+        for text in ["'0-80'", "'81-80'", "'80'", "'1-65536'", "80", "'a-b'", "'-'"] {
             assert!(ports(&toml(text)).is_err(), "{text}");
         }
     }

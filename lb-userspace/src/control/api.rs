@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/flows` | flows; filters and `limit` as query parameters, see [`FlowFilter`] |
 //! | `GET /v1/tables` | scripts' tables and their entries, see [`TableView`] |
-//! | `GET /metrics` | counters and gauges, Prometheus text format |
+//! | `GET /metrics` | counters and gauges, OpenMetrics text |
 //! | `POST /v1/reload` | reads the configuration anew; 422 and the problems if it is refused |
 //! | `POST /v1/stop?detach=true` | stops the daemon, with or without the data path |
 
@@ -21,7 +21,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::status::Status;
+use super::{metrics, status::Status};
 use crate::{
     engine::{FlowView, Found, Shared},
     table::{Name, Table, Value},
@@ -111,7 +111,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/tables", get(tables))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(open_metrics))
         .with_state(api)
 }
 
@@ -220,34 +220,11 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-async fn metrics(State(api): State<Api>) -> Response {
-    let Some(status) = ask(&api, Request::Status).await else { return unavailable() };
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, exposition(&status)).into_response()
-}
-
-/// Prometheus' text format, version 0.0.4.
-fn exposition(status: &Status) -> String {
-    let mut text = String::from(
-        "# HELP lb_packets_total Packets by what happened to them, but for those that XDP just \
-         forwarded.\n# TYPE lb_packets_total counter\n",
-    );
-    for (event, count) in &status.events {
-        let _ = writeln!(text, "lb_packets_total{{event=\"{event}\"}} {count}");
-    }
-    let gauges = [
-        ("lb_flows", "Flows in the table.", status.flows.now),
-        ("lb_flows_half_open", "Flows not established yet.", status.flows.half_open),
-        ("lb_flow_capacity", "Flows that there may be.", status.flows.capacity),
-        ("lb_config_generation", "Configuration in force.", status.generation),
-    ];
-    for (name, help, value) in gauges {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-    }
-    let (name, help) = ("lb_logged_flows_total", "Flows that ended or were refused.");
-    let count = status.logged_flows;
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {count}");
-    text
+async fn open_metrics(State(api): State<Api>) -> Response {
+    let status = ask(&api, Request::Status).await;
+    let text = status.and_then(|status| metrics::exposition(status).ok());
+    let kind = [(header::CONTENT_TYPE, metrics::MEDIA_TYPE)];
+    text.map_or_else(unavailable, |text| (kind, text).into_response())
 }
 
 #[cfg(test)]

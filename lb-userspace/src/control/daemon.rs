@@ -4,14 +4,7 @@
 //! are known to be good; the program is attached before the workers run, so that from the first
 //! moment on no packet of a virtual service reaches the kernel's own stack.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::PathBuf,
-    process,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use lb_common::event::Event;
@@ -74,15 +67,21 @@ pub fn run(options: &RunOptions) -> Result<()> {
         let daemon = Daemon::start(options, config).await?;
         daemon.serve().await
     });
-    drop(lock);
+    if options.detach || !Pins::new(lock.instance()).exist() {
+        lock.remove();
+    }
     result
 }
 
 /// Takes down what an instance left: links, maps, addresses. For one that does not run.
 pub fn detach(instance: &str) -> Result<bool> {
-    let _lock = Lock::take(instance)?;
+    let lock = Lock::take(instance)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(take_down(instance))
+    let removed = runtime.block_on(take_down(instance))?;
+    // Left by a daemon that was killed.
+    let _ = std::fs::remove_file(Paths::new(instance).socket());
+    lock.remove();
+    Ok(removed)
 }
 
 async fn take_down(instance: &str) -> Result<bool> {
@@ -171,7 +170,8 @@ impl Daemon {
         let socket = serve::listen(&instance.admin_socket, api)
             .with_context(|| format!("cannot listen on {}", instance.admin_socket.display()))?;
         let events = datapath.take_events()?;
-        let interfaces = attached.iter().zip(&plan.interfaces).map(start::interface_status).collect();
+        let interfaces =
+            attached.iter().zip(&plan.interfaces).map(start::interface_status).collect();
         let grace = start::keep_grace(&shared)?;
         info!(instance = instance.name, adopted, workers = plan.workers(), "ready");
         Ok(Self {
@@ -306,7 +306,8 @@ impl Daemon {
 
     /// Of the XDP program and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
-        let xdp: BTreeMap<Event, u64> = self.events.read().unwrap_or_default().into_iter().collect();
+        let xdp: BTreeMap<Event, u64> =
+            self.events.read().unwrap_or_default().into_iter().collect();
         let counters = self.crew.counters();
         let count = |event: &Event| {
             let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();

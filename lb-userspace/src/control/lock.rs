@@ -11,6 +11,7 @@ use super::paths::Paths;
 /// it does.
 #[derive(Debug)]
 pub struct Lock {
+    instance: String,
     _file: File,
 }
 
@@ -51,6 +52,16 @@ impl Lock {
             return Err(LockError::Taken { instance: instance.to_owned(), pid });
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { instance: instance.to_owned(), _file: file })
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Removes the file of an instance of which nothing is left.
+    pub fn remove(self) {
+        let _ = fs::remove_file(Paths::new(&self.instance).lock());
     }
 }

@@ -4,6 +4,7 @@ pub mod api;
 mod connection_log;
 mod daemon;
 mod lock;
+mod metrics;
 pub mod network;
 pub mod paths;
 mod reload;

@@ -115,8 +115,7 @@ pub(super) async fn network(
 pub(super) async fn ensure_addresses(config: &Config) -> Result<()> {
     let instance = &config.instance;
     let services = config.virtual_services.iter().map(|service| service.address.ip());
-    let mut wanted: Vec<IpAddr> =
-        services.chain(instance.snat_addresses.iter().copied()).collect();
+    let mut wanted: Vec<IpAddr> = services.chain(instance.snat_addresses.iter().copied()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let state = Paths::new(&instance.name).addresses();

@@ -11,9 +11,7 @@ use super::network::next_hops::Target;
 pub(super) fn encode(target: Target) -> NextHopTarget {
     let (kind, address, prefix_length) = match target {
         Target::Host(host) => (NextHopTarget::HOST, host, full_length(host)),
-        Target::Gateway(prefix) => {
-            (NextHopTarget::GATEWAY, prefix.network(), prefix.prefix_len())
-        }
+        Target::Gateway(prefix) => (NextHopTarget::GATEWAY, prefix.network(), prefix.prefix_len()),
     };
     NextHopTarget { address: address.into(), prefix_length, kind, reserved: [0; 6] }
 }
@@ -49,7 +47,9 @@ mod tests {
         let kept = targets.iter().map(|target| (NextHopId(1), encode(*target))).collect();
         let decoded: Vec<_> = decode(kept).into_iter().map(|(_, target)| target).collect();
         assert_eq!(decoded, targets);
-        assert!(decode(vec![(NextHopId(1), NextHopTarget { kind: 0, ..encode(targets[0]) })])
-            .is_empty());
+        assert!(
+            decode(vec![(NextHopId(1), NextHopTarget { kind: 0, ..encode(targets[0]) })])
+                .is_empty()
+        );
     }
 }

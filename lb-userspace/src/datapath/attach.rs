@@ -5,7 +5,7 @@ use std::fs;
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
     links::{FdLink, PinnedLink},
-    xdp::{XdpError, XdpLink},
+    xdp::XdpLink,
 };
 
 use super::{DatapathError, pins::Pins};
@@ -65,11 +65,7 @@ pub(super) fn attach(
 ) -> Result<Attached, DatapathError> {
     for mode in [Mode::Native, Mode::Generic] {
         if take_over(program, pins, &pin_name(interface, mode)) {
-            return Ok(Attached {
-                interface: interface.to_owned(),
-                mode,
-                fell_back: None,
-            });
+            return Ok(Attached { interface: interface.to_owned(), mode, fell_back: None });
         }
     }
     let first = match wanted {
@@ -77,20 +73,12 @@ pub(super) fn attach(
         AttachMode::Generic => Mode::Generic,
     };
     match attach_new(program, pins, interface, index, first) {
-        Ok(()) => Ok(Attached {
-            interface: interface.to_owned(),
-            mode: first,
-            fell_back: None,
-        }),
+        Ok(()) => Ok(Attached { interface: interface.to_owned(), mode: first, fell_back: None }),
         Err(error) if wanted == AttachMode::Auto && !is_busy(&error) => {
             attach_new(program, pins, interface, index, Mode::Generic)
                 .map_err(|error| refused(interface, Mode::Generic, &error))?;
             let fell_back = Some(reason(&error));
-            Ok(Attached {
-                interface: interface.to_owned(),
-                mode: Mode::Generic,
-                fell_back,
-            })
+            Ok(Attached { interface: interface.to_owned(), mode: Mode::Generic, fell_back })
         }
         Err(error) => Err(refused(interface, first, &error)),
     }
@@ -123,8 +111,7 @@ fn attach_new(
         ProgramError::IOError(std::io::Error::other(error.to_string()))
     };
     let link = FdLink::try_from(program.take_link(id)?).map_err(|error| other(&error))?;
-    link.pin(pins.path(&pin_name(interface, mode)))
-        .map_err(|error| other(&error))?;
+    link.pin(pins.path(&pin_name(interface, mode))).map_err(|error| other(&error))?;
     Ok(())
 }
 
@@ -134,20 +121,13 @@ pub(super) fn detach_others(pins: &Pins, interfaces: &[String]) -> std::io::Resu
         .iter()
         .flat_map(|name| [Mode::Native, Mode::Generic].map(|mode| pin_name(name, mode)))
         .collect();
-    let links = pins
-        .names()?
-        .into_iter()
-        .filter(|name| name.starts_with("xdp-"));
-    links
-        .filter(|name| !kept.contains(name))
-        .try_for_each(|name| fs::remove_file(pins.path(&name)))
+    let links = pins.names()?.into_iter().filter(|name| name.starts_with("xdp-"));
+    links.filter(|name| !kept.contains(name)).try_for_each(|name| fs::remove_file(pins.path(&name)))
 }
 
 fn refused(interface: &str, mode: Mode, error: &ProgramError) -> DatapathError {
     if is_busy(error) {
-        return DatapathError::Busy {
-            interface: interface.to_owned(),
-        };
+        return DatapathError::Busy { interface: interface.to_owned() };
     }
     let what = format!("cannot attach to {interface} in {} mode", mode.name());
     DatapathError::kernel(what, reason(error))
@@ -157,7 +137,7 @@ fn os_error(error: &ProgramError) -> Option<&std::io::Error> {
     match error {
         ProgramError::SyscallError(error) => Some(&error.io_error),
         ProgramError::IOError(error) => Some(error),
-        ProgramError::XdpError(XdpError::NetlinkError(_)) | _ => None,
+        _ => None,
     }
 }
 
@@ -167,7 +147,5 @@ fn reason(error: &ProgramError) -> String {
 
 fn is_busy(error: &ProgramError) -> bool {
     let codes = [libc::EBUSY, libc::EEXIST];
-    os_error(error)
-        .and_then(std::io::Error::raw_os_error)
-        .is_some_and(|code| codes.contains(&code))
+    os_error(error).and_then(std::io::Error::raw_os_error).is_some_and(|code| codes.contains(&code))
 }

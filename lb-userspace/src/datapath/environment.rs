@@ -19,17 +19,10 @@ pub fn check() -> Result<(), DatapathError> {
     }
     let release = uname().release().to_string_lossy().into_owned();
     if version(&release).is_some_and(|version| version < LEAST_KERNEL) {
-        return Err(DatapathError::KernelTooOld {
-            found: release,
-            least: "6.1",
-        });
+        return Err(DatapathError::KernelTooOld { found: release, least: "6.1" });
     }
-    let is_bpffs = statfs(Path::new(BPFFS)).is_ok_and(|fs| i64::from(fs.f_type) == BPFFS_MAGIC);
-    if is_bpffs {
-        Ok(())
-    } else {
-        Err(DatapathError::NoBpffs(BPFFS))
-    }
+    let is_bpffs = statfs(Path::new(BPFFS)).is_ok_and(|fs| fs.f_type == BPFFS_MAGIC);
+    if is_bpffs { Ok(()) } else { Err(DatapathError::NoBpffs(BPFFS)) }
 }
 
 /// Major and minor of a release such as `6.1.0-18-amd64`.

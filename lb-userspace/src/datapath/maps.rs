@@ -94,9 +94,7 @@ impl ServiceMap {
     /// old set, both, or the new.
     pub fn replace(&mut self, services: &[(ServiceKey, Service)]) -> io::Result<()> {
         for (key, service) in services {
-            self.0
-                .insert(PodServiceKey(*key), PodService(*service), 0)
-                .map_err(io_error)?;
+            self.0.insert(PodServiceKey(*key), PodService(*service), 0).map_err(io_error)?;
         }
         let gone: Vec<_> = self
             .0
@@ -104,9 +102,7 @@ impl ServiceMap {
             .filter_map(Result::ok)
             .filter(|key| !services.iter().any(|(kept, _)| *kept == key.0))
             .collect();
-        gone.iter()
-            .try_for_each(|key| self.0.remove(key))
-            .map_err(io_error)
+        gone.iter().try_for_each(|key| self.0.remove(key)).map_err(io_error)
     }
 }
 
@@ -117,9 +113,7 @@ impl AddressRoles {
     /// Makes the map hold exactly these, new ones before old ones go.
     pub fn replace(&mut self, roles: &std::collections::HashMap<Address, Roles>) -> io::Result<()> {
         for (address, roles) in roles {
-            self.0
-                .insert(PodAddress(*address), PodRoles(*roles), 0)
-                .map_err(io_error)?;
+            self.0.insert(PodAddress(*address), PodRoles(*roles), 0).map_err(io_error)?;
         }
         let gone: Vec<_> = self
             .0
@@ -127,9 +121,7 @@ impl AddressRoles {
             .filter_map(Result::ok)
             .filter(|address| !roles.contains_key(&address.0))
             .collect();
-        gone.iter()
-            .try_for_each(|address| self.0.remove(address))
-            .map_err(io_error)
+        gone.iter().try_for_each(|address| self.0.remove(address)).map_err(io_error)
     }
 }
 
@@ -144,12 +136,7 @@ impl EventCounts {
             let counts = self.0.get(&event.number(), 0)?;
             Ok((event, counts.iter().sum()))
         };
-        Event::ALL
-            .iter()
-            .copied()
-            .map(sum)
-            .collect::<Result<_, _>>()
-            .map_err(io_error)
+        Event::ALL.iter().copied().map(sum).collect::<Result<_, _>>().map_err(io_error)
     }
 }
 
@@ -173,8 +160,6 @@ impl CatalogMap {
 
 impl CatalogStore for CatalogMap {
     fn put(&mut self, number: u32, entry: &CatalogEntry) -> io::Result<()> {
-        self.0
-            .set(number, PodCatalogEntry(*entry), 0)
-            .map_err(io_error)
+        self.0.set(number, PodCatalogEntry(*entry), 0).map_err(io_error)
     }
 }

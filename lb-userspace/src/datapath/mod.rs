@@ -85,9 +85,6 @@ pub enum DatapathError {
 
 impl DatapathError {
     fn kernel(what: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        Self::Kernel {
-            what: what.into(),
-            reason: reason.to_string(),
-        }
+        Self::Kernel { what: what.into(), reason: reason.to_string() }
     }
 }

@@ -13,9 +13,7 @@ pub struct Pins {
 impl Pins {
     /// Of the instance of this name.
     pub fn new(instance: &str) -> Self {
-        Self {
-            folder: PathBuf::from(BPFFS).join("lb").join(instance),
-        }
+        Self { folder: PathBuf::from(BPFFS).join("lb").join(instance) }
     }
 
     /// Whether anything is pinned.
@@ -53,10 +51,8 @@ impl Pins {
     /// Removes every pin, and with the links' the program from its interfaces. The links go
     /// first, so that no packet is looked up in maps that are half gone.
     pub fn remove(&self) -> io::Result<()> {
-        let (links, maps): (Vec<_>, Vec<_>) = self
-            .names()?
-            .into_iter()
-            .partition(|name| name.starts_with("xdp-"));
+        let (links, maps): (Vec<_>, Vec<_>) =
+            self.names()?.into_iter().partition(|name| name.starts_with("xdp-"));
         for name in links.into_iter().chain(maps) {
             fs::remove_file(self.path(&name))?;
         }

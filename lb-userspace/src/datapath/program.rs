@@ -64,11 +64,23 @@ pub struct Datapath {
 impl Datapath {
     /// Opens what is pinned or makes it anew, and loads the program over it.
     pub fn load(options: &Options) -> Result<Self, DatapathError> {
+        let mut datapath = Self::load_object(options, object::bytes(), &[])?;
+        datapath.program()?.load().map_err(verifier_error)?;
+        Ok(datapath)
+    }
+
+    /// The same with another object over the same maps and with globals of its own, and without
+    /// loading a program of it: for the benchmark, whose programs feed the packet path with
+    /// varying packets.
+    pub fn load_object(
+        options: &Options,
+        object: &[u8],
+        globals: &[(&str, u32)],
+    ) -> Result<Self, DatapathError> {
         let pins = Pins::new(&options.instance);
         let pinned = match pinned_geometry(&pins) {
             Err(DatapathError::UnfitPin { .. }) if options.replace_pins => {
-                pins.remove()
-                    .map_err(|error| DatapathError::kernel("cannot unpin", error))?;
+                pins.remove().map_err(|error| DatapathError::kernel("cannot unpin", error))?;
                 None
             }
             other => other?,
@@ -76,7 +88,7 @@ impl Datapath {
         let adopted = pinned.is_some();
         let geometry = pinned.map_or_else(|| new_geometry(options.flow_capacity), Ok)?;
         pins.create()?;
-        let mut ebpf = load_object(&pins, &geometry, options.trace)?;
+        let mut ebpf = make_maps(object, &pins, &geometry, options.trace, globals)?;
         let mut instance: Array<_, PodInstance> = typed("instance", take(&mut ebpf, "instance")?)?;
         let stamp = Instance {
             layout_version: LAYOUT_VERSION,
@@ -88,16 +100,7 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        let mut datapath = Self {
-            pins,
-            geometry,
-            adopted,
-            ebpf,
-            sockets,
-            interfaces,
-        };
-        datapath.program()?.load().map_err(verifier_error)?;
-        Ok(datapath)
+        Ok(Self { pins, geometry, adopted, ebpf, sockets, interfaces })
     }
 
     /// Whether flows of an earlier daemon are there.
@@ -130,10 +133,8 @@ impl Datapath {
 
     /// Maps the flow table into memory.
     pub fn map_flow_table(&mut self) -> Result<MappedTable, DatapathError> {
-        let (flows, records) = (
-            take(&mut self.ebpf, "flows_v4")?,
-            take(&mut self.ebpf, "flow_records")?,
-        );
+        let (flows, records) =
+            (take(&mut self.ebpf, "flows_v4")?, take(&mut self.ebpf, "flow_records")?);
         let (Map::Array(flows), Map::Array(records)) = (&flows, &records) else {
             return Err(DatapathError::kernel("flows_v4", "is not an array"));
         };
@@ -149,34 +150,22 @@ impl Datapath {
 
     /// `virtual_services`.
     pub fn take_services(&mut self) -> Result<ServiceMap, DatapathError> {
-        Ok(ServiceMap(typed(
-            "virtual_services",
-            take(&mut self.ebpf, "virtual_services")?,
-        )?))
+        Ok(ServiceMap(typed("virtual_services", take(&mut self.ebpf, "virtual_services")?)?))
     }
 
     /// `addresses`.
     pub fn take_addresses(&mut self) -> Result<AddressRoles, DatapathError> {
-        Ok(AddressRoles(typed(
-            "addresses",
-            take(&mut self.ebpf, "addresses")?,
-        )?))
+        Ok(AddressRoles(typed("addresses", take(&mut self.ebpf, "addresses")?)?))
     }
 
     /// `events`.
     pub fn take_events(&mut self) -> Result<EventCounts, DatapathError> {
-        Ok(EventCounts(typed(
-            "events",
-            take(&mut self.ebpf, "events")?,
-        )?))
+        Ok(EventCounts(typed("events", take(&mut self.ebpf, "events")?)?))
     }
 
     /// `catalog`.
     pub fn take_catalog(&mut self) -> Result<CatalogMap, DatapathError> {
-        Ok(CatalogMap(typed(
-            "catalog",
-            take(&mut self.ebpf, "catalog")?,
-        )?))
+        Ok(CatalogMap(typed("catalog", take(&mut self.ebpf, "catalog")?)?))
     }
 
     /// Lets a socket receive what is punted from its interface and queue. `position` is the
@@ -221,9 +210,7 @@ impl Datapath {
 }
 
 /// Opens the pinned flow table alone, for looking at flows while no daemon runs.
-pub fn open_pinned(
-    pins: &Pins,
-) -> Result<(Geometry, MappedTable, CatalogMap), DatapathError> {
+pub fn open_pinned(pins: &Pins) -> Result<(Geometry, MappedTable, CatalogMap), DatapathError> {
     let geometry = pinned_geometry(pins)?.ok_or_else(|| {
         let what = format!("nothing is pinned under {}", pins.folder().display());
         DatapathError::kernel(what, "the instance never ran, or was detached")
@@ -232,11 +219,7 @@ pub fn open_pinned(
         aya::maps::MapData::from_pin(pins.path(name))
             .map_err(|error| DatapathError::kernel(format!("cannot open pin {name}"), error))
     };
-    let table = MappedTable::new(
-        open("flows_v4")?.fd(),
-        open("flow_records")?.fd(),
-        &geometry,
-    )?;
+    let table = MappedTable::new(open("flows_v4")?.fd(), open("flow_records")?.fd(), &geometry)?;
     let catalog = CatalogMap(typed("catalog", Map::Array(open("catalog")?))?);
     Ok((geometry, table, catalog))
 }
@@ -247,48 +230,47 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
     })
 }
 
-fn load_object(pins: &Pins, geometry: &Geometry, trace: bool) -> Result<Ebpf, DatapathError> {
+fn make_maps(
+    object: &[u8],
+    pins: &Pins,
+    geometry: &Geometry,
+    trace: bool,
+    globals: &[(&str, u32)],
+) -> Result<Ebpf, DatapathError> {
     let shapes = shapes(geometry.total());
     let trace = u8::from(trace);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)
         .override_global("FLOW_SEED", &geometry.seed.0, true)
-        .override_global("TRACE", &trace, true);
+        .override_global("TRACE", &trace, false);
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
     for shape in &shapes {
         loader.map_max_entries(shape.name, shape.entries);
         loader.map_pin_path(shape.name, pins.path(shape.name));
     }
     loader
-        .load(object::bytes())
+        .load(object)
         .map_err(|error| DatapathError::kernel("cannot make the maps", chain(&error)))
 }
 
 /// The error and its causes, joined.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The verifier's last words are what matters; its whole log can be a megabyte.
 fn verifier_error(error: ProgramError) -> DatapathError {
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
         return DatapathError::kernel("the kernel did not take the program", chain(&error));
     };
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().rev().take(20).collect();
     let log = lines.into_iter().rev().collect::<Vec<_>>().join("\n  ");
-    DatapathError::kernel(
-        "the kernel did not take the program",
-        format!("{io_error}\n  {log}"),
-    )
+    DatapathError::kernel("the kernel did not take the program", format!("{io_error}\n  {log}"))
 }
 
 /// What a pinned map must be to be adopted: aya does not compare.
@@ -302,42 +284,20 @@ struct Shape {
 
 #[expect(clippy::cast_possible_truncation, reason = "4")]
 fn shapes(buckets: u32) -> Vec<Shape> {
-    let array = |name, value, entries| Shape {
-        name,
-        kind: MapType::Array,
-        key: 4,
-        value,
-        entries,
-    };
-    let hash = |name, key, value, entries| Shape {
-        name,
-        kind: MapType::Hash,
-        key,
-        value,
-        entries,
-    };
+    let array = |name, value, entries| Shape { name, kind: MapType::Array, key: 4, value, entries };
+    let hash = |name, key, value, entries| Shape { name, kind: MapType::Hash, key, value, entries };
     vec![
         array("instance", size_of::<Instance>(), 1),
         array("flows_v4", size_of::<FlowBucketV4>(), buckets),
-        array(
-            "flow_records",
-            size_of::<FlowRecord>(),
-            buckets * BUCKET_SLOTS as u32,
-        ),
+        array("flow_records", size_of::<FlowRecord>(), buckets * BUCKET_SLOTS as u32),
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
         array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
         hash("virtual_services", 20, 4, VIRTUAL_SERVICES),
         hash("addresses", 16, 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
-        Shape {
-            kind: MapType::PerCpuArray,
-            ..array("events", 8, EVENTS)
-        },
-        Shape {
-            kind: MapType::XskMap,
-            ..array("sockets", 4, SOCKETS)
-        },
+        Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },
+        Shape { kind: MapType::XskMap, ..array("sockets", 4, SOCKETS) },
     ]
 }
 
@@ -346,10 +306,7 @@ fn pinned_geometry(pins: &Pins) -> Result<Option<Geometry>, DatapathError> {
     if !pins.path("instance").exists() {
         return Ok(None);
     }
-    let instance = Shape {
-        entries: 1,
-        ..shapes(0).swap_remove(0)
-    };
+    let instance = Shape { entries: 1, ..shapes(0).swap_remove(0) };
     check_pin(pins, &instance)?;
     let stamp = read_instance(pins.path("instance"))?;
     if stamp.layout_version != LAYOUT_VERSION {
@@ -359,13 +316,8 @@ fn pinned_geometry(pins: &Pins) -> Result<Option<Geometry>, DatapathError> {
             needed: format!("layout {LAYOUT_VERSION}"),
         });
     }
-    let geometry = Geometry {
-        buckets: stamp.flow_buckets,
-        seed: stamp.seed,
-    };
-    shapes(geometry.total())
-        .iter()
-        .try_for_each(|shape| check_pin(pins, shape))?;
+    let geometry = Geometry { buckets: stamp.flow_buckets, seed: stamp.seed };
+    shapes(geometry.total()).iter().try_for_each(|shape| check_pin(pins, shape))?;
     Ok(Some(geometry))
 }
 
@@ -390,11 +342,7 @@ fn check_pin(pins: &Pins, shape: &Shape) -> Result<(), DatapathError> {
         && key == shape.key
         && value == shape.value
         && info.max_entries() == shape.entries;
-    if fits {
-        Ok(())
-    } else {
-        Err(unfit(describe(kind, key, value, info.max_entries())))
-    }
+    if fits { Ok(()) } else { Err(unfit(describe(kind, key, value, info.max_entries()))) }
 }
 
 fn describe(kind: MapType, key: usize, value: usize, entries: u32) -> String {
@@ -406,11 +354,6 @@ fn new_geometry(flow_capacity: u32) -> Result<Geometry, DatapathError> {
     getrandom(&mut bytes, GetRandomFlags::empty())
         .map_err(|error| DatapathError::kernel("cannot get random numbers", error))?;
     let (words, _) = bytes.as_chunks::<8>();
-    let seed = HashSeed(std::array::from_fn(|index| {
-        u64::from_ne_bytes(words[index])
-    }));
-    Ok(Geometry {
-        buckets: Geometry::buckets_for(flow_capacity),
-        seed,
-    })
+    let seed = HashSeed(std::array::from_fn(|index| u64::from_ne_bytes(words[index])));
+    Ok(Geometry { buckets: Geometry::buckets_for(flow_capacity), seed })
 }

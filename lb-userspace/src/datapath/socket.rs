@@ -66,15 +66,13 @@ impl Socket {
             completion_count: RING,
         };
         let config = config.build().map_err(|error| failed(&error))?;
-        let (mut rings, mut flags) = builder
-            .build_wakable_rings(&umem, config)
-            .map_err(|error| failed(&error))?;
+        let (mut rings, mut flags) =
+            builder.build_wakable_rings(&umem, config).map_err(|error| failed(&error))?;
         if mode == Mode::Generic {
             flags.force_copy();
         }
-        let socket = builder
-            .bind(NicIndex::new(interface), queue, flags)
-            .map_err(|error| failed(&error))?;
+        let socket =
+            builder.bind(NicIndex::new(interface), queue, flags).map_err(|error| failed(&error))?;
         // SAFETY: the frames belong to the UMEM that the ring was built for, and both stay here.
         unsafe { rings.fill_ring.enqueue(&mut umem, RING as usize, true) }
             .map_err(|error| failed(&error))?;
@@ -106,11 +104,7 @@ impl Socket {
         missing = missing.min(RING as usize);
         if missing > 0 {
             // SAFETY: the frames belong to the UMEM that the ring was built for.
-            unsafe {
-                self.rings
-                    .fill_ring
-                    .enqueue(&mut self.umem, missing, true)?
-            };
+            unsafe { self.rings.fill_ring.enqueue(&mut self.umem, missing, true)? };
         }
         Ok(())
     }
@@ -160,9 +154,7 @@ impl Socket {
 
     /// Takes back frames that are sent.
     fn complete(&mut self) {
-        self.rings
-            .completion_ring
-            .dequeue(&mut self.umem, RING as usize);
+        self.rings.completion_ring.dequeue(&mut self.umem, RING as usize);
     }
 
     /// What the kernel counted.
@@ -182,7 +174,5 @@ impl AsFd for Socket {
 
 /// How many receive queues an interface has; 1 where the driver does not say.
 pub fn queue_count(interface: u32) -> u32 {
-    NicIndex::new(interface)
-        .queue_counts()
-        .map_or(1, |queues| queues.rx_count().max(1))
+    NicIndex::new(interface).queue_counts().map_or(1, |queues| queues.rx_count().max(1))
 }

@@ -197,7 +197,8 @@ impl Decider<'_> {
     fn up(&self, pool: PoolIndex, value: &Value) -> Option<ServerIndex> {
         let Value::String(bytes) = value else { return None };
         let (host, port) = str::from_utf8(bytes).ok()?.rsplit_once('-')?;
-        let server = self.generation.pools.pool(pool).find_server(host, Some(port.parse().ok()?))?;
+        let server =
+            self.generation.pools.pool(pool).find_server(host, Some(port.parse().ok()?))?;
         self.generation.is_up(pool, server).then_some(server)
     }
 }

@@ -38,9 +38,10 @@ impl Effects {
 
     /// The frames to send, in order.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Transmit<'_>> {
-        self.frames
-            .iter()
-            .map(|(interface, range)| Transmit { interface: *interface, frame: &self.bytes[range.clone()] })
+        self.frames.iter().map(|(interface, range)| Transmit {
+            interface: *interface,
+            frame: &self.bytes[range.clone()],
+        })
     }
 
     /// Sends an IPv4 packet to a resolved next hop.

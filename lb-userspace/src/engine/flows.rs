@@ -1,9 +1,6 @@
 //! The flows that belong to a worker: begun, watched, ended, logged.
 
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-};
+use std::{collections::VecDeque, net::SocketAddr};
 
 use lb_common::flow::{Flags, FlowRecord};
 
@@ -198,9 +195,8 @@ pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<Sl
 
 fn worker_of(found: &Found, instance: &Instance, workers: u16) -> u16 {
     let by_port = found.snat().and_then(|snat| {
-        (0..workers).find(|worker| {
-            share(&instance.snat_ports, *worker, workers).contains(&snat.port())
-        })
+        (0..workers)
+            .find(|worker| share(&instance.snat_ports, *worker, workers).contains(&snat.port()))
     });
     by_port.unwrap_or(found.record.owner % workers.max(1))
 }
@@ -213,10 +209,7 @@ fn is_whole(table: &FlowTable, found: &Found) -> bool {
     let partner = SlotId(found.record.partner);
     partner.bucket() < table.geometry().total()
         && table.record(partner).load().partner == found.id.0
-        && table
-            .slot(partner)
-            .snapshot()
-            .is_some_and(|(_, entry, _)| entry.flags.has(Flags::REPLY))
+        && table.slot(partner).snapshot().is_some_and(|(_, entry, _)| entry.flags.has(Flags::REPLY))
 }
 
 fn is_reply_of_whole(table: &FlowTable, id: SlotId) -> bool {

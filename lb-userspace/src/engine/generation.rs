@@ -50,7 +50,8 @@ impl Generation {
             names.map(|name| catalog.number(Kind::Pool, name)).collect::<Result<_, _>>()?;
         let mut server_numbers = Vec::new();
         for pool in &config.pools {
-            let names = pool.servers.iter().map(|server| format!("{}/{}", pool.name, server.address));
+            let names =
+                pool.servers.iter().map(|server| format!("{}/{}", pool.name, server.address));
             let numbers = names.map(|name| catalog.number(Kind::Server, &name));
             server_numbers.push(numbers.collect::<Result<_, _>>()?);
         }

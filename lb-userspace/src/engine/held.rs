@@ -1,10 +1,6 @@
 //! Packets that wait for a next hop's link-layer address. Bounded in number and in time.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use lb_common::next_hop::NextHopId;
 

@@ -161,7 +161,10 @@ mod tests {
                 (0..workers).flat_map(|worker| share(&(1024..=65_535), worker, workers)).collect();
             assert_eq!(all, (1024..=65_535).collect::<Vec<_>>());
         }
-        assert_eq!((0..4).flat_map(|worker| share(&(7..=8), worker, 4)).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(
+            (0..4).flat_map(|worker| share(&(7..=8), worker, 4)).collect::<Vec<_>>(),
+            [7, 8]
+        );
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Gauge {
     /// Changes the share of the capacity that may be half open, in percent.
     pub fn set_half_open_share(&self, percent: u8) {
         let most = u64::from(self.capacity) * u64::from(percent) / 100;
-        self.most_half_open.store(u32::try_from(most).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+        self.most_half_open
+            .store(u32::try_from(most).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
 
     /// Flows at once.

@@ -125,7 +125,8 @@ impl Found {
     /// The server; a flow that a script closed has none.
     pub fn server(&self) -> Option<SocketAddr> {
         let new = &self.entry.rewrite;
-        let address = socket_address(new.destination, lb_common::address::Port(new.destination_port));
+        let address =
+            socket_address(new.destination, lb_common::address::Port(new.destination_port));
         (self.record.partner != FlowRecord::ALONE).then_some(address)
     }
 

@@ -87,10 +87,7 @@ impl Catalog {
             by_name.insert(named.clone(), number);
             names[index] = Some(named);
         }
-        Self {
-            names: RwLock::new(names),
-            numbers: Mutex::new(Numbers { by_name, store }),
-        }
+        Self { names: RwLock::new(names), numbers: Mutex::new(Numbers { by_name, store }) }
     }
 
     /// The number of a name; a new one if it has none.
@@ -101,14 +98,8 @@ impl Catalog {
             return Ok(*number);
         }
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        let number = u32::try_from(names.len())
-            .ok()
-            .filter(|n| *n < CATALOG)
-            .ok_or(CatalogFull)?;
-        numbers
-            .store
-            .put(number, &encode(kind, &named.1))
-            .map_err(|_| CatalogFull)?;
+        let number = u32::try_from(names.len()).ok().filter(|n| *n < CATALOG).ok_or(CatalogFull)?;
+        numbers.store.put(number, &encode(kind, &named.1)).map_err(|_| CatalogFull)?;
         names.push(Some(named.clone()));
         numbers.by_name.insert(named, number);
         Ok(number)
@@ -117,10 +108,7 @@ impl Catalog {
     /// The name behind a number.
     pub fn name(&self, number: u32) -> Option<String> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names
-            .get(number as usize)?
-            .as_ref()
-            .map(|(_, name)| name.clone())
+        names.get(number as usize)?.as_ref().map(|(_, name)| name.clone())
     }
 }
 
@@ -135,11 +123,7 @@ fn shortened(name: &str) -> &str {
 }
 
 fn encode(kind: Kind, name: &str) -> CatalogEntry {
-    let mut entry = CatalogEntry {
-        length: 0,
-        kind: kind as u16,
-        name: [0; 124],
-    };
+    let mut entry = CatalogEntry { length: 0, kind: kind as u16, name: [0; 124] };
     let bytes = &name.as_bytes()[..name.len().min(entry.name.len())];
     entry.name[..bytes.len()].copy_from_slice(bytes);
     entry.length = u16::try_from(bytes.len()).unwrap_or_default();
@@ -147,9 +131,7 @@ fn encode(kind: Kind, name: &str) -> CatalogEntry {
 }
 
 fn decode(entry: &CatalogEntry) -> Option<(Kind, String)> {
-    let kind = Kind::ALL
-        .into_iter()
-        .find(|kind| *kind as u16 == entry.kind)?;
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u16 == entry.kind)?;
     let bytes = entry.name.get(..usize::from(entry.length))?;
     Some((kind, String::from_utf8_lossy(bytes).into_owned()))
 }

@@ -21,9 +21,7 @@ impl OwnedMemory {
     pub fn new(geometry: &Geometry) -> Self {
         let buckets = geometry.total() as usize;
         Self {
-            buckets: std::iter::repeat_with(SharedBucketV4::default)
-                .take(buckets)
-                .collect(),
+            buckets: std::iter::repeat_with(SharedBucketV4::default).take(buckets).collect(),
             records: std::iter::repeat_with(SharedRecord::default)
                 .take(buckets * BUCKET_SLOTS)
                 .collect(),

@@ -34,10 +34,7 @@ impl SlotId {
         self.0 as usize % BUCKET_SLOTS
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the table has fewer than 2^32 slots"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the table has fewer than 2^32 slots")]
     const fn new(bucket: u32, place: usize) -> Self {
         Self(bucket * BUCKET_SLOTS as u32 + place as u32)
     }
@@ -73,9 +70,7 @@ pub struct FlowTable {
 
 impl std::fmt::Debug for FlowTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FlowTable")
-            .field("buckets", &self.geometry.total())
-            .finish()
+        f.debug_struct("FlowTable").field("buckets", &self.geometry.total()).finish()
     }
 }
 
@@ -83,14 +78,8 @@ impl FlowTable {
     /// Over memory that must hold `geometry.total()` buckets and a record a slot.
     pub fn new(geometry: Geometry, memory: Box<dyn Memory>) -> Self {
         let buckets = geometry.total() as usize;
-        assert!(
-            memory.buckets().len() >= buckets,
-            "the mapped table is smaller than its shape"
-        );
-        assert!(
-            memory.records().len() >= buckets * BUCKET_SLOTS,
-            "a record is missing"
-        );
+        assert!(memory.buckets().len() >= buckets, "the mapped table is smaller than its shape");
+        assert!(memory.records().len() >= buckets * BUCKET_SLOTS, "a record is missing");
         Self { geometry, memory }
     }
 
@@ -122,8 +111,7 @@ impl FlowTable {
 
     /// The slot that shows `key`, and its entry.
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
-        self.candidates(key)
-            .find_map(|id| self.slot(id).read(key).map(|entry| (id, entry)))
+        self.candidates(key).find_map(|id| self.slot(id).read(key).map(|entry| (id, entry)))
     }
 
     /// Inserts both directions of a flow, or neither. `record` is the forward direction's; its
@@ -144,20 +132,10 @@ impl FlowTable {
         };
         let partner = reply_id.map_or(FlowRecord::ALONE, |id| id.0);
         let bits = record.bits | FlowRecord::FORWARD;
-        self.record(forward_id).store(&FlowRecord {
-            partner,
-            bits,
-            ..*record
-        });
+        self.record(forward_id).store(&FlowRecord { partner, bits, ..*record });
         if let Some(reply_id) = reply_id {
-            let back = FlowRecord {
-                partner: forward_id.0,
-                ..FlowRecord::default()
-            };
-            self.record(reply_id).store(&FlowRecord {
-                created: record.created,
-                ..back
-            });
+            let back = FlowRecord { partner: forward_id.0, ..FlowRecord::default() };
+            self.record(reply_id).store(&FlowRecord { created: record.created, ..back });
             // The reply first: no packet may reach a server whose answer finds no flow.
             self.slot(reply_id).publish();
         }
@@ -180,10 +158,7 @@ impl FlowTable {
     /// Gives a retired flow's slots back, once no run of the program can know them any more.
     pub fn free(&self, forward: SlotId) {
         let partner = self.record(forward).load().partner;
-        for id in [
-            Some(forward),
-            (partner != FlowRecord::ALONE).then_some(SlotId(partner)),
-        ] {
+        for id in [Some(forward), (partner != FlowRecord::ALONE).then_some(SlotId(partner))] {
             let Some(id) = id else { continue };
             self.record(id).store(&FlowRecord::default());
             self.slot(id).free();
@@ -199,8 +174,7 @@ impl FlowTable {
     fn claim(&self, direction: &Direction) -> Result<SlotId, InsertError> {
         let key = &direction.key;
         let id = self.claim_slot(key).ok_or(InsertError::Full)?;
-        self.slot(id)
-            .fill(key, &direction.entry, &direction.activity);
+        self.slot(id).fill(key, &direction.entry, &direction.activity);
         fence(Ordering::SeqCst);
         let twice = self
             .candidates_with_stash(key)
@@ -219,24 +193,15 @@ impl FlowTable {
     /// filling up. At a load of one half this leaves 10 % of the keys in their second bucket and
     /// 240 of a million in the stash; the first choice whenever possible would send 3,600 there.
     fn claim_slot(&self, key: &FlowKeyV4) -> Option<SlotId> {
-        let Choices {
-            first,
-            second,
-            stashed,
-        } = self.geometry.choices(key);
+        let Choices { first, second, stashed } = self.geometry.choices(key);
         let (of_first, of_second) = (self.free_slots(first), self.free_slots(second));
-        let [preferred, other] = if of_first >= 2 || of_first >= of_second {
-            [first, second]
-        } else {
-            [second, first]
-        };
-        self.claim_in(preferred)
-            .or_else(|| self.claim_in(other))
-            .or_else(|| {
-                let stashed = self.claim_in(stashed)?;
-                self.slot(SlotId::new(second, 0)).set_overflowed();
-                Some(stashed)
-            })
+        let [preferred, other] =
+            if of_first >= 2 || of_first >= of_second { [first, second] } else { [second, first] };
+        self.claim_in(preferred).or_else(|| self.claim_in(other)).or_else(|| {
+            let stashed = self.claim_in(stashed)?;
+            self.slot(SlotId::new(second, 0)).set_overflowed();
+            Some(stashed)
+        })
     }
 
     fn free_slots(&self, bucket: u32) -> usize {
@@ -246,10 +211,7 @@ impl FlowTable {
 
     fn claim_in(&self, bucket: u32) -> Option<SlotId> {
         let slots = &self.memory.buckets()[bucket as usize].slots;
-        slots
-            .iter()
-            .position(SharedSlotV4::claim)
-            .map(|place| SlotId::new(bucket, place))
+        slots.iter().position(SharedSlotV4::claim).map(|place| SlotId::new(bucket, place))
     }
 
     /// Where a reader looks for the key.
@@ -265,11 +227,7 @@ impl FlowTable {
     }
 
     fn places(&self, key: &FlowKeyV4, choices: usize) -> impl Iterator<Item = SlotId> + use<> {
-        let Choices {
-            first,
-            second,
-            stashed,
-        } = self.geometry.choices(key);
+        let Choices { first, second, stashed } = self.geometry.choices(key);
         [first, second, stashed]
             .into_iter()
             .take(choices)

@@ -18,10 +18,7 @@ fn seed(mut state: u64) -> HashSeed {
 }
 
 fn table(buckets: u32) -> FlowTable {
-    let geometry = Geometry {
-        buckets,
-        seed: seed(7),
-    };
+    let geometry = Geometry { buckets, seed: seed(7) };
     FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)))
 }
 
@@ -35,49 +32,29 @@ fn direction(number: u32) -> Direction {
         protocol: 6,
         ..FlowKeyV4::default()
     };
-    let entry = Entry {
-        next_hop: NextHopId(number),
-        ..Entry::default()
-    };
-    Direction {
-        key,
-        entry,
-        activity: Activity::default(),
-    }
+    let entry = Entry { next_hop: NextHopId(number), ..Entry::default() };
+    Direction { key, entry, activity: Activity::default() }
 }
 
 #[test]
 fn a_full_neighbourhood_goes_to_the_stash_and_is_found_there() {
     let table = table(64);
     let inserted: Vec<u32> = (0..4096)
-        .filter(|n| {
-            table
-                .insert(&direction(*n), None, &FlowRecord::default())
-                .is_ok()
-        })
+        .filter(|n| table.insert(&direction(*n), None, &FlowRecord::default()).is_ok())
         .collect();
     let in_stash = inserted
         .iter()
         .filter(|n| table.find(&direction(**n).key).unwrap().0.bucket() >= 64)
         .count();
-    assert_eq!(
-        in_stash, BUCKET_SLOTS,
-        "the stash of 64 buckets is one bucket"
-    );
-    assert!(
-        inserted.len() >= 250,
-        "nearly all of 260 slots: {}",
-        inserted.len()
-    );
+    assert_eq!(in_stash, BUCKET_SLOTS, "the stash of 64 buckets is one bucket");
+    assert!(inserted.len() >= 250, "nearly all of 260 slots: {}", inserted.len());
 }
 
 #[test]
 fn a_million_entries_at_a_load_of_one_half_all_fit() {
     let table = table(Geometry::buckets_for(1 << 18));
     for number in 0..1 << 19 {
-        table
-            .insert(&direction(number), None, &FlowRecord::default())
-            .unwrap();
+        table.insert(&direction(number), None, &FlowRecord::default()).unwrap();
     }
     let stashed = table
         .slots()
@@ -91,30 +68,22 @@ fn a_million_entries_at_a_load_of_one_half_all_fit() {
 fn a_flow_whose_reply_key_is_taken_leaves_nothing_behind() {
     let table = table(64);
     let record = FlowRecord::default();
-    table
-        .insert(&direction(1), Some(&direction(2)), &record)
-        .unwrap();
+    table.insert(&direction(1), Some(&direction(2)), &record).unwrap();
     let refused = table.insert(&direction(3), Some(&direction(2)), &record);
     assert_eq!(refused, Err(InsertError::Exists));
     assert_eq!(table.find(&direction(3).key), None);
-    table
-        .insert(&direction(3), Some(&direction(4)), &record)
-        .unwrap();
+    table.insert(&direction(3), Some(&direction(4)), &record).unwrap();
 }
 
 #[test]
 fn a_retired_slot_is_not_used_again_before_it_is_freed() {
     let table = table(64);
-    let id = table
-        .insert(&direction(1), Some(&direction(2)), &FlowRecord::default())
-        .unwrap();
+    let id = table.insert(&direction(1), Some(&direction(2)), &FlowRecord::default()).unwrap();
     assert!(table.retire(id));
     assert!(!table.retire(id), "a flow ends once");
     assert_eq!(table.find(&direction(1).key), None);
     assert_eq!(table.find(&direction(2).key), None);
-    let again = table
-        .insert(&direction(1), None, &FlowRecord::default())
-        .unwrap();
+    let again = table.insert(&direction(1), None, &FlowRecord::default()).unwrap();
     assert_ne!(again, id);
     table.free(id);
     assert!(table.slot(id).claim());
@@ -135,10 +104,7 @@ fn of_many_workers_that_insert_one_key_at_most_one_succeeds() {
                     })
                 })
                 .collect();
-            let results: Vec<_> = workers
-                .into_iter()
-                .filter_map(|w| w.join().unwrap())
-                .collect();
+            let results: Vec<_> = workers.into_iter().filter_map(|w| w.join().unwrap()).collect();
             results
         });
         assert!(winners.len() <= 1, "a key is in the table twice");

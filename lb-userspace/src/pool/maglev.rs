@@ -46,10 +46,8 @@ impl Maglev {
     pub fn new(servers: &[Server]) -> Self {
         let mut sorted: Vec<u16> = (0..=u16::MAX).take(servers.len()).collect();
         sorted.sort_by_key(|position| servers[usize::from(*position)].address);
-        let mut backends: Vec<_> = sorted
-            .iter()
-            .map(|position| backend(&servers[usize::from(*position)]))
-            .collect();
+        let mut backends: Vec<_> =
+            sorted.iter().map(|position| backend(&servers[usize::from(*position)])).collect();
         let mut table = vec![0; length(servers.len())];
         maglev::populate(&mut table, &mut backends)
             .expect("a pool has servers, none of ratio 0, and fewer than the prime length");
@@ -93,10 +91,7 @@ impl Maglev {
 fn length(servers: usize) -> usize {
     let [.., longest] = LENGTHS;
     let needed = servers * ENTRIES_PER_SERVER;
-    LENGTHS
-        .into_iter()
-        .find(|length| *length >= needed)
-        .unwrap_or(longest)
+    LENGTHS.into_iter().find(|length| *length >= needed).unwrap_or(longest)
 }
 
 fn backend(server: &Server) -> Backend {

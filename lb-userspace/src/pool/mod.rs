@@ -30,9 +30,7 @@ impl Pools {
     pub fn new(config: &Config) -> Self {
         let by_name = config.pools.iter().enumerate();
         Self {
-            by_name: by_name
-                .map(|(index, pool)| (pool.name.clone(), PoolIndex(index)))
-                .collect(),
+            by_name: by_name.map(|(index, pool)| (pool.name.clone(), PoolIndex(index))).collect(),
             pools: config.pools.iter().map(Pool::new).collect(),
         }
     }
@@ -53,10 +51,7 @@ impl Pools {
 
     /// All pools, in the configuration's order.
     pub fn iter(&self) -> impl Iterator<Item = (PoolIndex, &Pool)> {
-        self.pools
-            .iter()
-            .enumerate()
-            .map(|(index, pool)| (PoolIndex(index), pool))
+        self.pools.iter().enumerate().map(|(index, pool)| (PoolIndex(index), pool))
     }
 }
 
@@ -77,9 +72,7 @@ impl Pool {
     fn new(pool: &config::Pool) -> Self {
         let (mut by_address, mut by_socket) = (HashMap::new(), HashMap::new());
         for (index, server) in pool.servers.iter().enumerate() {
-            by_address
-                .entry(server.address.ip())
-                .or_insert(ServerIndex(index));
+            by_address.entry(server.address.ip()).or_insert(ServerIndex(index));
             by_socket.insert(server.address, ServerIndex(index));
         }
         Self {
@@ -107,11 +100,7 @@ impl Pool {
 
     /// How servers are picked.
     pub fn algorithm(&self) -> Algorithm {
-        if self.maglev.is_some() {
-            Algorithm::ConsistentHash
-        } else {
-            Algorithm::RoundRobin
-        }
+        if self.maglev.is_some() { Algorithm::ConsistentHash } else { Algorithm::RoundRobin }
     }
 
     /// In the configuration's order, which [`ServerIndex`] counts.
@@ -157,9 +146,7 @@ impl Balancer {
     pub fn new(pools: &Pools, worker: usize) -> Self {
         let start = |pool: &Pool| RoundRobin::new(&pool.servers, worker);
         let round_robin = |pool: &Pool| pool.maglev.is_none().then(|| start(pool));
-        Self {
-            turns: pools.pools.iter().map(round_robin).collect(),
-        }
+        Self { turns: pools.pools.iter().map(round_robin).collect() }
     }
 
     /// The server for a new flow, among those that are enabled and `usable`; `None` if none is.
@@ -172,9 +159,7 @@ impl Balancer {
         key: HashKey<'_>,
         usable: impl Fn(ServerIndex) -> bool,
     ) -> Option<ServerIndex> {
-        let Pool {
-            servers, maglev, ..
-        } = pools.pool(pool);
+        let Pool { servers, maglev, .. } = pools.pool(pool);
         let usable = |index: usize| servers[index].enabled && usable(ServerIndex(index));
         let picked = match (maglev, self.turns.get_mut(pool.0)?) {
             (Some(maglev), _) => maglev.pick(key, usable),

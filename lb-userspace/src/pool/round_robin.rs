@@ -20,10 +20,7 @@ const HEAD_START: usize = 256;
 
 impl RoundRobin {
     pub fn new(servers: &[Server], worker: usize) -> Self {
-        if servers
-            .windows(2)
-            .all(|pair| pair[0].ratio == pair[1].ratio)
-        {
+        if servers.windows(2).all(|pair| pair[0].ratio == pair[1].ratio) {
             return Self::Equal(start(worker, servers.len()));
         }
         let mut turns = Self::Smooth(vec![0; servers.len()]);

@@ -7,33 +7,17 @@ const POOL: PoolIndex = PoolIndex(0);
 
 fn server(number: usize, ratio: u16) -> config::Server {
     let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
-    config::Server {
-        address: ([10, 0, high, low], 53).into(),
-        ratio,
-        enabled: true,
-    }
+    config::Server { address: ([10, 0, high, low], 53).into(), ratio, enabled: true }
 }
 
 fn servers(ratios: &[u16]) -> Vec<config::Server> {
-    ratios
-        .iter()
-        .enumerate()
-        .map(|(number, ratio)| server(number, *ratio))
-        .collect()
+    ratios.iter().enumerate().map(|(number, ratio)| server(number, *ratio)).collect()
 }
 
 /// The one pool of a configuration.
 fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
-    let pool = config::Pool {
-        name: "p".into(),
-        algorithm,
-        forwarding: Forwarding::Snat,
-        servers,
-    };
-    Pools {
-        by_name: [("p".into(), POOL)].into(),
-        pools: vec![Pool::new(&pool)],
-    }
+    let pool = config::Pool { name: "p".into(), algorithm, forwarding: Forwarding::Snat, servers };
+    Pools { by_name: [("p".into(), POOL)].into(), pools: vec![Pool::new(&pool)] }
 }
 
 fn client(number: u32) -> HashKey<'static> {
@@ -49,12 +33,7 @@ fn picks(pools: &Pools, worker: usize, count: usize) -> Vec<usize> {
 /// The servers of the first `count` clients under consistent hashing.
 fn hashed(pools: &Pools, count: u32, usable: impl Fn(ServerIndex) -> bool) -> Vec<usize> {
     let mut balancer = Balancer::new(pools, 0);
-    let pick = |number| {
-        balancer
-            .pick(pools, POOL, client(number), &usable)
-            .unwrap()
-            .0
-    };
+    let pick = |number| balancer.pick(pools, POOL, client(number), &usable).unwrap().0;
     (0..count).map(pick).collect()
 }
 
@@ -88,18 +67,10 @@ fn no_server_is_picked_if_none_is_usable() {
         for ratios in [&[1, 1][..], &[2, 1]] {
             let mut disabled = servers(ratios);
             let up = pools(algorithm, disabled.clone());
-            assert_eq!(
-                Balancer::new(&up, 0).pick(&up, POOL, client(1), |_| false),
-                None
-            );
-            disabled
-                .iter_mut()
-                .for_each(|server| server.enabled = false);
+            assert_eq!(Balancer::new(&up, 0).pick(&up, POOL, client(1), |_| false), None);
+            disabled.iter_mut().for_each(|server| server.enabled = false);
             let down = pools(algorithm, disabled);
-            assert_eq!(
-                Balancer::new(&down, 0).pick(&down, POOL, client(1), |_| true),
-                None
-            );
+            assert_eq!(Balancer::new(&down, 0).pick(&down, POOL, client(1), |_| true), None);
         }
     }
 }
@@ -119,9 +90,7 @@ fn the_last_usable_server_is_found_among_many() {
 #[test]
 fn five_thousand_servers_are_balanced_by_table_within_one_percent() {
     let pools = pools(Algorithm::ConsistentHash, servers(&[1; 5000]));
-    let Some(maglev) = &pools.pool(POOL).maglev else {
-        panic!("no table")
-    };
+    let Some(maglev) = &pools.pool(POOL).maglev else { panic!("no table") };
     let entries = maglev.entries(5000);
     let (least, most) = (entries.iter().min().unwrap(), entries.iter().max().unwrap());
     assert!(most - least <= 1 && *least >= 100, "{least} to {most}");
@@ -130,11 +99,7 @@ fn five_thousand_servers_are_balanced_by_table_within_one_percent() {
 #[test]
 fn a_removed_server_takes_few_clients_of_others_with_it() {
     let mut list = servers(&[1; 100]);
-    let before = hashed(
-        &pools(Algorithm::ConsistentHash, list.clone()),
-        20_000,
-        |_| true,
-    );
+    let before = hashed(&pools(Algorithm::ConsistentHash, list.clone()), 20_000, |_| true);
     list.remove(40);
     let after = hashed(&pools(Algorithm::ConsistentHash, list), 20_000, |_| true);
     let moved = before.iter().zip(&after).filter(|(before, after)| {
@@ -151,30 +116,17 @@ fn custom_keys_are_spread_as_addresses_are() {
     let picks: Vec<_> = (0..10_000)
         .map(|number| {
             let key = format!("session-{number}");
-            balancer
-                .pick(&pools, POOL, HashKey::Custom(key.as_bytes()), |_| true)
-                .unwrap()
-                .0
+            balancer.pick(&pools, POOL, HashKey::Custom(key.as_bytes()), |_| true).unwrap().0
         })
         .collect();
-    assert!(
-        counts(&picks, 10)
-            .iter()
-            .all(|count| (850..1150).contains(count))
-    );
+    assert!(counts(&picks, 10).iter().all(|count| (850..1150).contains(count)));
 }
 
 #[test]
 fn servers_are_found_by_any_spelling_of_their_address() {
     let mut list = servers(&[1, 1]);
-    list.push(config::Server {
-        address: ([10, 0, 0, 1], 5353).into(),
-        ..server(1, 1)
-    });
-    list.push(config::Server {
-        address: "[2001:db8::1]:53".parse().unwrap(),
-        ..server(1, 1)
-    });
+    list.push(config::Server { address: ([10, 0, 0, 1], 5353).into(), ..server(1, 1) });
+    list.push(config::Server { address: "[2001:db8::1]:53".parse().unwrap(), ..server(1, 1) });
     let pools = pools(Algorithm::RoundRobin, list);
     assert_eq!(pools.find("p"), Some(POOL));
     assert_eq!(pools.find("q"), None);

@@ -40,12 +40,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     for set in (0..config.datascripts.len()).map(SetIndex) {
         for event in Event::ALL {
             if let Some(script) = event.script(config, set) {
-                Check {
-                    config,
-                    set,
-                    script,
-                }
-                .run(&mut problems);
+                Check { config, set, script }.run(&mut problems);
             }
         }
     }
@@ -154,14 +149,7 @@ impl Check<'_> {
 /// What the compiler has against a script.
 pub(super) fn syntax_problem(set: SetIndex, script: &Script, error: &mlua::Error) -> Problem {
     let (line, message) = compiler_message(error);
-    Problem {
-        set,
-        script: script.path.clone(),
-        line,
-        column: 1,
-        message,
-        help: None,
-    }
+    Problem { set, script: script.path.clone(), line, column: 1, message, help: None }
 }
 
 /// The line and the message of "chunk:12: message"; the chunk's name may have colons itself.
@@ -204,15 +192,9 @@ fn call_of<'t>(tokens: &'t [Token<'t>], start: usize, path: &[&str]) -> Vec<Lite
 fn after_path<'t>(mut tokens: &'t [Token<'t>], path: &[&str]) -> Option<&'t [Token<'t>]> {
     for (index, part) in path.iter().enumerate() {
         if index > 0 {
-            tokens = tokens
-                .split_first()
-                .filter(|(dot, _)| dot.kind == Kind::Symbol('.'))?
-                .1;
+            tokens = tokens.split_first().filter(|(dot, _)| dot.kind == Kind::Symbol('.'))?.1;
         }
-        tokens = tokens
-            .split_first()
-            .filter(|(name, _)| name.kind == Kind::Name(part))?
-            .1;
+        tokens = tokens.split_first().filter(|(name, _)| name.kind == Kind::Name(part))?.1;
     }
     Some(tokens)
 }

@@ -92,10 +92,7 @@ impl Effects {
     fn clear(&mut self) {
         let mut log = std::mem::take(&mut self.log);
         log.clear();
-        *self = Self {
-            log,
-            ..Self::default()
-        };
+        *self = Self { log, ..Self::default() };
     }
 }
 
@@ -128,10 +125,7 @@ impl Run {
             event: Event::L4Request,
             set: SetIndex(0),
             names,
-            service: Service {
-                name: Arc::clone(&name),
-                pool: None,
-            },
+            service: Service { name: Arc::clone(&name), pool: None },
             protocol: Protocol::Tcp,
             client: nowhere,
             vip: nowhere,
@@ -188,11 +182,7 @@ impl Run {
 
     /// The line that is being executed.
     pub(super) fn place(&self, line: u32) -> Place {
-        Place {
-            set: self.set,
-            event: self.event,
-            line,
-        }
+        Place { set: self.set, event: self.event, line }
     }
 }
 

@@ -22,12 +22,7 @@ pub(super) enum Kind<'a> {
 
 /// The tokens of a script. Where it is no Lua, they end: the compiler says what is wrong.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
-    let mut lexer = Lexer {
-        source,
-        at: 0,
-        line: 1,
-        column: 1,
-    };
+    let mut lexer = Lexer { source, at: 0, line: 1, column: 1 };
     if source.starts_with('#') {
         lexer.skip_line();
     }
@@ -102,10 +97,7 @@ impl<'a> Lexer<'a> {
                     Some(level) => _ = self.long_text(level)?,
                     None => self.skip_line(),
                 }
-            } else if self
-                .peek()
-                .is_some_and(|next| next.is_ascii_whitespace() || next == '\x0b')
-            {
+            } else if self.peek().is_some_and(|next| next.is_ascii_whitespace() || next == '\x0b') {
                 self.next();
             } else {
                 return Some(());
@@ -115,10 +107,7 @@ impl<'a> Lexer<'a> {
 
     fn name(&mut self) -> &'a str {
         let start = self.at;
-        while self
-            .peek()
-            .is_some_and(|next| next.is_ascii_alphanumeric() || next == '_')
-        {
+        while self.peek().is_some_and(|next| next.is_ascii_alphanumeric() || next == '_') {
             self.next();
         }
         &self.source[start..self.at]

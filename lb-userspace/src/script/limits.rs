@@ -24,10 +24,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(budget: u64) -> Self {
-        Self {
-            budget,
-            ..Self::default()
-        }
+        Self { budget, ..Self::default() }
     }
 
     /// Begins a run.
@@ -64,11 +61,7 @@ impl Meter {
 
     /// Steps that may be charged before the budget runs out.
     pub(super) fn left(&self) -> u64 {
-        if self.budget == 0 {
-            u64::MAX
-        } else {
-            self.left.get()
-        }
+        if self.budget == 0 { u64::MAX } else { self.left.get() }
     }
 
     /// Has Lua ask after this many instructions, counted from now, and again and again.

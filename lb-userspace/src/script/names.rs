@@ -35,27 +35,16 @@ pub(super) struct PoolNames {
 
 impl Names {
     pub(super) fn new(config: &Config) -> Self {
-        let pools: Vec<_> = config
-            .pools
-            .iter()
-            .enumerate()
-            .map(PoolNames::new)
-            .collect();
+        let pools: Vec<_> = config.pools.iter().enumerate().map(PoolNames::new).collect();
         let set_names = |set: &crate::config::DataScriptSet| {
             let referenced = set.pools.iter().filter_map(|pool| {
                 let name = config.pools.get(pool.0)?.name.clone();
                 Some((name, Rc::clone(pools.get(pool.0)?)))
             });
-            Rc::new(SetNames {
-                set: set.name.clone(),
-                pools: referenced.collect(),
-            })
+            Rc::new(SetNames { set: set.name.clone(), pools: referenced.collect() })
         };
         let service = |service: &VirtualService| {
-            let known = Service {
-                name: service.name.as_str().into(),
-                pool: service.pool,
-            };
+            let known = Service { name: service.name.as_str().into(), pool: service.pool };
             (service.name.clone(), known)
         };
         Self {
@@ -66,10 +55,10 @@ impl Names {
 
     /// What is known about a virtual service; one that is not configured has no pool.
     pub(super) fn service(&self, name: &str) -> Service {
-        self.services.get(name).cloned().unwrap_or_else(|| Service {
-            name: name.into(),
-            pool: None,
-        })
+        self.services
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| Service { name: name.into(), pool: None })
     }
 
     pub(super) fn set(&self, set: SetIndex) -> Option<&Rc<SetNames>> {
@@ -80,10 +69,7 @@ impl Names {
 impl SetNames {
     /// Those of no set.
     pub(super) fn none() -> Self {
-        Self {
-            set: String::new(),
-            pools: HashMap::new(),
-        }
+        Self { set: String::new(), pools: HashMap::new() }
     }
 
     pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
@@ -95,16 +81,10 @@ impl PoolNames {
     fn new((index, pool): (usize, &Pool)) -> Rc<Self> {
         let mut by_address: HashMap<_, Vec<_>> = HashMap::new();
         for (index, server) in pool.servers.iter().enumerate() {
-            let servers = by_address
-                .entry(server.address.ip().to_string())
-                .or_default();
+            let servers = by_address.entry(server.address.ip().to_string()).or_default();
             servers.push((server.address.port(), ServerIndex(index)));
         }
-        Rc::new(Self {
-            index: PoolIndex(index),
-            servers: pool.servers.len(),
-            by_address,
-        })
+        Rc::new(Self { index: PoolIndex(index), servers: pool.servers.len(), by_address })
     }
 
     /// The servers of an address, with their ports: the one of this port, else the first.

@@ -69,26 +69,16 @@ impl Runtime {
             config: RefCell::new(None),
             ended: Cell::new(false),
         });
-        Ok(Self {
-            sandbox: Sandbox::new(&lua, &context)?,
-            context,
-            loaded: Loaded::default(),
-            lua,
-        })
+        Ok(Self { sandbox: Sandbox::new(&lua, &context)?, context, loaded: Loaded::default(), lua })
     }
 
     /// Compiles the scripts of a configuration. They replace the old ones, or, on an error, nothing
     /// has changed.
     pub fn load(&mut self, config: &Arc<Config>) -> Result<(), ScriptError> {
         let sets = (0..config.datascripts.len()).map(SetIndex);
-        let scripts = sets
-            .map(|set| self.compile_set(config, set))
-            .collect::<Result<_, _>>()?;
-        let loaded = Loaded {
-            config: Some(Arc::clone(config)),
-            names: Some(Names::new(config)),
-            scripts,
-        };
+        let scripts = sets.map(|set| self.compile_set(config, set)).collect::<Result<_, _>>()?;
+        let loaded =
+            Loaded { config: Some(Arc::clone(config)), names: Some(Names::new(config)), scripts };
         let old = std::mem::replace(&mut self.loaded, loaded);
         if let Err(error) = self.check_memory() {
             self.loaded = old;
@@ -227,9 +217,7 @@ impl Runtime {
             event,
             script: event.script(config, set)?.path.clone(),
             line: line.unwrap_or(0),
-            message: positioned
-                .map_or(message.as_str(), |(_, text)| text)
-                .to_owned(),
+            message: positioned.map_or(message.as_str(), |(_, text)| text).to_owned(),
             traceback,
             on_error: config.datascripts.get(set.0)?.on_error,
         })

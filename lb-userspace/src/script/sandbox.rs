@@ -25,14 +25,9 @@ impl Sandbox {
         let settle = move |lua: &Lua, caught: Value| api::settle(lua, &own, caught);
         let own = Rc::clone(context);
         let stopped = move |_: &Lua, ()| Ok(own.stopped());
-        let prelude = lua
-            .load(include_str!("sandbox.lua"))
-            .set_name(format!("={PRELUDE}"));
-        let arguments = (
-            functions(lua, context)?,
-            lua.create_function(settle)?,
-            lua.create_function(stopped)?,
-        );
+        let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
+        let arguments =
+            (functions(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
         Ok(Self {
             metatable: prelude.into_function()?.call(arguments)?,
             globals: lua.create_string("_G")?,

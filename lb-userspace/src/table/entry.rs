@@ -50,6 +50,5 @@ pub struct Listed {
 
 pub(super) fn remaining(deadline: Duration, now: Duration) -> u64 {
     let left = deadline.saturating_sub(now);
-    left.as_secs()
-        .saturating_add(u64::from(left.subsec_nanos() > 0))
+    left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0))
 }

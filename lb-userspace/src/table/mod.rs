@@ -68,10 +68,7 @@ impl Equivalent<Name> for NameRef<'_> {
 impl Tables {
     /// No tables yet; each will have these limits.
     pub fn new(limits: TableLimits) -> Self {
-        Self {
-            limits,
-            tables: RwLock::default(),
-        }
+        Self { limits, tables: RwLock::default() }
     }
 
     /// The limits of each table.
@@ -87,17 +84,13 @@ impl Tables {
 
     /// The table of this name, made if need be. `None` when there are [`MAX_TABLES`] already.
     pub fn table_or_create(&self, service: &str, table: &[u8]) -> Option<Arc<Table>> {
-        self.table(service, table)
-            .or_else(|| self.create(service, table))
+        self.table(service, table).or_else(|| self.create(service, table))
     }
 
     fn create(&self, service: &str, table: &[u8]) -> Option<Arc<Table>> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let room = tables.len() < MAX_TABLES;
-        let name = Name {
-            service: service.into(),
-            table: table.into(),
-        };
+        let name = Name { service: service.into(), table: table.into() };
         match tables.entry(name) {
             hashbrown::hash_map::Entry::Occupied(entry) => Some(Arc::clone(entry.get())),
             hashbrown::hash_map::Entry::Vacant(entry) => room.then(|| {
@@ -110,10 +103,8 @@ impl Tables {
     /// Every table, in the order of their names.
     pub fn list(&self) -> Vec<(Name, Arc<Table>)> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let mut list: Vec<_> = tables
-            .iter()
-            .map(|(name, table)| (name.clone(), Arc::clone(table)))
-            .collect();
+        let mut list: Vec<_> =
+            tables.iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect();
         list.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         list
     }

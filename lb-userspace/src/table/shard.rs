@@ -26,10 +26,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn found(&self) -> Found {
-        Found {
-            value: self.value.clone(),
-            deadline: self.deadline,
-        }
+        Found { value: self.value.clone(), deadline: self.deadline }
     }
 }
 
@@ -45,9 +42,7 @@ pub(super) enum Placed {
 impl Shard {
     /// The entry of a key, unless it has expired.
     pub(super) fn live(&mut self, key: &[u8], now: Duration) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(key)
-            .filter(|entry| entry.deadline > now)
+        self.entries.get_mut(key).filter(|entry| entry.deadline > now)
     }
 
     /// Stores a value.
@@ -58,11 +53,7 @@ impl Shard {
             return Placed::OverOld;
         }
         let key: Arc<[u8]> = key.into();
-        let entry = Entry {
-            value,
-            deadline,
-            queued: deadline,
-        };
+        let entry = Entry { value, deadline, queued: deadline };
         self.entries.insert(Arc::clone(&key), entry);
         self.enqueue(deadline, key);
         Placed::InNewPlace
@@ -97,10 +88,7 @@ impl Shard {
     pub(super) fn reclaim(&mut self, now: Duration, most: usize) -> usize {
         let before = self.entries.len();
         for _ in 0..most {
-            let due = self
-                .queue
-                .peek()
-                .is_some_and(|Reverse((due, _))| *due <= now);
+            let due = self.queue.peek().is_some_and(|Reverse((due, _))| *due <= now);
             let Some(Reverse((due, key))) = due.then(|| self.queue.pop()).flatten() else {
                 break;
             };

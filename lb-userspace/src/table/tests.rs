@@ -7,11 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: TableLimits = TableLimits {
-    entries: 4,
-    key_size: 64,
-    value_size: 64,
-};
+const LIMITS: TableLimits = TableLimits { entries: 4, key_size: 64, value_size: 64 };
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -129,11 +125,7 @@ fn the_number_of_tables_is_bounded() {
         assert!(tables.table_or_create("web", &name).is_some());
     }
     assert!(tables.table_or_create("web", b"more").is_none());
-    assert!(
-        tables
-            .table_or_create("web", &0usize.to_be_bytes())
-            .is_some()
-    );
+    assert!(tables.table_or_create("web", &0usize.to_be_bytes()).is_some());
 }
 
 #[test]
@@ -164,10 +156,7 @@ fn a_transaction_sees_its_writes_and_nobody_else_does_before_the_commit() {
     let tables = Arc::new(Tables::new(LIMITS));
     let mut run = begin(&tables, 0);
     assert!(run.insert(b"", b"k", number(1), seconds(10)));
-    assert_eq!(
-        run.lookup(b"", b"k", Duration::ZERO).unwrap().value,
-        number(1)
-    );
+    assert_eq!(run.lookup(b"", b"k", Duration::ZERO).unwrap().value, number(1));
     assert_eq!(begin(&tables, 0).lookup(b"", b"k", Duration::ZERO), None);
     run.commit(seconds(0));
     let found = begin(&tables, 0).lookup(b"", b"k", Duration::ZERO).unwrap();
@@ -237,10 +226,7 @@ fn asking_creates_no_table() {
 #[test]
 fn threads_that_write_at_once_agree_on_one_winner_a_key_and_fill_the_table_exactly() {
     let capacity = 500;
-    let tables = Arc::new(Tables::new(TableLimits {
-        entries: capacity,
-        ..LIMITS
-    }));
+    let tables = Arc::new(Tables::new(TableLimits { entries: capacity, ..LIMITS }));
     let write = |writer: i32| {
         let tables = Arc::clone(&tables);
         move || -> Vec<(i32, Value)> {
@@ -264,22 +250,13 @@ fn threads_that_write_at_once_agree_on_one_winner_a_key_and_fill_the_table_exact
     };
     let writers: Vec<_> = (0..4).map(|writer| thread::spawn(write(writer))).collect();
     let table = tables.table_or_create("web", b"").unwrap();
-    let answers: Vec<_> = writers
-        .into_iter()
-        .map(|writer| writer.join().unwrap())
-        .collect();
-    let stored: BTreeMap<_, _> = table
-        .entries(seconds(1))
-        .into_iter()
-        .map(|entry| (entry.key, entry.value))
-        .collect();
+    let answers: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let stored: BTreeMap<_, _> =
+        table.entries(seconds(1)).into_iter().map(|entry| (entry.key, entry.value)).collect();
     for (key, value) in answers.into_iter().flatten() {
         assert_eq!(stored.get(&key.to_be_bytes()[..]), Some(&value));
     }
-    assert_eq!(
-        (stored.len(), table.taken.load(Relaxed)),
-        (capacity, capacity)
-    );
+    assert_eq!((stored.len(), table.taken.load(Relaxed)), (capacity, capacity));
 }
 
 /// One step of the property below.

@@ -49,13 +49,7 @@ enum Change {
 impl Transaction {
     /// Begins. All of the run happens at `now`.
     pub fn new(tables: Arc<Tables>, service: Arc<str>, now: Duration) -> Self {
-        Self {
-            tables,
-            service,
-            now,
-            opened: Vec::new(),
-            changes: HashMap::new(),
-        }
+        Self { tables, service, now, opened: Vec::new(), changes: HashMap::new() }
     }
 
     /// When the run happens.
@@ -84,10 +78,7 @@ impl Transaction {
         if !changed.there && !reserved {
             return false;
         }
-        changed.seen = Some(Found {
-            value: value.clone(),
-            deadline,
-        });
+        changed.seen = Some(Found { value: value.clone(), deadline });
         changed.change = match changed.change {
             Change::Remove => Change::Put(reserved),
             _ => Change::Insert(value, reserved),
@@ -172,11 +163,7 @@ impl Transaction {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let seen = target.peek(key, self.now);
-                entry.insert(Changed {
-                    there: seen.is_some(),
-                    seen,
-                    change: Change::Touch,
-                })
+                entry.insert(Changed { there: seen.is_some(), seen, change: Change::Touch })
             }
         };
         (target, changed)

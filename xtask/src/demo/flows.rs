@@ -39,7 +39,10 @@ pub fn reasons<'a>(flows: impl Iterator<Item = &'a Value>) -> String {
 
 fn reason(flow: &Value) -> String {
     match flow["script"].as_str() {
-        Some(script) => format!("{script}, line {}", text(flow, "line")),
+        Some(script) => {
+            let file = script.rsplit('/').next().unwrap_or(script);
+            format!("{file}, line {}", text(flow, "line"))
+        }
         None => text(flow, "decided_by"),
     }
 }
@@ -53,7 +56,7 @@ mod tests {
     fn flows_are_told_apart_by_client_and_service() {
         let flow = |client, service, line| {
             json!({
-                "client": client, "virtual_service": service, "script": "a.lua", "line": line,
+                "client": client, "virtual_service": service, "script": "/folder/a.lua", "line": line,
             })
         };
         let flows = [

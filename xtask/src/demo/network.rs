@@ -80,7 +80,10 @@ fn join_client(client: &Namespace, balancer: &Namespace) -> Result<()> {
         &End { namespace: client, device: "eth0", addresses: &addresses },
         &End { namespace: balancer, device: "clients", addresses: &["192.0.2.1/24"] },
         2,
-    )
+    )?;
+    // Without a bound the kernel would take a whole download for a client that reads slowly.
+    let bound = "net.ipv4.tcp_rmem=4096 131072 262144";
+    client.run(&["sysctl", "-q", "-w", bound]).map(drop)
 }
 
 impl Server {

@@ -13,9 +13,7 @@ use super::{
 
 /// A script sends each client where it belongs.
 pub fn web(network: &Network, balancer: &Balancer) -> Result<()> {
-    step(
-        "Every client asks twice. by-client.lua runs on the first packet of each connection only.",
-    );
+    step("Every client asks twice. by-client.lua runs on the first packet of a connection only.");
     let answers = ask(network, "http://192.0.2.10/", 2)?;
     show(balancer, "web", &answers)?;
     ensure!(answers[CLIENTS[0]] == ["server-2"; 2], "the tester did not get its server");
@@ -59,7 +57,7 @@ fn show(balancer: &Balancer, service: &str, answers: &BTreeMap<&str, Vec<String>
 /// A script reads the first datagram.
 pub fn dns(network: &Network, balancer: &Balancer) -> Result<()> {
     step(
-        "dns-by-name.lua reads the name that a DNS query asks for. Servers answer with their own.",
+        "dns-by-name.lua reads the name in a DNS query. Every server answers with its own address.",
     );
     let [public, internal] = NAMES;
     let asked = [(CLIENTS[0], internal), (CLIENTS[1], public), (CLIENTS[2], public)];

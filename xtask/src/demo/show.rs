@@ -1,18 +1,20 @@
 //! How the demo speaks.
 
+use crate::style::{BOLD, CYAN, DIM, GREEN, UNDERLINED, styled};
+
 /// A sentence that says what comes.
 pub fn step(sentence: &str) {
-    println!("\n\x1b[1;36m▶\x1b[0m \x1b[1m{sentence}\x1b[0m\n");
+    println!("\n{} {}\n", styled(CYAN, "▶"), styled(BOLD, sentence));
 }
 
 /// A command that anyone could type.
 pub fn command(line: &str) {
-    println!("  \x1b[2m$ {line}\x1b[0m");
+    println!("  {}", styled(DIM, &format!("$ {line}")));
 }
 
 /// What was to be shown.
 pub fn result(sentence: &str) {
-    println!("  \x1b[1;32m✔\x1b[0m {sentence}");
+    println!("  {} {sentence}", styled(GREEN, "✔"));
 }
 
 /// Lines as they are, set off from the rest.
@@ -26,7 +28,7 @@ pub fn drawing(lines: &str) {
 pub fn table(header: &[&str], rows: &[Vec<String>]) {
     let header: Vec<_> = header.iter().map(|cell| (*cell).to_owned()).collect();
     let widths = widths(&header, rows);
-    println!("  \x1b[4m{}\x1b[0m", line(&header, &widths));
+    println!("  {}", styled(UNDERLINED, &line(&header, &widths)));
     for row in rows {
         println!("  {}", line(row, &widths));
     }

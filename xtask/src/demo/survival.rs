@@ -13,10 +13,19 @@ use super::{
     show::{command, drawing, result, step},
 };
 
-/// Four seconds at [`RATE`]: more than the socket buffers on the way could hold back.
+/// Four seconds at [`RATE`]: far more than the socket buffers on the way hold.
 const SIZE: usize = 16 << 20;
 const RATE: &str = "4M";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Fields of a slot that are shown, and the parts of those that have some.
+const SHOWN: [(&str, &[&str]); 6] = [
+    ("key", &["source", "destination", "source_port", "destination_port", "protocol"]),
+    ("rewrite", &["source", "destination", "source_port", "destination_port"]),
+    ("next_hop", &[]),
+    ("version", &[]),
+    ("packets", &[]),
+    ("bytes", &[]),
+];
 
 /// A download on its way, and the flow that it makes.
 pub struct Download {
@@ -107,13 +116,14 @@ fn packets(flow: &Value) -> u64 {
 fn slot(bucket: &Value) -> Option<String> {
     let slots = bucket["formatted"]["value"]["slots"].as_array()?;
     let slot = slots.iter().find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
-    let line = |(name, value): (&String, &Value)| format!("{name:16}{}", plain(value));
-    Some(slot.as_object()?.iter().map(line).collect::<Vec<_>>().join("\n"))
-}
-
-/// JSON with less of its punctuation.
-fn plain(value: &Value) -> String {
-    value.to_string().replace(['"', '{', '}'], "").replace(':', " ").replace("],", "]  ")
+    let line = |(field, parts): &(&str, &[&str])| match parts {
+        [] => format!("{field:10}{}", slot[*field]),
+        parts => {
+            let part = |part: &&str| format!("{part} {}", slot[*field][*part]);
+            format!("{field:10}{}", parts.iter().map(part).collect::<Vec<_>>().join("  "))
+        }
+    };
+    Some(SHOWN.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// Bytes in which no part repeats another: a misplaced segment would be noticed.
@@ -138,7 +148,7 @@ mod tests {
         let used = json!({ "key": { "source": DOWNLOADER, "protocol": 6 }, "packets": 7 });
         let bucket = json!({ "formatted": { "value": { "slots": [free, used] } } });
         let lines = slot(&bucket).unwrap();
-        assert!(lines.contains("source [192,0,2,150]") && lines.contains("packets         7"));
+        assert!(lines.contains("source [192,0,2,150]") && lines.contains("packets   7"), "{lines}");
         assert_eq!(slot(&json!({ "formatted": { "value": { "slots": [] } } })), None);
     }
 

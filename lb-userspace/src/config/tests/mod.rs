@@ -48,11 +48,7 @@ fn parse(text: &str) -> Result<Config, Problems> {
 
 /// A change to [`VALID`], and what must come of it: each problem's message and help. `‹` stands
 /// where a problem is expected to point, in the same order, and is not part of the text.
-struct Case(
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+struct Case(&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 impl Case {
     fn run(&self) {
@@ -65,20 +61,11 @@ impl Case {
             .iter()
             .map(|problem| {
                 let (line, column) = problem.position().unwrap();
-                (
-                    line,
-                    column,
-                    problem.message(),
-                    problem.help().unwrap_or_default(),
-                )
+                (line, column, problem.message(), problem.help().unwrap_or_default())
             })
             .collect();
         let marks = marks(&marked);
-        assert_eq!(
-            marks.len(),
-            expected.len(),
-            "a mark for each problem: {new}"
-        );
+        assert_eq!(marks.len(), expected.len(), "a mark for each problem: {new}");
         let expected: Vec<_> = marks
             .into_iter()
             .zip(*expected)
@@ -92,11 +79,7 @@ fn marks(marked: &str) -> Vec<(usize, usize)> {
     let mut marks = Vec::new();
     for (number, line) in marked.lines().enumerate() {
         let columns = line.chars().enumerate().filter(|(_, c)| *c == '‹');
-        marks.extend(
-            columns
-                .enumerate()
-                .map(|(before, (at, _))| (number + 1, at + 1 - before)),
-        );
+        marks.extend(columns.enumerate().map(|(before, (at, _))| (number + 1, at + 1 - before)));
     }
     marks
 }
@@ -130,11 +113,8 @@ error: two virtual services listen on 192.0.2.10:53, udp
 
 #[test]
 fn problems_are_rendered_as_compilers_do() {
-    let text = VALID.replacen(
-        "pool = \"resolvers\"",
-        "pool = \"resolvers\"\nidle_timout = \"10s\"",
-        1,
-    );
+    let text =
+        VALID.replacen("pool = \"resolvers\"", "pool = \"resolvers\"\nidle_timout = \"10s\"", 1);
     let text = text.replacen(
         "[[pool]]",
         "[[virtual_service]]\nname = \"again\"\naddress = \"192.0.2.10\"\nport = 53\n\
@@ -151,22 +131,12 @@ fn a_file_that_is_not_there_or_not_text_is_named() {
     let path = folder.join("lb.toml");
     fs::write(&path, b"[instance]\nname = \"\xe9dge\"\n").unwrap();
     let problems = Config::load(&path).unwrap_err();
-    assert_eq!(
-        (problems[0].message(), problems[0].position()),
-        ("not UTF-8", Some((2, 9)))
-    );
+    assert_eq!((problems[0].message(), problems[0].position()), ("not UTF-8", Some((2, 9))));
     fs::write(&path, VALID).unwrap();
     fs::write(folder.join("by-client.lua"), "").unwrap();
     assert_eq!(Config::load(&path).unwrap().path, path);
     fs::remove_dir_all(&folder).unwrap();
     let problems = Config::load(&path).unwrap_err();
-    assert!(
-        problems[0]
-            .message()
-            .starts_with("the configuration cannot be read: ")
-    );
-    assert_eq!(
-        (problems[0].path(), problems[0].position()),
-        (path.as_path(), None)
-    );
+    assert!(problems[0].message().starts_with("the configuration cannot be read: "));
+    assert_eq!((problems[0].path(), problems[0].position()), (path.as_path(), None));
 }

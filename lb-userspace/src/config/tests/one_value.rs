@@ -22,14 +22,8 @@ fn keys_that_are_missing_or_unknown() {
             "[[virtual_service]]\nname = \"dns\"\naddress = \"192.0.2.10\"\nport = 53\nprotocol",
             "‹[[virtual_service]]\nname = \"dns\"\naddress = \"192.0.2.10\"\nport = 53\n‹protocoll",
             &[
-                (
-                    "[[virtual_service]] needs `protocol`",
-                    "such as protocol = \"tcp\"",
-                ),
-                (
-                    "[[virtual_service]] has no key `protocoll`",
-                    "did you mean `protocol`?",
-                ),
+                ("[[virtual_service]] needs `protocol`", "such as protocol = \"tcp\""),
+                ("[[virtual_service]] has no key `protocoll`", "did you mean `protocol`?"),
             ],
         ),
         Case(
@@ -43,10 +37,7 @@ fn keys_that_are_missing_or_unknown() {
         Case(
             "[[datascript]]",
             "[‹pools]\n[[datascript]]",
-            &[(
-                "the configuration has no key `pools`",
-                "did you mean `pool`?",
-            )],
+            &[("the configuration has no key `pools`", "did you mean `pool`?")],
         ),
         Case(
             "{ address = \"10.0.0.11\", port = 53 }",
@@ -56,18 +47,12 @@ fn keys_that_are_missing_or_unknown() {
         Case(
             "interfaces = [\"eth0\"]",
             "‹interfaces = []",
-            &[(
-                "[instance] needs `interfaces`",
-                "such as interfaces = [\"eth0\"]",
-            )],
+            &[("[instance] needs `interfaces`", "such as interfaces = [\"eth0\"]")],
         ),
         Case(
             "[[datascript]]\nname = \"by-client\"\npools = [\"resolvers\"]\nl4_request = \"by-client.lua\"",
             "‹[[datascript]]\nname = \"by-client\"",
-            &[(
-                "[[datascript]] has no script",
-                "such as l4_request = \"by-client.lua\"",
-            )],
+            &[("[[datascript]] has no script", "such as l4_request = \"by-client.lua\"")],
         ),
         Case(
             "[[pool]]",
@@ -86,10 +71,7 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
         Case(
             "port = 53\n",
             "port = ‹\"53\"\n",
-            &[(
-                "`port` must be an integer from 1 to 65_535, not \"53\"",
-                "without the quotes: 53",
-            )],
+            &[("`port` must be an integer from 1 to 65_535, not \"53\"", "without the quotes: 53")],
         ),
         Case(
             "port = 53\n",
@@ -99,10 +81,7 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
         Case(
             "\"udp\"",
             "‹\"upd\"",
-            &[(
-                "`protocol` must be \"tcp\" or \"udp\", not \"upd\"",
-                "did you mean \"udp\"?",
-            )],
+            &[("`protocol` must be \"tcp\" or \"udp\", not \"upd\"", "did you mean \"udp\"?")],
         ),
         Case(
             "\"192.0.2.10\"",
@@ -166,10 +145,7 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
         Case(
             "port = 53\n",
             "port = 53\nidle_timeout = ‹\"8 days\"\n",
-            &[(
-                "`idle_timeout` must be a duration from 1ms to 7days, not \"8 days\"",
-                "",
-            )],
+            &[("`idle_timeout` must be a duration from 1ms to 7days, not \"8 days\"", "")],
         ),
         Case(
             "pool = \"resolvers\"",
@@ -188,10 +164,7 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
             "interfaces",
             "flow_capacity = ‹32\nsnat_ports = ‹\"2000-1000\"\ninterfaces",
             &[
-                (
-                    "`flow_capacity` must be an integer from 64 to 16_777_216, not 32",
-                    "",
-                ),
+                ("`flow_capacity` must be an integer from 64 to 16_777_216, not 32", ""),
                 (
                     "`snat_ports` must be a range of ports, not \"2000-1000\"",
                     "lowest and highest port, from 1 to 65535, such as \"1024-65535\"",
@@ -223,23 +196,14 @@ fn what_is_not_available_yet_says_so() {
         Case(
             "pool = \"resolvers\"\ndatascripts = [\"by-client\"]",
             "‹pool_group = \"all\"",
-            &[(
-                "pool groups are not available yet",
-                "name one pool with `pool`",
-            )],
+            &[("pool groups are not available yet", "name one pool with `pool`")],
         ),
         Case(
             "pools = [\"resolvers\"]",
             "pools = [\"resolvers\"]\n‹pool_groups = [\"all\"]\n‹protocol_parsers = [\"dns\"]",
             &[
-                (
-                    "pool groups are not available yet",
-                    "leave the list empty, and name `pools`",
-                ),
-                (
-                    "protocol parsers are not available yet",
-                    "leave the list empty",
-                ),
+                ("pool groups are not available yet", "leave the list empty, and name `pools`"),
+                ("protocol parsers are not available yet", "leave the list empty"),
             ],
         ),
         Case(
@@ -256,10 +220,7 @@ fn what_is_not_available_yet_says_so() {
             &[("`tcp_mode` is for services over TCP", "leave it out")],
         ),
     ]);
-    let empty = VALID.replace(
-        "l4_request",
-        "pool_groups = []\nprotocol_parsers = []\nl4_request",
-    );
+    let empty = VALID.replace("l4_request", "pool_groups = []\nprotocol_parsers = []\nl4_request");
     assert_eq!(parse(&empty), parse(VALID));
 }
 
@@ -269,10 +230,7 @@ fn errors_in_the_syntax_are_all_reported() {
         Case(
             "port = 53\n",
             "port = ‹five\n",
-            &[(
-                "TOML syntax: invalid boolean",
-                "text stands in quotes: \"five\"",
-            )],
+            &[("TOML syntax: invalid boolean", "text stands in quotes: \"five\"")],
         ),
         Case(
             "port = 53\n",

@@ -8,43 +8,28 @@ fn names_that_lead_nowhere_or_twice() {
         Case(
             "pool = \"resolvers\"",
             "pool = ‹\"resolver\"",
-            &[(
-                "no pool is named \"resolver\"",
-                "did you mean \"resolvers\"?",
-            )],
+            &[("no pool is named \"resolver\"", "did you mean \"resolvers\"?")],
         ),
         Case(
             "pools = [\"resolvers\"]",
             "pools = [\"resolvers\", ‹\"web\"]",
-            &[(
-                "no pool is named \"web\"",
-                "add a [[pool]] with name = \"web\"",
-            )],
+            &[("no pool is named \"web\"", "add a [[pool]] with name = \"web\"")],
         ),
         Case(
             "datascripts = [\"by-client\"]",
             "datascripts = [‹\"by_client\"]",
-            &[(
-                "no datascript is named \"by_client\"",
-                "did you mean \"by-client\"?",
-            )],
+            &[("no datascript is named \"by_client\"", "did you mean \"by-client\"?")],
         ),
         Case(
             "[[datascript]]",
             "[[pool]]\nname = ‹\"resolvers\"\nservers = [{ address = \"10.0.0.13\", port = 53 }]\n\
              [[datascript]]",
-            &[(
-                "two entries of [[pool]] are named \"resolvers\"",
-                "give each its own name",
-            )],
+            &[("two entries of [[pool]] are named \"resolvers\"", "give each its own name")],
         ),
         Case(
             "[\"192.0.2.9\"]",
             "[\"192.0.2.9\", ‹\"192.0.2.9\"]",
-            &[(
-                "`snat_addresses` holds 192.0.2.9 twice",
-                "remove one of them",
-            )],
+            &[("`snat_addresses` holds 192.0.2.9 twice", "remove one of them")],
         ),
         Case(
             "{ address = \"10.0.0.12\", port = 53, ratio = 2 }",
@@ -100,10 +85,7 @@ fn addresses_that_do_not_go_together() {
             "‹‹\"2001:db8::12\"",
             &[
                 ("2001:db8::12 is an IPv6 address", LATER),
-                (
-                    "the pool mixes IPv4 and IPv6 servers",
-                    "make two pools, one for each family",
-                ),
+                ("the pool mixes IPv4 and IPv6 servers", "make two pools, one for each family"),
             ],
         ),
         Case(
@@ -120,18 +102,12 @@ fn addresses_that_do_not_go_together() {
         Case(
             "\"10.0.0.12\"",
             "‹\"192.0.2.10\"",
-            &[(
-                "server 192.0.2.10 is the balancer itself",
-                "a server has an address of its own",
-            )],
+            &[("server 192.0.2.10 is the balancer itself", "a server has an address of its own")],
         ),
         Case(
             "\"10.0.0.12\"",
             "‹\"192.0.2.9\"",
-            &[(
-                "server 192.0.2.9 is the balancer itself",
-                "a server has an address of its own",
-            )],
+            &[("server 192.0.2.9 is the balancer itself", "a server has an address of its own")],
         ),
     ]);
 }
@@ -140,16 +116,11 @@ fn addresses_that_do_not_go_together() {
 fn source_addresses_are_needed_once_a_pool_in_use_has_snat() {
     let without = VALID.replace("snat_addresses = [\"192.0.2.9\"]\n", "");
     let problems = parse(&without).unwrap_err();
-    let [problem] = &problems[..] else {
-        panic!("{problems}")
-    };
+    let [problem] = &problems[..] else { panic!("{problems}") };
     assert_eq!(
         problem.message(),
         "pool \"resolvers\" forwards with \"snat\", and [instance] has no `snat_addresses`"
     );
-    assert_eq!(
-        (problem.position(), problem.related().next()),
-        (Some((14, 8)), Some((1, 1)))
-    );
+    assert_eq!((problem.position(), problem.related().next()), (Some((14, 8)), Some((1, 1))));
     assert!(parse(&without.replace("servers =", "forwarding = \"dnat\"\nservers =")).is_ok());
 }

@@ -27,38 +27,21 @@ fn defaults_are_as_documented() {
             tcp_closing_timeout: Duration::from_secs(10),
             udp_one_way_timeout: Duration::from_secs(10),
             half_open_share: 50,
-            script: ScriptLimits {
-                instruction_budget: 1_000_000,
-                memory: 32 << 20
-            },
-            tables: TableLimits {
-                entries: 100_000,
-                key_size: 1024,
-                value_size: 4096
-            },
+            script: ScriptLimits { instruction_budget: 1_000_000, memory: 32 << 20 },
+            tables: TableLimits { entries: 100_000, key_size: 1024, value_size: 4096 },
         }
     );
-    assert_eq!(
-        config.virtual_services[0].idle_timeout,
-        Duration::from_secs(30)
-    );
+    assert_eq!(config.virtual_services[0].idle_timeout, Duration::from_secs(30));
     assert_eq!(config.virtual_services[0].pool, Some(PoolIndex(0)));
     assert_eq!(config.pools[0].algorithm, Algorithm::RoundRobin);
     assert_eq!(config.pools[0].forwarding, Forwarding::Snat);
-    let ratios: Vec<_> = config.pools[0]
-        .servers
-        .iter()
-        .map(|s| (s.ratio, s.enabled))
-        .collect();
+    let ratios: Vec<_> = config.pools[0].servers.iter().map(|s| (s.ratio, s.enabled)).collect();
     assert_eq!(ratios, [(1, true), (2, true)]);
     let script = config.datascripts[0].l4_request.as_ref().unwrap();
     assert_eq!(script.path, Path::new("/etc/lb/by-client.lua"));
     assert_eq!(config.datascripts[0].on_error, OnError::Close);
     let tcp = parse(&VALID.replace("\"udp\"", "\"tcp\"")).unwrap();
-    assert_eq!(
-        tcp.virtual_services[0].idle_timeout,
-        Duration::from_secs(600)
-    );
+    assert_eq!(tcp.virtual_services[0].idle_timeout, Duration::from_secs(600));
 }
 
 #[test]
@@ -120,58 +103,27 @@ l4_response = "by-client.lua"
     let instance = &config.instance;
     assert_eq!(instance.interfaces, ["eth0", "eth1.100"]);
     assert_eq!(instance.attach_mode, AttachMode::Native);
-    assert_eq!(
-        (instance.flow_capacity, instance.half_open_share),
-        (1_048_576, 25)
-    );
-    assert_eq!(
-        (&instance.snat_ports, instance.snat_addresses.len()),
-        (&(10_000..=20_000), 2)
-    );
+    assert_eq!((instance.flow_capacity, instance.half_open_share), (1_048_576, 25));
+    assert_eq!((&instance.snat_ports, instance.snat_addresses.len()), (&(10_000..=20_000), 2));
     assert!(!instance.manage_addresses);
-    assert_eq!(
-        instance.connection_log.as_deref(),
-        Some(Path::new("/etc/lb/flows.log"))
-    );
+    assert_eq!(instance.connection_log.as_deref(), Some(Path::new("/etc/lb/flows.log")));
     assert_eq!(instance.admin_socket, Path::new("/tmp/lb.sock"));
     assert_eq!(instance.cores, [2, 3]);
     assert_eq!(instance.tcp_half_open_timeout, Duration::from_secs(3));
     assert_eq!(instance.tcp_closing_timeout, Duration::from_millis(500));
     assert_eq!(instance.udp_one_way_timeout, Duration::from_secs(90));
-    assert_eq!(
-        instance.script,
-        ScriptLimits {
-            instruction_budget: 0,
-            memory: 64 << 20
-        }
-    );
-    assert_eq!(
-        instance.tables,
-        TableLimits {
-            entries: 5,
-            key_size: 32,
-            value_size: 1024
-        }
-    );
-    let [service] = &config.virtual_services[..] else {
-        panic!("one service")
-    };
+    assert_eq!(instance.script, ScriptLimits { instruction_budget: 0, memory: 64 << 20 });
+    assert_eq!(instance.tables, TableLimits { entries: 5, key_size: 32, value_size: 1024 });
+    let [service] = &config.virtual_services[..] else { panic!("one service") };
     assert_eq!(service.address, "192.0.2.10:443".parse().unwrap());
     assert_eq!((service.protocol, service.pool), (Protocol::Tcp, None));
     assert_eq!(service.datascripts, [SetIndex(1), SetIndex(0)]);
     assert_eq!(service.idle_timeout, Duration::from_secs(3600));
-    let [a, b] = &config.pools[..] else {
-        panic!("two pools")
-    };
-    assert_eq!(
-        (a.algorithm, a.forwarding),
-        (Algorithm::ConsistentHash, Forwarding::Dnat)
-    );
+    let [a, b] = &config.pools[..] else { panic!("two pools") };
+    assert_eq!((a.algorithm, a.forwarding), (Algorithm::ConsistentHash, Forwarding::Dnat));
     assert_eq!((a.servers[0].ratio, a.servers[0].enabled), (1000, false));
     assert_eq!(b.servers[0].address, "10.0.0.2:8443".parse().unwrap());
-    let [first, second] = &config.datascripts[..] else {
-        panic!("two sets")
-    };
+    let [first, second] = &config.datascripts[..] else { panic!("two sets") };
     assert_eq!(first.pools, [PoolIndex(1), PoolIndex(0)]);
     assert!(first.l4_request.is_some() && first.l4_response.is_some());
     assert!(second.l4_request.is_none() && second.l4_response.is_some());

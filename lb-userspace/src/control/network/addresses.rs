@@ -84,9 +84,7 @@ pub async fn ensure(
     for owned in &plan.remove {
         remove(&kernel, &topology, owned).await?;
     }
-    let mut owned = Owned {
-        addresses: plan.keep,
-    };
+    let mut owned = Owned { addresses: plan.keep };
     for address in plan.add {
         if add(&kernel, &topology, &address).await? {
             owned.addresses.push(address);
@@ -140,29 +138,21 @@ impl Plan {
             if wanted[..position].contains(address) {
                 continue;
             }
-            let ours = before
-                .addresses
-                .iter()
-                .find(|owned| owned.address == *address);
+            let ours = before.addresses.iter().find(|owned| owned.address == *address);
             match ours.filter(|ours| is_there(topology, ours)) {
                 Some(ours) => plan.keep.push(ours.clone()),
-                None if topology
-                    .addresses()
-                    .any(|(_, there)| there.addr() == *address) => {}
+                None if topology.addresses().any(|(_, there)| there.addr() == *address) => {}
                 None => plan.add.push(place(topology, &places, *address)),
             }
         }
         plan.remove = before.addresses;
-        plan.remove
-            .retain(|owned| !plan.keep.contains(owned) && is_there(topology, owned));
+        plan.remove.retain(|owned| !plan.keep.contains(owned) && is_there(topology, owned));
         Ok(plan)
     }
 
     /// All that may be the balancer's before the plan is carried out in full.
     fn whole(&self) -> Owned {
-        Owned {
-            addresses: [&self.keep[..], &self.add, &self.remove].concat(),
-        }
+        Owned { addresses: [&self.keep[..], &self.add, &self.remove].concat() }
     }
 }
 
@@ -172,14 +162,9 @@ fn places<'a>(
     interfaces: &[String],
 ) -> Result<Vec<&'a Interface>, AddressError> {
     let named = |name: &String| {
-        topology
-            .interface_named(name)
-            .ok_or_else(|| AddressError::NoInterface(name.clone()))
+        topology.interface_named(name).ok_or_else(|| AddressError::NoInterface(name.clone()))
     };
-    let mut places = interfaces
-        .iter()
-        .map(named)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut places = interfaces.iter().map(named).collect::<Result<Vec<_>, _>>()?;
     let is_below = |index| places.iter().any(|place| place.index == index);
     let vlans = topology.interfaces().filter(|device| {
         device.vlan.is_some_and(|vlan| is_below(vlan.parent)) && !is_below(device.index)
@@ -192,9 +177,7 @@ fn places<'a>(
 
 fn place(topology: &Topology, places: &[&Interface], address: IpAddr) -> OwnedAddress {
     let holds = |interface: &Interface| {
-        let subnets = topology
-            .addresses()
-            .filter(|(index, _)| *index == interface.index);
+        let subnets = topology.addresses().filter(|(index, _)| *index == interface.index);
         let holding = subnets.filter(|(_, subnet)| subnet.contains(&address));
         holding.map(|(_, subnet)| subnet.prefix_len()).max()
     };
@@ -221,9 +204,7 @@ async fn add(
     owned: &OwnedAddress,
 ) -> Result<bool, AddressError> {
     let missing = || AddressError::NoInterface(owned.interface.clone());
-    let interface = topology
-        .interface_named(&owned.interface)
-        .ok_or_else(missing)?;
+    let interface = topology.interface_named(&owned.interface).ok_or_else(missing)?;
     match kernel.add_address(interface.index, owned.address).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         result => result?,
@@ -289,10 +270,7 @@ fn write(state: &Path, owned: &Owned) -> Result<(), AddressError> {
 }
 
 fn state_error(path: &Path, source: io::Error) -> AddressError {
-    AddressError::State {
-        path: path.to_owned(),
-        source,
-    }
+    AddressError::State { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

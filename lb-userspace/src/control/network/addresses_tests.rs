@@ -19,10 +19,7 @@ fn network() -> Topology {
 }
 
 fn owned(interface: &str, address: &str) -> OwnedAddress {
-    OwnedAddress {
-        interface: interface.into(),
-        address: ip(address),
-    }
+    OwnedAddress { interface: interface.into(), address: ip(address) }
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -30,35 +27,21 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn plan(before: &[OwnedAddress], wanted: &[&str]) -> Plan {
-    let before = Owned {
-        addresses: before.to_vec(),
-    };
+    let before = Owned { addresses: before.to_vec() };
     let wanted: Vec<_> = wanted.iter().map(|address| ip(address)).collect();
     Plan::new(&network(), before, &wanted, &names(&["eth0", "eth1"])).unwrap()
 }
 
 #[test]
 fn an_address_goes_where_its_subnet_is_and_else_to_the_first_interface() {
-    let wanted = [
-        "10.0.0.10",
-        "10.1.0.10",
-        "10.2.0.10",
-        "192.0.2.10",
-        "10.1.0.10",
-    ];
+    let wanted = ["10.0.0.10", "10.1.0.10", "10.2.0.10", "192.0.2.10", "10.1.0.10"];
     let add = vec![
         owned("eth0", "10.0.0.10"),
         owned("eth1", "10.1.0.10"),
         owned("eth0.100", "10.2.0.10"),
         owned("eth0", "192.0.2.10"),
     ];
-    assert_eq!(
-        plan(&[], &wanted),
-        Plan {
-            add,
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan(&[], &wanted), Plan { add, ..Plan::default() });
 }
 
 #[test]
@@ -66,10 +49,7 @@ fn an_address_that_is_there_is_left_alone() {
     assert_eq!(plan(&[], &["10.0.0.9", "10.1.0.50"]), Plan::default());
     // As a state file might say that was written just before the operator was faster.
     let elsewhere = [owned("eth0", "10.1.0.50"), owned("eth0", "10.0.0.9")];
-    assert_eq!(
-        plan(&elsewhere, &["10.1.0.50", "10.0.0.9"]),
-        Plan::default()
-    );
+    assert_eq!(plan(&elsewhere, &["10.1.0.50", "10.0.0.9"]), Plan::default());
     assert_eq!(plan(&elsewhere, &[]), Plan::default());
 }
 
@@ -77,28 +57,10 @@ fn an_address_that_is_there_is_left_alone() {
 fn what_was_added_is_kept_or_removed_or_added_again() {
     let before = [owned("eth1", "10.1.0.50"), owned("eth0", "10.0.0.10")];
     let kept = vec![before[0].clone()];
-    assert_eq!(
-        plan(&before, &["10.1.0.50"]),
-        Plan {
-            keep: kept.clone(),
-            ..Plan::default()
-        }
-    );
-    assert_eq!(
-        plan(&before, &[]),
-        Plan {
-            remove: kept,
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan(&before, &["10.1.0.50"]), Plan { keep: kept.clone(), ..Plan::default() });
+    assert_eq!(plan(&before, &[]), Plan { remove: kept, ..Plan::default() });
     let add = vec![before[1].clone()];
-    assert_eq!(
-        plan(&before[1..], &["10.0.0.10"]),
-        Plan {
-            add,
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan(&before[1..], &["10.0.0.10"]), Plan { add, ..Plan::default() });
 }
 
 #[test]
@@ -127,12 +89,7 @@ fn addresses_come_change_and_go_with_the_configuration() {
         let first = [ip("10.0.0.10"), ip("10.0.0.20"), ip("2001:db8::10")];
         let added = ensure(&state, &first, &interfaces).await.unwrap();
         let expected = vec![owned("eth0", "10.0.0.10"), owned("eth0", "2001:db8::10")];
-        assert_eq!(
-            added,
-            Owned {
-                addresses: expected
-            }
-        );
+        assert_eq!(added, Owned { addresses: expected });
         assert_eq!(read(&state).unwrap(), added);
         let with = |more: &[&str]| {
             let mut all = initial.clone();
@@ -140,21 +97,13 @@ fn addresses_come_change_and_go_with_the_configuration() {
             all.sort();
             all
         };
-        assert_eq!(
-            addresses().await,
-            with(&["10.0.0.10/32", "2001:db8::10/128"])
-        );
+        assert_eq!(addresses().await, with(&["10.0.0.10/32", "2001:db8::10/128"]));
         assert_eq!(ensure(&state, &first, &interfaces).await.unwrap(), added);
 
         let second = [ip("10.0.0.30"), ip("10.0.0.10")];
         let changed = ensure(&state, &second, &interfaces).await.unwrap();
         let expected = vec![owned("eth0", "10.0.0.10"), owned("eth0", "10.0.0.30")];
-        assert_eq!(
-            changed,
-            Owned {
-                addresses: expected
-            }
-        );
+        assert_eq!(changed, Owned { addresses: expected });
         assert_eq!(addresses().await, with(&["10.0.0.10/32", "10.0.0.30/32"]));
 
         // One that the operator removed does not keep the others from going.
@@ -172,15 +121,12 @@ fn an_added_address_is_announced_twice() {
         let peer = Peer::listen();
         let folder = Folder::new("announced");
         let address = "10.0.0.10".parse().unwrap();
-        ensure(&folder.state(), &[IpAddr::V4(address)], &names(&["eth0"]))
-            .await
-            .unwrap();
+        ensure(&folder.state(), &[IpAddr::V4(address)], &names(&["eth0"])).await.unwrap();
         for time in ["first", "second"] {
             let what = format!("the {time} announcement");
-            let request = eventually(&what, || {
-                peer.request().filter(|request| request.target == address)
-            })
-            .await;
+            let request =
+                eventually(&what, || peer.request().filter(|request| request.target == address))
+                    .await;
             assert_eq!(request.sender, address);
             assert_eq!(request.sender_mac, [2, 0, 0, 0, 1, 2]);
         }
@@ -193,10 +139,8 @@ async fn addresses() -> Vec<IpNet> {
     let addresses = topology.addresses().filter(|(index, _)| *index == eth0);
     // Link-local ones come by themselves.
     let link_local = net("fe80::/10");
-    let mut addresses: Vec<_> = addresses
-        .map(|(_, address)| address)
-        .filter(|own| !link_local.contains(own))
-        .collect();
+    let mut addresses: Vec<_> =
+        addresses.map(|(_, address)| address).filter(|own| !link_local.contains(own)).collect();
     addresses.sort();
     addresses
 }

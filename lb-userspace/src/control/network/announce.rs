@@ -15,12 +15,7 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 /// Sends an announcement by the interface with this index and MAC, once.
 pub fn announce(interface: u32, mac: Mac, address: Ipv4Addr) -> io::Result<()> {
     let frame = announcement(mac, address);
-    sendto(
-        packet_socket()?,
-        &frame,
-        SendFlags::DONTWAIT,
-        &LinkAddress::of(interface)?,
-    )?;
+    sendto(packet_socket()?, &frame, SendFlags::DONTWAIT, &LinkAddress::of(interface)?)?;
     Ok(())
 }
 

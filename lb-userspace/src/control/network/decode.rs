@@ -94,10 +94,7 @@ fn vlan(attributes: &[LinkAttribute]) -> Option<Vlan> {
             _ => {}
         }
     }
-    Some(Vlan {
-        id: id?,
-        parent: parent?,
-    })
+    Some(Vlan { id: id?, parent: parent? })
 }
 
 fn vlan_id(info: &[LinkInfo]) -> Option<u16> {
@@ -116,21 +113,15 @@ fn vlan_id(info: &[LinkInfo]) -> Option<u16> {
 
 /// `IFA_LOCAL` where there is one: on point-to-point links `IFA_ADDRESS` is the other end's.
 fn address(message: &AddressMessage) -> Option<IpNet> {
-    let local = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
     let address = local.or_else(|| {
-        message
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            })
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
     })?;
     IpNet::new(address, message.header.prefix_len).ok()
 }
@@ -161,12 +152,7 @@ fn route(message: &RouteMessage) -> Option<Route> {
     let (interface, gateway) = hop?;
     (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(())?;
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route {
-        prefix,
-        gateway,
-        interface,
-        metric,
-    })
+    Some(Route { prefix, gateway, interface, metric })
 }
 
 type Hop = (u32, Option<IpAddr>);
@@ -181,10 +167,7 @@ fn hop(attributes: &[RouteAttribute]) -> Option<Hop> {
 
 fn usable_hop(hops: &[RouteNextHop]) -> Option<Hop> {
     let unusable = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
-    let hop = hops
-        .iter()
-        .find(|hop| !hop.flags.intersects(unusable))
-        .or(hops.first())?;
+    let hop = hops.iter().find(|hop| !hop.flags.intersects(unusable)).or(hops.first())?;
     Some((hop.interface_index, gateway(&hop.attributes)))
 }
 
@@ -208,13 +191,10 @@ fn route_address(address: &RouteAddress) -> Option<IpAddr> {
 
 fn neighbour(message: &NeighbourMessage) -> Option<Change> {
     let key = neighbour_key(message)?;
-    let mac = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
-            _ => None,
-        });
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    });
     Some(match (message.header.state, mac) {
         (NeighbourState::Failed, _) => Change::Neighbour(key, Neighbour::Failed),
         (
@@ -238,14 +218,11 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<NeighbourKey> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
-    let address = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::from(*v4)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::from(*v6)),
-            _ => None,
-        })?;
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::from(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::from(*v6)),
+        _ => None,
+    })?;
     Some((message.header.ifindex, address))
 }
 
@@ -270,11 +247,7 @@ mod tests {
     fn vlan_link(protocol: VlanProtocol) -> LinkMessage {
         let data = InfoData::Vlan(vec![InfoVlan::Protocol(protocol), InfoVlan::Id(100)]);
         let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)];
-        link(
-            4,
-            "eth0.100",
-            vec![LinkAttribute::Link(2), LinkAttribute::LinkInfo(info)],
-        )
+        link(4, "eth0.100", vec![LinkAttribute::Link(2), LinkAttribute::LinkInfo(info)])
     }
 
     fn new_link(message: LinkMessage) -> Option<Change> {
@@ -284,10 +257,7 @@ mod tests {
     #[test]
     fn vlan_devices_are_known_if_they_are_802_1q_over_an_interface_of_this_namespace() {
         let device = vlan_device(4, 100, 2);
-        let without = Interface {
-            vlan: None,
-            ..device.clone()
-        };
+        let without = Interface { vlan: None, ..device.clone() };
         let q = vlan_link(VlanProtocol::Ieee8021Q);
         let mut elsewhere = q.clone();
         elsewhere.attributes.push(LinkAttribute::LinkNetNsId(0));
@@ -300,10 +270,7 @@ mod tests {
     #[test]
     fn a_veth_s_peer_is_not_taken_for_the_interface_below_a_vlan() {
         let message = link(2, "eth0", vec![LinkAttribute::Link(7)]);
-        assert_eq!(
-            new_link(message),
-            Some(Change::Interface(ethernet(2, "eth0")))
-        );
+        assert_eq!(new_link(message), Some(Change::Interface(ethernet(2, "eth0"))));
     }
 
     #[test]
@@ -330,12 +297,7 @@ mod tests {
             RouteAttribute::Priority(100),
         ];
         let gateway = Some(ip("fe80::1"));
-        let expected = Route {
-            prefix: net("192.0.2.0/24"),
-            gateway,
-            interface: 2,
-            metric: 100,
-        };
+        let expected = Route { prefix: net("192.0.2.0/24"), gateway, interface: 2, metric: 100 };
         assert_eq!(route(&message), Some(expected));
 
         let mut other_table = message.clone();

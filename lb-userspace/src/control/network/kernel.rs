@@ -26,10 +26,7 @@ pub struct KernelError {
 
 impl KernelError {
     pub(super) fn new(what: impl Into<String>, source: io::Error) -> Self {
-        Self {
-            what: what.into(),
-            source,
-        }
+        Self { what: what.into(), source }
     }
 
     fn from_netlink(what: impl Into<String>, error: rtnetlink::Error) -> Self {
@@ -88,13 +85,7 @@ impl Kernel {
             read(&mut topology, "routes", routes, Message::NewRoute).await?;
         }
         let neighbours = handle.neighbours().get().execute();
-        read(
-            &mut topology,
-            "neighbours",
-            neighbours,
-            Message::NewNeighbour,
-        )
-        .await?;
+        read(&mut topology, "neighbours", neighbours, Message::NewNeighbour).await?;
         Ok(topology)
     }
 
@@ -106,10 +97,7 @@ impl Kernel {
     /// When the kernel refuses.
     pub async fn resolve(&self, (interface, address): NeighbourKey) -> Result<(), KernelError> {
         let request = self.0.neighbours().add(interface, address);
-        let request = request
-            .state(NeighbourState::None)
-            .flags(NeighbourFlags::Use)
-            .replace();
+        let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
         request.execute().await.map_err(|error| {
             KernelError::from_netlink(format!("asking for neighbour {address}"), error)
         })
@@ -149,14 +137,9 @@ impl Kernel {
                 .address(v6, 128)
                 .build(),
         };
-        self.0
-            .address()
-            .del(message)
-            .execute()
-            .await
-            .map_err(|error| {
-                KernelError::from_netlink(format!("removing address {address}"), error)
-            })
+        self.0.address().del(message).execute().await.map_err(|error| {
+            KernelError::from_netlink(format!("removing address {address}"), error)
+        })
     }
 }
 

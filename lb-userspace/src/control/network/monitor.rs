@@ -53,11 +53,7 @@ impl Monitor {
     /// Outside of a tokio runtime.
     pub fn open() -> Result<Self, KernelError> {
         let opened = rtnetlink::new_multicast_connection(&GROUPS).and_then(|mut opened| {
-            opened
-                .0
-                .socket_mut()
-                .socket_mut()
-                .set_rx_buf_sz(RECEIVE_BUFFER)?;
+            opened.0.socket_mut().socket_mut().set_rx_buf_sz(RECEIVE_BUFFER)?;
             Ok(opened)
         });
         let (connection, _, messages) =
@@ -142,11 +138,7 @@ mod tests {
             assert_eq!(gateway(&topology), Some(ip("10.0.0.2")));
 
             run("ip route add 198.51.100.0/24 via 10.0.0.3");
-            let mut followed = Followed {
-                monitor,
-                kernel,
-                topology,
-            };
+            let mut followed = Followed { monitor, kernel, topology };
             let last = |topology: &Topology| topology.route_to(ip("198.51.100.1")).is_some();
             followed.until("the last route", last).await;
             assert_eq!(gateway(&followed.topology), Some(ip("10.0.0.2")));
@@ -157,9 +149,7 @@ mod tests {
             let read = followed.kernel.topology().await.unwrap();
             // The kernel makes IPv6 routes of its own when it likes.
             let routes = |topology: &Topology| {
-                let v4 = topology
-                    .routes()
-                    .filter(|route| route.prefix.addr().is_ipv4());
+                let v4 = topology.routes().filter(|route| route.prefix.addr().is_ipv4());
                 v4.copied().collect::<HashSet<_>>()
             };
             assert_eq!(routes(&followed.topology), routes(&read));

@@ -181,9 +181,7 @@ impl NextHops {
     /// The neighbours to be asked for.
     pub fn wanted(&self) -> impl Iterator<Item = NeighbourKey> {
         let wanted = |slot: &Slot| matches!(slot.state, State::Resolving | State::Remembered);
-        self.slots()
-            .filter(move |(_, slot)| wanted(slot))
-            .filter_map(|(_, slot)| slot.neighbour)
+        self.slots().filter(move |(_, slot)| wanted(slot)).filter_map(|(_, slot)| slot.neighbour)
     }
 
     /// The servers' and gateways' neighbours whose MAC the kernel has not confirmed for a while.
@@ -245,10 +243,8 @@ impl NextHops {
 
     fn add_gateways(&mut self, topology: &Topology) {
         let gateways = topology.routes().filter(|route| route.gateway.is_some());
-        let refused = |route: &Route| {
-            self.add(Target::Gateway(route.prefix), Role::Client)
-                .is_err()
-        };
+        let refused =
+            |route: &Route| self.add(Target::Gateway(route.prefix), Role::Client).is_err();
         self.refused_gateways = gateways.copied().filter(refused).count();
     }
 
@@ -303,18 +299,8 @@ struct Exit {
 
 impl Exit {
     fn toward(self, destination: Mac) -> NextHop {
-        let Self {
-            interface,
-            vlan,
-            source,
-        } = self;
-        NextHop {
-            interface,
-            vlan,
-            destination,
-            source,
-            ..NextHop::default()
-        }
+        let Self { interface, vlan, source } = self;
+        NextHop { interface, vlan, destination, source, ..NextHop::default() }
     }
 }
 
@@ -333,41 +319,27 @@ struct Network<'a> {
 
 impl<'a> Network<'a> {
     fn new(topology: &'a Topology, interfaces: &'a [u32]) -> Self {
-        let local = topology
-            .addresses()
-            .map(|(_, address)| address.addr())
-            .collect();
-        Self {
-            topology,
-            interfaces,
-            local,
-        }
+        let local = topology.addresses().map(|(_, address)| address.addr()).collect();
+        Self { topology, interfaces, local }
     }
 
     fn way_to(&self, target: Target) -> Result<Way, Unreachable> {
         let (route, via) = match target {
             Target::Host(host) if self.local.contains(&host) => return Err(Unreachable::Local),
-            Target::Host(host) => self
-                .topology
-                .route_to(host)
-                .map(|route| (route, route.via(host))),
-            Target::Gateway(prefix) => self
-                .topology
-                .route_over(prefix)
-                .and_then(|route| Some((route, route.gateway?))),
+            Target::Host(host) => {
+                self.topology.route_to(host).map(|route| (route, route.via(host)))
+            }
+            Target::Gateway(prefix) => {
+                self.topology.route_over(prefix).and_then(|route| Some((route, route.gateway?)))
+            }
         }
         .ok_or(Unreachable::NoRoute)?;
-        Ok(Way {
-            exit: self.exit(route.interface)?,
-            neighbour: (route.interface, via),
-        })
+        Ok(Way { exit: self.exit(route.interface)?, neighbour: (route.interface, via) })
     }
 
     fn exit(&self, index: u32) -> Result<Exit, Unreachable> {
         let Some(interface) = self.topology.interface(index) else {
-            return Err(Unreachable::NotOurInterface {
-                interface: index.to_string(),
-            });
+            return Err(Unreachable::NotOurInterface { interface: index.to_string() });
         };
         let name = || interface.name.clone();
         let (leaves_by, vlan) = self
@@ -375,11 +347,7 @@ impl<'a> Network<'a> {
             .ok_or_else(|| Unreachable::NotOurInterface { interface: name() })?;
         let source = interface.mac.filter(|_| interface.up);
         let source = source.ok_or_else(|| Unreachable::InterfaceUnusable { interface: name() })?;
-        Ok(Exit {
-            interface: leaves_by,
-            vlan,
-            source,
-        })
+        Ok(Exit { interface: leaves_by, vlan, source })
     }
 
     /// The interface that XDP sends by, and the tag: XDP on an interface sees the frames of the
@@ -389,17 +357,12 @@ impl<'a> Network<'a> {
             return Some((interface.index, 0));
         }
         let vlan = interface.vlan?;
-        self.interfaces
-            .contains(&vlan.parent)
-            .then_some((vlan.parent, vlan.id))
+        self.interfaces.contains(&vlan.parent).then_some((vlan.parent, vlan.id))
     }
 }
 
 fn is_stale(topology: &Topology, key: NeighbourKey) -> bool {
-    matches!(
-        topology.neighbour(key),
-        Some(Neighbour::Usable { stale: true, .. })
-    )
+    matches!(topology.neighbour(key), Some(Neighbour::Usable { stale: true, .. }))
 }
 
 #[cfg(test)]

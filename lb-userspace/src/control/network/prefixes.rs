@@ -14,9 +14,7 @@ pub struct Prefixes<V> {
 
 impl<V> Default for Prefixes<V> {
     fn default() -> Self {
-        Self {
-            by_length: BTreeMap::new(),
-        }
+        Self { by_length: BTreeMap::new() }
     }
 }
 
@@ -26,18 +24,13 @@ impl<V> Prefixes<V> {
     where
         V: Default,
     {
-        let lengths = self
-            .by_length
-            .entry(Reverse(prefix.prefix_len()))
-            .or_default();
+        let lengths = self.by_length.entry(Reverse(prefix.prefix_len())).or_default();
         lengths.entry(prefix.trunc()).or_default()
     }
 
     /// The value of exactly this prefix.
     pub fn get_mut(&mut self, prefix: IpNet) -> Option<&mut V> {
-        self.by_length
-            .get_mut(&Reverse(prefix.prefix_len()))?
-            .get_mut(&prefix.trunc())
+        self.by_length.get_mut(&Reverse(prefix.prefix_len()))?.get_mut(&prefix.trunc())
     }
 
     /// Takes a prefix out.
@@ -53,12 +46,10 @@ impl<V> Prefixes<V> {
 
     /// The value of the longest prefix that holds `address`.
     pub fn longest(&self, address: IpAddr) -> Option<&V> {
-        self.by_length
-            .iter()
-            .find_map(|(Reverse(length), prefixes)| {
-                let prefix = IpNet::new(address, *length).ok()?;
-                prefixes.get(&prefix.trunc())
-            })
+        self.by_length.iter().find_map(|(Reverse(length), prefixes)| {
+            let prefix = IpNet::new(address, *length).ok()?;
+            prefixes.get(&prefix.trunc())
+        })
     }
 
     /// The value of the longest prefix that holds all of `prefix`; its own if it has one.
@@ -72,10 +63,7 @@ impl<V> Prefixes<V> {
 
     /// All of them, longest first.
     pub fn iter(&self) -> impl Iterator<Item = (IpNet, &V)> {
-        self.by_length
-            .values()
-            .flatten()
-            .map(|(prefix, value)| (*prefix, value))
+        self.by_length.values().flatten().map(|(prefix, value)| (*prefix, value))
     }
 }
 
@@ -90,22 +78,10 @@ mod tests {
     /// Few distinct bits, so that prefixes overlap and addresses hit them.
     fn address() -> impl Strategy<Value = IpAddr> {
         prop_oneof![
-            prop::sample::select(vec![
-                0u32,
-                0x0a00_0000,
-                0x0a00_0001,
-                0x0a01_0000,
-                0xffff_ffff
-            ])
-            .prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))),
-            prop::sample::select(vec![
-                0u128,
-                1,
-                0x2001 << 112,
-                (0x2001 << 112) | 1,
-                u128::MAX
-            ])
-            .prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
+            prop::sample::select(vec![0u32, 0x0a00_0000, 0x0a00_0001, 0x0a01_0000, 0xffff_ffff])
+                .prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))),
+            prop::sample::select(vec![0u128, 1, 0x2001 << 112, (0x2001 << 112) | 1, u128::MAX])
+                .prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
         ]
     }
 

@@ -44,17 +44,11 @@ impl Retries {
                 Some(Pending { wait, .. }) => {
                     due.push(key);
                     let wait = (wait * 2).min(LONGEST_WAIT);
-                    Pending {
-                        due: now + wait,
-                        wait,
-                    }
+                    Pending { due: now + wait, wait }
                 }
                 None => {
                     due.push(key);
-                    Pending {
-                        due: now + FIRST_WAIT,
-                        wait: FIRST_WAIT,
-                    }
+                    Pending { due: now + FIRST_WAIT, wait: FIRST_WAIT }
                 }
             };
             place.insert(pending);

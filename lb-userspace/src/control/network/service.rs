@@ -134,10 +134,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
         let kernel = Kernel::connect()?;
         let view = SharedView::default();
         let (sender, commands) = mpsc::unbounded_channel();
-        let handle = NetworkHandle {
-            commands: sender,
-            view: Arc::clone(&view),
-        };
+        let handle = NetworkHandle { commands: sender, view: Arc::clone(&view) };
         let mut network = Self {
             kernel,
             monitor,
@@ -221,8 +218,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
         let interfaces = self.interface_indices();
         for (id, entry) in self.next_hops.update(&self.topology, &interfaces) {
             let Some(target) = self.next_hops.target(id) else { continue };
-            (self.write)(id, target, entry)
-                .map_err(|source| NetworkError::Write { id, source })?;
+            (self.write)(id, target, entry).map_err(|source| NetworkError::Write { id, source })?;
         }
         self.view.store(Arc::new(self.next_hops.view()));
         self.warn_of_refused_gateways();
@@ -240,10 +236,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
     fn warn_of_refused_gateways(&mut self) {
         let refused = self.next_hops.refused_gateways();
         if refused > self.refused_gateways {
-            warn!(
-                refused,
-                "more gateway routes than next hops: clients behind some are refused"
-            );
+            warn!(refused, "more gateway routes than next hops: clients behind some are refused");
         }
         self.refused_gateways = refused;
     }
@@ -265,9 +258,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
     }
 
     fn wake_at(&self) -> Instant {
-        self.retries
-            .next_due()
-            .map_or(self.confirm_at, |due| due.min(self.confirm_at))
+        self.retries.next_due().map_or(self.confirm_at, |due| due.min(self.confirm_at))
     }
 }
 

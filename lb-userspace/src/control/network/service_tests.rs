@@ -37,12 +37,7 @@ impl Running {
             Ok(())
         };
         let (handle, network) = Network::start(settings, receiver, write).await.unwrap();
-        Self {
-            handle,
-            clients,
-            map,
-            task: tokio::spawn(network.run()),
-        }
+        Self { handle, clients, map, task: tokio::spawn(network.run()) }
     }
 
     fn toward(&self, address: &str) -> Toward {
@@ -68,19 +63,11 @@ impl Running {
 
 /// Some small kernels are built without.
 fn has_vlans() -> bool {
-    let probe = [
-        "link", "add", "link", "eth0", "name", "probe", "type", "vlan", "id", "1",
-    ];
-    let output = std::process::Command::new("ip")
-        .args(probe)
-        .output()
-        .unwrap();
+    let probe = ["link", "add", "link", "eth0", "name", "probe", "type", "vlan", "id", "1"];
+    let output = std::process::Command::new("ip").args(probe).output().unwrap();
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "no VLAN devices in CI: {complaint}"
-        );
+        assert!(std::env::var_os("CI").is_none(), "no VLAN devices in CI: {complaint}");
         eprintln!("SKIPPED, needs a kernel with CONFIG_VLAN_8021Q: {complaint}");
     }
     output.status.success()
@@ -93,12 +80,7 @@ fn index(name: &str) -> u32 {
 
 fn by_eth0(destination: Mac) -> NextHop {
     let interface = index("eth0");
-    NextHop {
-        interface,
-        destination,
-        source: OURS,
-        ..NextHop::default()
-    }
+    NextHop { interface, destination, source: OURS, ..NextHop::default() }
 }
 
 #[test]
@@ -180,9 +162,7 @@ fn clients_on_the_link_are_added_when_a_worker_asks() {
         network.clients.try_send(ip("10.0.0.77")).unwrap();
         let known = || matches!(network.toward("10.0.0.77"), Toward::Known(_)).then_some(());
         eventually("the client to be known", known).await;
-        network
-            .expect(network.id("10.0.0.77"), by_eth0(OTHER))
-            .await;
+        network.expect(network.id("10.0.0.77"), by_eth0(OTHER)).await;
     });
 }
 
@@ -199,11 +179,7 @@ fn servers_on_a_vlan_are_sent_tagged_frames_by_the_interface_below() {
         run("ip neigh add 10.2.0.11 lladdr 02:00:00:00:00:11 dev eth0.100");
         let network = Running::start(&["10.2.0.11"]).await;
         let source = [2, 0, 0, 0, 1, 0x64];
-        let tagged = NextHop {
-            vlan: 100,
-            source,
-            ..by_eth0(SERVER)
-        };
+        let tagged = NextHop { vlan: 100, source, ..by_eth0(SERVER) };
         network.expect(network.id("10.2.0.11"), tagged).await;
     });
 }
@@ -219,25 +195,15 @@ fn servers_and_interfaces_of_a_new_configuration_are_taken_up() {
         network.handle.add_servers(vec![ip("10.1.0.11")]);
         let slot = || {
             let view = network.handle.view().load_full();
-            view.slots()
-                .next()
-                .map(|(id, slot)| (id, slot.state.clone()))
+            view.slots().next().map(|(id, slot)| (id, slot.state.clone()))
         };
         let (id, state) = eventually("the server's slot", slot).await;
-        let reason = Unreachable::NotOurInterface {
-            interface: "eth1".into(),
-        };
+        let reason = Unreachable::NotOurInterface { interface: "eth1".into() };
         assert_eq!(state, State::Unreachable(reason));
 
-        network
-            .handle
-            .set_interfaces(vec!["eth0".into(), "eth1".into()]);
+        network.handle.set_interfaces(vec!["eth0".into(), "eth1".into()]);
         let source = [2, 0, 0, 0, 1, 3];
-        let entry = NextHop {
-            interface: index("eth1"),
-            source,
-            ..by_eth0(SERVER)
-        };
+        let entry = NextHop { interface: index("eth1"), source, ..by_eth0(SERVER) };
         network.expect(id, entry).await;
     });
 }
@@ -245,16 +211,10 @@ fn servers_and_interfaces_of_a_new_configuration_are_taken_up() {
 #[test]
 fn an_entry_that_cannot_be_written_ends_it_with_the_reason() {
     in_namespace(async || {
-        let settings = Settings {
-            servers: vec![ip("10.0.0.11")],
-            ..Settings::default()
-        };
+        let settings = Settings { servers: vec![ip("10.0.0.11")], ..Settings::default() };
         let refuse = |_, _, _| Err(io::Error::from(io::ErrorKind::PermissionDenied));
         let started = Network::start(settings, mpsc::channel(1).1, refuse).await;
         let error = started.err().unwrap().to_string();
-        assert!(
-            error.contains("entry 1") && error.contains("next_hops"),
-            "{error}"
-        );
+        assert!(error.contains("entry 1") && error.contains("next_hops"), "{error}");
     });
 }

@@ -34,25 +34,13 @@ pub fn net(text: &str) -> IpNet {
 /// An Ethernet interface whose MAC ends in its index.
 pub fn interface(index: u8, name: &str) -> Interface {
     let mac = Some([2, 0, 0, 0, 1, index]);
-    Interface {
-        index: index.into(),
-        name: name.into(),
-        mac,
-        up: true,
-        vlan: None,
-    }
+    Interface { index: index.into(), name: name.into(), mac, up: true, vlan: None }
 }
 
 /// A VLAN device over `eth<parent - 2>`.
 pub fn vlan(index: u8, id: u16, parent: u8) -> Interface {
     let name = format!("eth{}.{id}", parent - 2);
-    Interface {
-        vlan: Some(Vlan {
-            id,
-            parent: parent.into(),
-        }),
-        ..interface(index, &name)
-    }
+    Interface { vlan: Some(Vlan { id, parent: parent.into() }), ..interface(index, &name) }
 }
 
 pub fn topology(changes: impl IntoIterator<Item = Change>) -> Topology {
@@ -75,10 +63,7 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
     let thread = std::thread::spawn(|| {
         // SAFETY: only this thread's network namespace changes, which no memory depends on.
         if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "no network namespace in CI: {error}"
-            );
+            assert!(std::env::var_os("CI").is_none(), "no network namespace in CI: {error}");
             eprintln!("SKIPPED, needs root (CAP_SYS_ADMIN) for a network namespace: {error}");
             return;
         }
@@ -87,9 +72,7 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
         run("ip link set lo up");
         run("ip link set peer0 up");
         run("ip link set eth0 up");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             eventually("eth0 and peer0 to send", || {
                 (can_send("eth0") && can_send("peer0")).then_some(())
@@ -106,20 +89,14 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
 /// The kernel gives an interface that was set up its queue a little later, and until then drops
 /// without a word what is sent by it.
 fn can_send(interface: &str) -> bool {
-    let output = Command::new("ip")
-        .args(["link", "show", interface])
-        .output()
-        .unwrap();
+    let output = Command::new("ip").args(["link", "show", interface]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).contains("qdisc noqueue state UP")
 }
 
 /// Runs a command in the calling thread's network namespace.
 pub fn run(command: &str) {
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap())
-        .args(words)
-        .output()
-        .unwrap();
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {complaint}");
 }
@@ -159,9 +136,7 @@ impl Peer {
         let mut frame = [0; 128];
         let (_, length) = recv(&self.0, &mut frame, RecvFlags::DONTWAIT).ok()?;
         let packet = SlicedPacket::from_ethernet(&frame[..length]).unwrap();
-        let Some(NetSlice::Arp(arp)) = packet.net else {
-            panic!("not ARP")
-        };
+        let Some(NetSlice::Arp(arp)) = packet.net else { panic!("not ARP") };
         let v4 = |bytes: &[u8]| Ipv4Addr::from(<[u8; 4]>::try_from(bytes).unwrap());
         (arp.operation() == ArpOperation::REQUEST).then(|| Request {
             sender_mac: arp.sender_hw_addr().try_into().unwrap(),
@@ -175,15 +150,7 @@ impl Peer {
         let target = request.target.octets();
         let sender = request.sender.octets();
         let to = request.sender_mac;
-        let reply = [
-            &to[..],
-            &mac,
-            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2],
-            &mac,
-            &target,
-            &to,
-            &sender,
-        ];
+        let reply = [&to[..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &mac, &target, &to, &sender];
         let peer0 = LinkAddress::of(netdevice::name_to_index(&self.0, "peer0").unwrap()).unwrap();
         sendto(&self.0, &reply.concat(), SendFlags::empty(), &peer0).unwrap();
     }

@@ -166,9 +166,7 @@ impl Topology {
 
     /// An interface by its name.
     pub fn interface_named(&self, name: &str) -> Option<&Interface> {
-        self.interfaces
-            .values()
-            .find(|interface| interface.name == name)
+        self.interfaces.values().find(|interface| interface.name == name)
     }
 
     /// All interfaces, in no order.
@@ -199,8 +197,7 @@ impl Topology {
     fn remove_interface(&mut self, index: u32) {
         self.interfaces.remove(&index);
         self.addresses.retain(|(interface, _)| *interface != index);
-        self.neighbours
-            .retain(|(interface, _), _| *interface != index);
+        self.neighbours.retain(|(interface, _), _| *interface != index);
     }
 
     fn add_route(&mut self, route: Route) {
@@ -213,9 +210,7 @@ impl Topology {
 
     fn replace_route(&mut self, route: Route) -> Applied {
         let routes = self.routes.entry(route.prefix);
-        let mut equals = routes
-            .iter_mut()
-            .filter(|other| other.metric == route.metric);
+        let mut equals = routes.iter_mut().filter(|other| other.metric == route.metric);
         match (equals.next(), equals.next()) {
             (None, _) => self.add_route(route),
             (Some(old), None) => *old = route,
@@ -241,12 +236,7 @@ mod tests {
     use crate::control::network::testing::{interface, ip, net, topology};
 
     fn route(prefix: &str, gateway: &str, metric: u32) -> Route {
-        Route {
-            prefix: net(prefix),
-            gateway: Some(ip(gateway)),
-            interface: 2,
-            metric,
-        }
+        Route { prefix: net(prefix), gateway: Some(ip(gateway)), interface: 2, metric }
     }
 
     fn gateway(topology: &Topology, destination: &str) -> Option<IpAddr> {
@@ -272,10 +262,7 @@ mod tests {
             Change::Route(route("192.0.2.0/24", "10.0.0.9", 200)),
         ]);
         let replaced = route("192.0.2.0/24", "10.0.0.3", 100);
-        assert_eq!(
-            topology.apply(Change::RouteReplaced(replaced)),
-            Applied::Whole
-        );
+        assert_eq!(topology.apply(Change::RouteReplaced(replaced)), Applied::Whole);
         assert_eq!(gateway(&topology, "192.0.2.7"), Some(ip("10.0.0.3")));
         assert_eq!(topology.apply(Change::RouteGone(replaced)), Applied::Whole);
         assert_eq!(gateway(&topology, "192.0.2.7"), Some(ip("10.0.0.9")));
@@ -289,15 +276,9 @@ mod tests {
         let first = route("192.0.2.0/24", "10.0.0.1", 0);
         let second = route("192.0.2.0/24", "10.0.0.2", 0);
         let mut topology = topology([Change::Route(second), Change::Route(second)]);
-        assert_eq!(
-            topology.apply(Change::RouteReplaced(second)),
-            Applied::Whole
-        );
+        assert_eq!(topology.apply(Change::RouteReplaced(second)), Applied::Whole);
         assert_eq!(topology.apply(Change::Route(first)), Applied::Whole);
-        assert_eq!(
-            topology.apply(Change::RouteReplaced(second)),
-            Applied::ReadAnew
-        );
+        assert_eq!(topology.apply(Change::RouteReplaced(second)), Applied::ReadAnew);
         assert_eq!(topology.apply(Change::RouteGone(first)), Applied::Whole);
         assert_eq!(topology.apply(Change::RouteGone(first)), Applied::Whole);
         assert_eq!(gateway(&topology, "192.0.2.7"), Some(ip("10.0.0.2")));
@@ -307,14 +288,8 @@ mod tests {
     fn what_makes_the_kernel_drop_routes_silently_calls_for_a_new_reading() {
         let mut topology = topology([Change::Address(2, net("10.0.0.9/24"))]);
         let up = interface(2, "eth0");
-        let down = Interface {
-            up: false,
-            ..up.clone()
-        };
-        assert_eq!(
-            topology.apply(Change::Interface(down.clone())),
-            Applied::Whole
-        );
+        let down = Interface { up: false, ..up.clone() };
+        assert_eq!(topology.apply(Change::Interface(down.clone())), Applied::Whole);
         assert_eq!(topology.apply(Change::Interface(up)), Applied::Whole);
         assert_eq!(topology.apply(Change::Interface(down)), Applied::ReadAnew);
         let gone = Change::AddressGone(2, net("10.0.0.9/24"));

@@ -29,20 +29,14 @@ impl NextHopView {
         hosts: HashMap<IpAddr, NextHopId>,
         routes: Prefixes<Toward>,
     ) -> Self {
-        Self(Arc::new(Inner {
-            slots,
-            hosts,
-            routes,
-        }))
+        Self(Arc::new(Inner { slots, hosts, routes }))
     }
 
     /// Where a packet to `destination` goes.
     pub fn toward(&self, destination: IpAddr) -> Toward {
         let Inner { hosts, routes, .. } = &*self.0;
         let host = hosts.get(&destination).copied().map(Toward::Known);
-        let toward = host
-            .or_else(|| routes.longest(destination).copied())
-            .unwrap_or_default();
+        let toward = host.or_else(|| routes.longest(destination).copied()).unwrap_or_default();
         match toward {
             Toward::Known(id) if self.is_unreachable(id) => Toward::Unreachable,
             toward => toward,
@@ -66,8 +60,7 @@ impl NextHopView {
     }
 
     fn is_unreachable(&self, id: NextHopId) -> bool {
-        self.slot(id)
-            .is_none_or(|slot| matches!(slot.state, State::Unreachable(_)))
+        self.slot(id).is_none_or(|slot| matches!(slot.state, State::Unreachable(_)))
     }
 }
 

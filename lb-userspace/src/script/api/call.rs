@@ -28,10 +28,7 @@ impl Call<'_> {
 
     /// Whether an argument is a number, not a string that looks like one.
     pub(super) fn is_number(&self, index: usize) -> bool {
-        matches!(
-            self.arguments.get(index),
-            Some(Value::Integer(_) | Value::Number(_))
-        )
+        matches!(self.arguments.get(index), Some(Value::Integer(_) | Value::Number(_)))
     }
 
     /// An error of this function, at the script's line.
@@ -50,9 +47,7 @@ impl Call<'_> {
             Some(other) => other.type_name().to_owned(),
         };
         let number = index + 1;
-        self.error(format!(
-            "bad argument #{number} ({what}): {expected} expected, got {got}"
-        ))
+        self.error(format!("bad argument #{number} ({what}): {expected} expected, got {got}"))
     }
 
     /// A string, or a number as Lua writes it.
@@ -86,12 +81,10 @@ impl Call<'_> {
             Some(Value::String(text)) => text.to_str().ok().and_then(|text| text.parse().ok()),
             _ => None,
         };
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let (least, most) = (range.start(), range.end());
-                self.bad(index, what, format!("whole number from {least} to {most}"))
-            })
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.bad(index, what, format!("whole number from {least} to {most}"))
+        })
     }
 
     /// A port, as a number or as a string.
@@ -103,10 +96,7 @@ impl Call<'_> {
     /// A pool that the set references.
     pub(super) fn pool(&self, index: usize) -> Result<Rc<PoolNames>> {
         let name = self.string(index, "pool")?;
-        let known = name
-            .to_str()
-            .ok()
-            .and_then(|name| self.run.names.pool(&name).cloned());
+        let known = name.to_str().ok().and_then(|name| self.run.names.pool(&name).cloned());
         known.ok_or_else(|| {
             let (set, name) = (&self.run.names.set, name.display());
             self.error(format!("set \"{set}\" references no pool \"{name}\""))

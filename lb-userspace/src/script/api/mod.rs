@@ -88,12 +88,7 @@ const fn function(
     arguments: RangeInclusive<usize>,
     call: fn(&mut Call<'_>) -> Result<MultiValue>,
 ) -> Function {
-    Function {
-        name,
-        events,
-        arguments,
-        call,
-    }
+    Function { name, events, arguments, call }
 }
 
 impl Function {
@@ -111,13 +106,7 @@ impl Function {
         let Ok(mut run) = context.run.try_borrow_mut() else {
             return Err(mlua::Error::RecursiveMutCallback);
         };
-        let mut call = Call {
-            lua,
-            context,
-            run: &mut run,
-            name: self.name,
-            arguments,
-        };
+        let mut call = Call { lua, context, run: &mut run, name: self.name, arguments };
         if !self.events.contains(&call.run.event) {
             return Err(call.error(format!("not allowed in {}", call.run.event.name())));
         }
@@ -147,9 +136,7 @@ pub(super) fn settle(lua: &Lua, context: &Rc<Context>, caught: Value) -> Result<
         return Err(mlua::Error::RuntimeError("the run has ended".to_owned()));
     }
     match caught {
-        Value::Error(error) => lua
-            .create_string(errors::explain(&error).0)
-            .map(Value::String),
+        Value::Error(error) => lua.create_string(errors::explain(&error).0).map(Value::String),
         other => Ok(other),
     }
 }

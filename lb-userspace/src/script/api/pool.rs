@@ -42,9 +42,7 @@ pub(super) fn get_server_status(call: &mut Call<'_>) -> Result<MultiValue> {
     if found != port {
         let address = call.string(1, "server")?;
         let server = address.display();
-        return Err(call.error(format!(
-            "server \"{server}\" has no port {port} in the pool"
-        )));
+        return Err(call.error(format!("server \"{server}\" has no port {port} in the pool")));
     }
     let up = call.run.world.server_up(pool.index, server);
     call.reply(u8::from(up))
@@ -72,9 +70,7 @@ fn own_pool(call: &Call<'_>) -> Result<(PoolIndex, usize)> {
         pool.and_then(|pool| Some((pool, config.as_ref()?.pools.get(pool.0)?.servers.len())));
     found.ok_or_else(|| {
         let service = &call.run.service.name;
-        call.error(format!(
-            "virtual service \"{service}\" has no pool: name one"
-        ))
+        call.error(format!("virtual service \"{service}\" has no pool: name one"))
     })
 }
 
@@ -108,10 +104,7 @@ fn own_server(call: &Call<'_>) -> Result<SocketAddr> {
 /// The second argument: a server's address.
 fn server(call: &Call<'_>, pool: &Rc<PoolNames>, port: Option<u16>) -> Result<(u16, ServerIndex)> {
     let address = call.string(1, "server")?;
-    let known = address
-        .to_str()
-        .ok()
-        .and_then(|address| pool.server(&address, port));
+    let known = address.to_str().ok().and_then(|address| pool.server(&address, port));
     known.ok_or_else(|| {
         let (server, pool) = (address.display(), call.string(0, "pool"));
         let pool = pool.map(|pool| pool.to_string_lossy()).unwrap_or_default();

@@ -49,9 +49,7 @@ pub(super) fn rep(call: &mut Call<'_>) -> Result<MultiValue> {
     let text = text.as_bytes();
     let size = text.len() as f64 * count;
     if size > call.context.memory as f64 {
-        return Err(call.error(format!(
-            "a string of {size} bytes is more than `memory` allows"
-        )));
+        return Err(call.error(format!("a string of {size} bytes is more than `memory` allows")));
     }
     charge(call, size as usize)?;
     let count = if text.is_empty() { 0 } else { count as usize };
@@ -62,16 +60,9 @@ pub(super) fn rep(call: &mut Call<'_>) -> Result<MultiValue> {
 pub(super) fn find(call: &mut Call<'_>) -> Result<MultiValue> {
     let (text, wanted) = (call.string(0, "text")?, call.string(1, "pattern")?);
     let start = init(call, text.as_bytes().len())?;
-    let asked = !matches!(
-        call.arguments.get(3),
-        None | Some(Value::Nil | Value::Boolean(false))
-    );
+    let asked = !matches!(call.arguments.get(3), None | Some(Value::Nil | Value::Boolean(false)));
     // As in Lua: a pattern without any of these is searched for as it is.
-    let plain = asked
-        || !wanted
-            .as_bytes()
-            .iter()
-            .any(|byte| b"^$*+?.([%-".contains(byte));
+    let plain = asked || !wanted.as_bytes().iter().any(|byte| b"^$*+?.([%-".contains(byte));
     if plain {
         charge(call, text.as_bytes().len())?;
         let found = position(&text.as_bytes()[start..], &wanted.as_bytes());

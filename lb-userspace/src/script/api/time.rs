@@ -7,15 +7,8 @@ use mlua::{MultiValue, Result, Table, Value};
 use super::call::Call;
 
 const DAY: i64 = 86_400;
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -112,11 +105,7 @@ struct Moment {
 /// Days from 1970-01-01 to the first of a month, of the proleptic Gregorian calendar.
 fn days_before(year: i64, month: i64) -> i64 {
     // Years that begin in March have their leap day at the end.
-    let (year, month) = if month < 2 {
-        (year - 1, month + 10)
-    } else {
-        (year, month - 2)
-    };
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
     let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     365 * year + leaps + (153 * month + 2) / 5 - 719_468
 }

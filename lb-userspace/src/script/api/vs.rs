@@ -89,15 +89,8 @@ pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
         )));
     };
     let by = call.place();
-    call.run.effects.persist = Some(Persist {
-        key,
-        lifetime,
-        pool,
-        by,
-    });
+    call.run.effects.persist = Some(Persist { key, lifetime, pool, by });
     call.context.ended.set(true);
     // Only an error leaves the script at once; that it is none is known by `ended`.
-    Err(Error::RuntimeError(
-        "avi.vs.persist ends the run".to_owned(),
-    ))
+    Err(Error::RuntimeError("avi.vs.persist ends the run".to_owned()))
 }

@@ -33,10 +33,7 @@ fn read_is_binary_safe() {
 #[test]
 fn read_of_more_than_is_buffered_is_an_error() {
     assert_error("avi.l4.read(6)", "avi.l4.read: 6 bytes wanted, 5 buffered");
-    assert_error(
-        "avi.l4.read(65001)",
-        "whole number from 0 to 65000 expected, got 65001",
-    );
+    assert_error("avi.l4.read(65001)", "whole number from 0 to 65000 expected, got 65001");
     assert_error("avi.l4.read(-1)", "bad argument #1 (bytes)");
     assert_error("avi.l4.read(1.5)", "got 1.5");
 }
@@ -62,10 +59,7 @@ fn collect_on_the_tcp_fast_path_says_what_it_takes() {
 
 #[test]
 fn ds_done_does_not_end_the_run() {
-    assert_eq!(
-        log_of("avi.l4.ds_done() avi.vs.ds_done() avi.vs.log('on')"),
-        "on"
-    );
+    assert_eq!(log_of("avi.l4.ds_done() avi.vs.ds_done() avi.vs.log('on')"), "on");
 }
 
 #[test]
@@ -89,10 +83,7 @@ fn close_conn_says_whether_to_reset_and_where_it_was_called() {
     assert!(!close("avi.vs.close_conn(false)").reset);
     let reset = close("\n\navi.vs.close_conn(true)");
     assert_eq!((reset.reset, reset.by.line), (true, 3));
-    assert_error(
-        "avi.vs.close_conn(1)",
-        "bad argument #1 (reset): boolean expected, got 1",
-    );
+    assert_error("avi.vs.close_conn(1)", "bad argument #1 (reset): boolean expected, got 1");
 }
 
 fn selected(source: &str) -> (usize, Option<(usize, u16)>) {
@@ -118,18 +109,12 @@ fn select_takes_a_pool_a_server_and_a_port() {
 fn select_says_which_line_decided_even_through_pcall() {
     let source = "local x = 1\nlocal function go()\n  pcall(avi.pool.select, 'web')\nend\ngo()";
     let by = Bench::new(&[source]).run().selection.unwrap().by;
-    assert_eq!(
-        (by.set, by.event, by.line),
-        (SetIndex(0), Event::L4Request, 3)
-    );
+    assert_eq!((by.set, by.event, by.line), (SetIndex(0), Event::L4Request, 3));
 }
 
 #[test]
 fn the_last_select_wins() {
-    assert_eq!(
-        selected("avi.pool.select('web') avi.pool.select('api')"),
-        (1, None)
-    );
+    assert_eq!(selected("avi.pool.select('web') avi.pool.select('api')"), (1, None));
 }
 
 #[test]
@@ -139,51 +124,24 @@ fn arguments_that_name_nothing_are_errors() {
     assert_error("avi.pool.get_servers('no' .. 'pe')", unknown);
     assert_error("avi.vs.persist('k', 1, 'nope')", unknown);
     assert_error("avi.pool.select('other')", "references no pool \"other\"");
-    assert_error(
-        "avi.pool.select('web', '10.0.0.1')",
-        "pool \"web\" has no server \"10.0.0.1\"",
-    );
-    assert_error(
-        "avi.poolgroup.select('g')",
-        "references no pool group \"g\"",
-    );
-    assert_error(
-        "require('Default-TLS')",
-        "references no protocol parser \"Default-TLS\"",
-    );
+    assert_error("avi.pool.select('web', '10.0.0.1')", "pool \"web\" has no server \"10.0.0.1\"");
+    assert_error("avi.poolgroup.select('g')", "references no pool group \"g\"");
+    assert_error("require('Default-TLS')", "references no protocol parser \"Default-TLS\"");
 }
 
 #[test]
 fn wrong_types_counts_and_ranges_name_function_argument_and_expectation() {
     let pool = "avi.pool.select: bad argument #1 (pool): string expected, got nil";
     assert_error("avi.pool.select(nil)", pool);
-    assert_error(
-        "avi.pool.select()",
-        "avi.pool.select: 1 to 3 arguments expected, got 0",
-    );
-    assert_error(
-        "avi.pool.select('web', '10.0.0.11', 0)",
-        "(port): whole number from 1 to 65535",
-    );
+    assert_error("avi.pool.select()", "avi.pool.select: 1 to 3 arguments expected, got 0");
+    assert_error("avi.pool.select('web', '10.0.0.11', 0)", "(port): whole number from 1 to 65535");
     assert_error("avi.pool.select('web', '10.0.0.11', 'x')", "got \"x\"");
     assert_error("avi.pool.select('web', '10.0.0.11', 1, 2)", "got 4");
-    assert_error(
-        "avi.vs.client_ip(1)",
-        "avi.vs.client_ip: no arguments expected, got 1",
-    );
-    assert_error(
-        "avi.pool.get_server_status('web', '10.0.0.11')",
-        "3 arguments expected, got 2",
-    );
+    assert_error("avi.vs.client_ip(1)", "avi.vs.client_ip: no arguments expected, got 1");
+    assert_error("avi.pool.get_server_status('web', '10.0.0.11')", "3 arguments expected, got 2");
     assert_error("avi.l4.collect()", "1 argument expected, got 0");
-    assert_error(
-        "avi.vs.persist(nil)",
-        "avi.vs.persist: bad argument #1 (key)",
-    );
-    assert_error(
-        "avi.pool.chash({})",
-        "avi.pool.chash: bad argument #1 (key)",
-    );
+    assert_error("avi.vs.persist(nil)", "avi.vs.persist: bad argument #1 (key)");
+    assert_error("avi.pool.chash({})", "avi.pool.chash: bad argument #1 (key)");
 }
 
 #[test]
@@ -198,10 +156,7 @@ fn server_status_is_one_or_zero() {
     let mut bench = Bench::new(&[source]);
     bench.down.0.borrow_mut().insert((0, 2));
     assert_eq!(bench.log(), "01");
-    assert_error(
-        "avi.pool.get_server_status('web', '10.0.0.11', 1)",
-        "has no port 1",
-    );
+    assert_error("avi.pool.get_server_status('web', '10.0.0.11', 1)", "has no port 1");
 }
 
 #[test]
@@ -225,10 +180,7 @@ fn chash_gives_the_key_to_hash() {
 fn a_response_knows_its_server() {
     let source = "local ip, port = avi.pool.get_server_info() avi.vs.log(ip, ' ', port, ' ', \
                   avi.pool.server_ip(), ' ', avi.pool.get_server_ip(), avi.l4.read(1))";
-    assert_eq!(
-        Bench::response(source).log(),
-        "10.0.0.11 8080 10.0.0.11 10.0.0.11h"
-    );
+    assert_eq!(Bench::response(source).log(), "10.0.0.11 8080 10.0.0.11 10.0.0.11h");
 }
 
 #[test]
@@ -243,15 +195,9 @@ fn functions_of_another_event_are_errors_that_name_the_event() {
         "avi.pool.chash('k')",
     ] {
         let failure = Bench::response(call).failure();
-        assert!(
-            failure.message.ends_with(": not allowed in L4_RESPONSE"),
-            "{failure}"
-        );
+        assert!(failure.message.ends_with(": not allowed in L4_RESPONSE"), "{failure}");
     }
-    assert_error(
-        "avi.pool.server_ip()",
-        "avi.pool.server_ip: not allowed in L4_REQUEST",
-    );
+    assert_error("avi.pool.server_ip()", "avi.pool.server_ip: not allowed in L4_REQUEST");
 }
 
 #[test]

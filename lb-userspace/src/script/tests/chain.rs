@@ -2,15 +2,11 @@ use super::*;
 
 #[test]
 fn a_run_that_fails_leaves_nothing_behind() {
-    let mut bench = Bench::new(&[
-        "avi.vs.table_insert('k', 'v') avi.vs.log('x') avi.pool.select('web') \
-         avi.pool.chash('c') avi.vs.close_conn() error('no')",
-    ]);
+    let mut bench =
+        Bench::new(&["avi.vs.table_insert('k', 'v') avi.vs.log('x') avi.pool.select('web') \
+         avi.pool.chash('c') avi.vs.close_conn() error('no')"]);
     let outcome = bench.run();
-    assert_eq!(
-        (outcome.selection, outcome.close, outcome.chash),
-        (None, None, None)
-    );
+    assert_eq!((outcome.selection, outcome.close, outcome.chash), (None, None, None));
     assert_eq!(outcome.log, "");
     let table = bench.tables.table("dns", b"").unwrap();
     assert_eq!(table.entries(bench.now), []);
@@ -35,33 +31,21 @@ fn sets_run_in_order_and_the_last_select_wins() {
     ]);
     let outcome = bench.run();
     let selection = outcome.selection.unwrap();
-    assert_eq!(
-        (selection.pool, selection.by.set),
-        (PoolIndex(1), SetIndex(1))
-    );
-    assert_eq!(
-        (outcome.log.as_str(), outcome.chash),
-        ("123", Some(b"a".to_vec()))
-    );
+    assert_eq!((selection.pool, selection.by.set), (PoolIndex(1), SetIndex(1)));
+    assert_eq!((outcome.log.as_str(), outcome.chash), ("123", Some(b"a".to_vec())));
 }
 
 #[test]
 fn close_conn_ends_the_chain_but_not_the_run() {
     let outcome = Bench::new(&["avi.vs.close_conn(true) avi.vs.log('1')", "avi.vs.log('2')"]).run();
-    assert_eq!(
-        (outcome.log.as_str(), outcome.close.unwrap().reset),
-        ("1", true)
-    );
+    assert_eq!((outcome.log.as_str(), outcome.close.unwrap().reset), ("1", true));
 }
 
 #[test]
 fn a_failure_ends_the_chain_and_what_went_before_stands() {
     let mut bench = Bench::new(&["avi.vs.log('1')", "local x = nil + 1", "avi.vs.log('3')"]);
     let outcome = bench.run();
-    assert_eq!(
-        (outcome.log.as_str(), outcome.failure.unwrap().set),
-        ("1", SetIndex(1))
-    );
+    assert_eq!((outcome.log.as_str(), outcome.failure.unwrap().set), ("1", SetIndex(1)));
 }
 
 #[test]
@@ -70,41 +54,19 @@ fn a_failure_says_where_what_and_by_which_calls() {
                   local function outer()\n  inner()\n  return 1\nend\nouter()";
     let failure = Bench::new(&[source]).failure();
     assert_eq!(failure.to_string(), "scripts/s0.lua:2: broken");
-    assert_eq!(
-        (failure.event, failure.on_error),
-        (Event::L4Request, OnError::Close)
-    );
-    for frame in [
-        "scripts/s0.lua:2: in",
-        "scripts/s0.lua:5: in",
-        "scripts/s0.lua:8: in",
-    ] {
-        assert!(
-            failure.traceback.contains(frame),
-            "{frame}: {}",
-            failure.traceback
-        );
+    assert_eq!((failure.event, failure.on_error), (Event::L4Request, OnError::Close));
+    for frame in ["scripts/s0.lua:2: in", "scripts/s0.lua:5: in", "scripts/s0.lua:8: in"] {
+        assert!(failure.traceback.contains(frame), "{frame}: {}", failure.traceback);
     }
-    assert!(
-        !failure.traceback.contains("firstpacket"),
-        "{}",
-        failure.traceback
-    );
+    assert!(!failure.traceback.contains("firstpacket"), "{}", failure.traceback);
 }
 
 #[test]
 fn a_failure_in_a_function_of_ours_has_line_and_traceback_too() {
     let failure = Bench::new(&["local x\n\navi.pool.select('nope')"]).failure();
     assert_eq!(failure.line, 3);
-    assert!(
-        failure.message.starts_with("avi.pool.select: "),
-        "{failure}"
-    );
-    assert!(
-        failure.traceback.contains("scripts/s0.lua:3"),
-        "{}",
-        failure.traceback
-    );
+    assert!(failure.message.starts_with("avi.pool.select: "), "{failure}");
+    assert!(failure.traceback.contains("scripts/s0.lua:3"), "{}", failure.traceback);
 }
 
 #[test]
@@ -122,13 +84,7 @@ fn a_failure_in_a_script_with_a_long_path_has_its_line() {
 
 #[test]
 fn an_error_value_that_is_no_string_is_a_failure_like_any_other() {
-    for source in [
-        "error()",
-        "error({})",
-        "error(nil)",
-        "error(avi)",
-        "error(1)",
-    ] {
+    for source in ["error()", "error({})", "error(nil)", "error(avi)", "error(1)"] {
         Bench::new(&[source]).failure();
     }
     let hostile = "error(setmetatable({}, {__tostring = function() error('x') end}))";
@@ -158,15 +114,9 @@ fn pcall_gives_results_and_error_values_through() {
 fn persist_reports_key_lifetime_and_pool() {
     let persist = |source| Bench::new(&[source]).run().persist.unwrap();
     let plain = persist("avi.vs.persist('k')");
-    assert_eq!(
-        (plain.key.as_slice(), plain.lifetime, plain.pool),
-        (&b"k"[..], 300, PoolIndex(0))
-    );
+    assert_eq!((plain.key.as_slice(), plain.lifetime, plain.pool), (&b"k"[..], 300, PoolIndex(0)));
     let full = persist("\navi.vs.persist('k', 60, 'api')");
-    assert_eq!(
-        (full.lifetime, full.pool, full.by.line),
-        (60, PoolIndex(1), 2)
-    );
+    assert_eq!((full.lifetime, full.pool, full.by.line), (60, PoolIndex(1), 2));
 }
 
 #[test]
@@ -185,15 +135,7 @@ fn persist_ends_the_run_and_the_chain_and_what_it_did_before_counts() {
     let outcome = bench.run();
     assert_eq!((outcome.failure, outcome.log.as_str()), (None, "1"));
     assert_eq!(outcome.selection, None);
-    assert_eq!(
-        bench
-            .tables
-            .table("dns", b"")
-            .unwrap()
-            .entries(bench.now)
-            .len(),
-        1
-    );
+    assert_eq!(bench.tables.table("dns", b"").unwrap().entries(bench.now).len(), 1);
 }
 
 #[test]
@@ -206,11 +148,7 @@ fn no_pcall_keeps_a_run_alive_that_persist_has_ended() {
         "table.sort({1, 2, 3}, function() pcall(avi.vs.persist, 'k') avi.vs.log('alive') end)",
     ] {
         let outcome = Bench::new(&[source]).run();
-        assert_eq!(
-            (outcome.failure, outcome.log.as_str()),
-            (None, ""),
-            "{source}"
-        );
+        assert_eq!((outcome.failure, outcome.log.as_str()), (None, ""), "{source}");
         assert!(outcome.persist.is_some());
     }
 }
@@ -220,10 +158,7 @@ fn loading_replaces_the_scripts_whole_or_keeps_them() {
     let mut bench = Bench::new(&["avi.vs.log('old')"]);
     let broken = Arc::new(config(&["avi.vs.log('new')", "x ="], None));
     let error = bench.runtime.load(&broken).unwrap_err().to_string();
-    assert!(
-        error.starts_with("scripts/s1.lua:1: unexpected symbol"),
-        "{error}"
-    );
+    assert!(error.starts_with("scripts/s1.lua:1: unexpected symbol"), "{error}");
     assert_eq!(bench.log(), "old");
     bench.config = Arc::new(config(&["avi.vs.log('new')"], None));
     bench.runtime.load(&bench.config).unwrap();

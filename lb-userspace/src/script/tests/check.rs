@@ -9,11 +9,7 @@ fn problems(source: &str) -> Vec<Problem> {
 fn problem(source: &str) -> (u32, u32, String) {
     let problems = problems(source);
     assert_eq!(problems.len(), 1, "{source}: {problems:?}");
-    (
-        problems[0].line,
-        problems[0].column,
-        problems[0].message.clone(),
-    )
+    (problems[0].line, problems[0].column, problems[0].message.clone())
 }
 
 /// What does not compile is a problem, and the other way round.
@@ -91,24 +87,15 @@ fn names_that_are_computed_or_not_ours_are_left_alone() {
 fn a_pool_that_the_set_does_not_reference_comes_with_help() {
     let help = |source| problems(source)[0].help.clone();
     let other = help("avi.pool.select('other')");
-    assert_eq!(
-        other.as_deref(),
-        Some("add \"other\" to `pools` of [[datascript]] \"s0\"")
-    );
+    assert_eq!(other.as_deref(), Some("add \"other\" to `pools` of [[datascript]] \"s0\""));
     assert_eq!(help("avi.pool.select('nope')"), None);
     assert!(help("avi.poolgroup.select('g')").is_some());
 }
 
 #[test]
 fn all_problems_of_all_scripts_are_told() {
-    let mut config = config(
-        &["avi.pool.select('a')\navi.pool.select('b')", "x ="],
-        Some("y ="),
-    );
+    let mut config = config(&["avi.pool.select('a')\navi.pool.select('b')", "x ="], Some("y ="));
     config.datascripts[2].name = "response".to_owned();
-    let found: Vec<_> = check(&config)
-        .iter()
-        .map(|it| (it.set.0, it.line))
-        .collect();
+    let found: Vec<_> = check(&config).iter().map(|it| (it.set.0, it.line)).collect();
     assert_eq!(found, [(0, 1), (0, 2), (1, 1), (2, 1)]);
 }

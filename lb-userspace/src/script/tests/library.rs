@@ -52,11 +52,7 @@ fn table_functions_take_what_they_took() {
 
 #[test]
 fn dates_are_those_of_the_calendar() {
-    let day = |seconds: &str| {
-        log_of(&format!(
-            "avi.vs.log(os.date('!%Y-%m-%d %j %w', {seconds}))"
-        ))
-    };
+    let day = |seconds: &str| log_of(&format!("avi.vs.log(os.date('!%Y-%m-%d %j %w', {seconds}))"));
     assert_eq!(day("0"), "1970-01-01 001 4");
     assert_eq!(day("951782400"), "2000-02-29 060 2");
     assert_eq!(day("-1"), "1969-12-31 365 3");
@@ -80,10 +76,7 @@ fn both(call: &str) -> (String, String) {
     let lua = Lua::new();
     let theirs: MultiValue = lua.load(format!("{call} return r")).eval().unwrap();
     let theirs = theirs[0].to_string().unwrap();
-    (
-        theirs.chars().take(LOG_CHARACTERS).collect(),
-        log_of(&format!("{call} avi.vs.log(r)")),
-    )
+    (theirs.chars().take(LOG_CHARACTERS).collect(), log_of(&format!("{call} avi.vs.log(r)")))
 }
 
 fn quoted(text: &str) -> String {

@@ -7,11 +7,7 @@ fn a_loop_without_end_exhausts_the_budget() {
     let failure = Bench::new(&["local x = 1\nwhile true do\n x = x + 1\nend"]).failure();
     assert_eq!(failure.message, EXHAUSTED);
     assert!((2..=3).contains(&failure.line), "{failure}");
-    assert!(
-        failure.traceback.contains("scripts/s0.lua:"),
-        "{}",
-        failure.traceback
-    );
+    assert!(failure.traceback.contains("scripts/s0.lua:"), "{}", failure.traceback);
 }
 
 #[test]
@@ -70,15 +66,8 @@ fn an_exhausted_run_does_not_harm_the_next() {
 
 #[test]
 fn patterns_that_explode_stop_with_the_budget() {
-    for call in [
-        "find(S, P)",
-        "match(S, P)",
-        "gsub(S, P, 'x')",
-        "gmatch(S, P)()",
-    ] {
-        let call = call
-            .replace('S', "('a'):rep(30) .. 'b'")
-            .replace('P', "('.-'):rep(20) .. 'c'");
+    for call in ["find(S, P)", "match(S, P)", "gsub(S, P, 'x')", "gmatch(S, P)()"] {
+        let call = call.replace('S', "('a'):rep(30) .. 'b'").replace('P', "('.-'):rep(20) .. 'c'");
         assert_eq!(error_of(&format!("string.{call}")), EXHAUSTED, "{call}");
     }
 }
@@ -99,10 +88,7 @@ fn long_calls_of_the_libraries_count() {
 
 #[test]
 fn a_string_that_no_memory_holds_is_refused_at_once() {
-    assert_error(
-        "string.rep('x', 1e12)",
-        "string.rep: a string of 1000000000000 bytes",
-    );
+    assert_error("string.rep('x', 1e12)", "string.rep: a string of 1000000000000 bytes");
     assert_error("('x'):rep(1/0)", "string.rep");
 }
 
@@ -114,10 +100,7 @@ fn memory_is_bounded_and_the_state_survives_it() {
     for _ in 0..100 {
         bench.payload = b"hello".to_vec();
         let failure = bench.failure();
-        assert!(
-            failure.message.starts_with("not enough memory"),
-            "{failure}"
-        );
+        assert!(failure.message.starts_with("not enough memory"), "{failure}");
     }
     bench.payload.clear();
     assert_eq!(bench.log(), "fine");
@@ -165,10 +148,7 @@ fn garbage_of_large_runs_never_reaches_the_bound() {
 #[test]
 fn recursion_without_end_is_an_error() {
     assert!(error_of("local function f() return 1 + f() end f()").contains("stack overflow"));
-    let mut bench = Bench::with(
-        config(&["local function f() pcall(f) end f()"], None),
-        10_000,
-    );
+    let mut bench = Bench::with(config(&["local function f() pcall(f) end f()"], None), 10_000);
     let outcome = bench.run();
     assert_eq!(outcome.log, "");
 }
@@ -185,15 +165,9 @@ fn scripts_that_take_half_the_memory_are_refused() {
 
 #[test]
 fn garbled_scripts_do_not_panic() {
-    for source in [
-        "",
-        "\0",
-        "#!/bin/lua\navi.vs.log('x')",
-        "return",
-        "return 1, 2",
-        "--[[",
-        "\u{feff}",
-    ] {
+    for source in
+        ["", "\0", "#!/bin/lua\navi.vs.log('x')", "return", "return 1, 2", "--[[", "\u{feff}"]
+    {
         let config = Arc::new(config(&[source], None));
         let mut bench = Bench::new(&[]);
         if bench.runtime.load(&config).is_ok() {

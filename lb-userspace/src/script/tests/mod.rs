@@ -59,15 +59,9 @@ impl Bench {
     }
 
     fn with(config: Config, instruction_budget: u64) -> Self {
-        let limits = ScriptLimits {
-            instruction_budget,
-            memory: MEMORY,
-        };
-        let tables = Arc::new(Tables::new(TableLimits {
-            entries: 8,
-            key_size: 32,
-            value_size: 32,
-        }));
+        let limits = ScriptLimits { instruction_budget, memory: MEMORY };
+        let tables =
+            Arc::new(Tables::new(TableLimits { entries: 8, key_size: 32, value_size: 32 }));
         let mut runtime = Runtime::new(limits, Arc::clone(&tables)).unwrap();
         let config = Arc::new(config);
         runtime.load(&config).unwrap();
@@ -100,8 +94,7 @@ impl Bench {
         };
         let world: std::rc::Rc<dyn World> = self.down.clone();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        self.runtime
-            .run(event, &sets, &flow, &world, self.now, wall)
+        self.runtime.run(event, &sets, &flow, &world, self.now, wall)
     }
 
     fn run(&mut self) -> Outcome {
@@ -142,10 +135,7 @@ fn assert_error(expression: &str, text: &str) {
 
 fn config(requests: &[&str], response: Option<&str>) -> Config {
     let script = |name: String, source: &str| {
-        Some(Arc::new(Script {
-            path: name.into(),
-            source: source.to_owned(),
-        }))
+        Some(Arc::new(Script { path: name.into(), source: source.to_owned() }))
     };
     let set = |(index, request): (usize, &&str)| DataScriptSet {
         name: format!("s{index}"),
@@ -167,10 +157,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         instance: instance(),
         virtual_services: vec![service("dns", Some(PoolIndex(0))), service("bare", None)],
         pools: vec![
-            pool(
-                "web",
-                &["10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.12:8081"],
-            ),
+            pool("web", &["10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.12:8081"]),
             pool("api", &["[2001:db8::1]:443"]),
             pool("other", &["10.0.0.99:80"]),
         ],
@@ -179,11 +166,8 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
 }
 
 fn pool(name: &str, servers: &[&str]) -> Pool {
-    let server = |address: &&str| Server {
-        address: address.parse().unwrap(),
-        ratio: 1,
-        enabled: true,
-    };
+    let server =
+        |address: &&str| Server { address: address.parse().unwrap(), ratio: 1, enabled: true };
     Pool {
         name: name.to_owned(),
         algorithm: Algorithm::RoundRobin,
@@ -219,14 +203,7 @@ fn instance() -> Instance {
         tcp_closing_timeout: Duration::from_secs(5),
         udp_one_way_timeout: Duration::from_secs(5),
         half_open_share: 50,
-        script: ScriptLimits {
-            instruction_budget: BUDGET,
-            memory: MEMORY,
-        },
-        tables: TableLimits {
-            entries: 8,
-            key_size: 32,
-            value_size: 32,
-        },
+        script: ScriptLimits { instruction_budget: BUDGET, memory: MEMORY },
+        tables: TableLimits { entries: 8, key_size: 32, value_size: 32 },
     }
 }

@@ -40,11 +40,7 @@ fn what_scripts_must_not_have_is_not_there() {
         "string.dump",
         "host",
     ] {
-        assert_eq!(
-            log_of(&format!("avi.vs.log(type({name}))")),
-            "nil",
-            "{name}"
-        );
+        assert_eq!(log_of(&format!("avi.vs.log(type({name}))")), "nil", "{name}");
     }
     assert!(error_of("io.open('x')").starts_with("attempt to index global 'io'"));
 }
@@ -75,16 +71,9 @@ fn the_standard_libraries_are_there() {
         "tonumber",
         "assert",
     ] {
-        assert_eq!(
-            log_of(&format!("avi.vs.log(type({name}))")),
-            "function",
-            "{name}"
-        );
+        assert_eq!(log_of(&format!("avi.vs.log(type({name}))")), "function", "{name}");
     }
-    assert_eq!(
-        log_of("avi.vs.log(_VERSION, _G._VERSION, ('x'):upper())"),
-        "Lua 5.1Lua 5.1X"
-    );
+    assert_eq!(log_of("avi.vs.log(_VERSION, _G._VERSION, ('x'):upper())"), "Lua 5.1Lua 5.1X");
 }
 
 #[test]
@@ -112,9 +101,7 @@ fn what_a_run_overrides_is_back_in_the_next() {
 
 #[test]
 fn libraries_cannot_be_changed() {
-    for library in [
-        "avi", "avi.vs", "avi.pool", "avi.l4", "string", "table", "math", "os",
-    ] {
+    for library in ["avi", "avi.vs", "avi.pool", "avi.l4", "string", "table", "math", "os"] {
         for attempt in [
             "LIB.x = 1",
             "LIB.format = nil",
@@ -154,10 +141,7 @@ fn the_metatable_of_strings_is_out_of_reach() {
 
 #[test]
 fn the_globals_behind_the_globals_are_out_of_reach() {
-    assert_eq!(
-        log_of("avi.vs.log(getmetatable(_G), rawget(_G, 'avi'))"),
-        "falsenil"
-    );
+    assert_eq!(log_of("avi.vs.log(getmetatable(_G), rawget(_G, 'avi'))"), "falsenil");
     for attempt in ["setmetatable(_G, {})", "getmetatable(_G).__index.x = 1"] {
         Bench::new(&[attempt]).failure();
     }
@@ -180,14 +164,8 @@ fn a_closure_that_outlives_its_run_is_unreachable_for_the_next() {
 
 #[test]
 fn time_is_what_the_run_was_given() {
-    assert_eq!(
-        log_of("avi.vs.log(os.time(), ' ', os.clock())"),
-        "1700000000 0"
-    );
-    assert_eq!(
-        log_of("avi.vs.log(os.date('!%Y-%m-%dT%H:%M:%S'))"),
-        "2023-11-14T22:13:20"
-    );
+    assert_eq!(log_of("avi.vs.log(os.time(), ' ', os.clock())"), "1700000000 0");
+    assert_eq!(log_of("avi.vs.log(os.date('!%Y-%m-%dT%H:%M:%S'))"), "2023-11-14T22:13:20");
 }
 
 #[test]

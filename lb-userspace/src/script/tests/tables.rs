@@ -50,10 +50,7 @@ fn three_arguments_of_insert_are_told_apart_by_the_third() {
 
 #[test]
 fn a_key_may_be_a_number_and_is_its_text() {
-    assert_eq!(
-        log_of("avi.vs.table_insert(1, 'v') avi.vs.log((avi.vs.table_lookup('1')))"),
-        "v"
-    );
+    assert_eq!(log_of("avi.vs.table_insert(1, 'v') avi.vs.log((avi.vs.table_lookup('1')))"), "v");
 }
 
 #[test]
@@ -75,31 +72,13 @@ fn values_keep_their_type_and_their_bytes() {
 
 #[test]
 fn what_does_not_fit_is_an_error_that_names_the_limit() {
-    assert_error(
-        "avi.vs.table_insert(('k'):rep(33), 1)",
-        "at most 32 bytes (key_size",
-    );
-    assert_error(
-        "avi.vs.table_insert('k', ('v'):rep(33))",
-        "at most 32 bytes (value_size",
-    );
-    assert_error(
-        "avi.vs.table_insert('k', {})",
-        "bad argument #2 (value): string or number",
-    );
+    assert_error("avi.vs.table_insert(('k'):rep(33), 1)", "at most 32 bytes (key_size");
+    assert_error("avi.vs.table_insert('k', ('v'):rep(33))", "at most 32 bytes (value_size");
+    assert_error("avi.vs.table_insert('k', {})", "bad argument #2 (value): string or number");
     assert_error("avi.vs.table_insert('k', 'v', 0)", "whole number from 1 to");
-    assert_error(
-        "avi.vs.table_insert('k')",
-        "2 to 4 arguments expected, got 1",
-    );
-    assert_error(
-        "avi.vs.table_lookup({})",
-        "bad argument #1 (key): string expected, got table",
-    );
-    assert_error(
-        "avi.vs.table_lookup('k', -1)",
-        "bad argument #2 (lifetime in seconds)",
-    );
+    assert_error("avi.vs.table_insert('k')", "2 to 4 arguments expected, got 1");
+    assert_error("avi.vs.table_lookup({})", "bad argument #1 (key): string expected, got table");
+    assert_error("avi.vs.table_lookup('k', -1)", "bad argument #2 (lifetime in seconds)");
 }
 
 #[test]
@@ -121,9 +100,7 @@ fn tables_belong_to_a_virtual_service() {
 
 #[test]
 fn a_later_script_of_the_chain_sees_what_an_earlier_one_wrote() {
-    let mut bench = Bench::new(&[
-        "avi.vs.table_insert('k', 'v')",
-        "avi.vs.log((avi.vs.table_lookup('k')))",
-    ]);
+    let mut bench =
+        Bench::new(&["avi.vs.table_insert('k', 'v')", "avi.vs.log((avi.vs.table_lookup('k')))"]);
     assert_eq!(bench.log(), "v");
 }

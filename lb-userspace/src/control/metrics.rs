@@ -1,0 +1,62 @@
+//! `/metrics`: the status as OpenMetrics text.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::status::Status;
+
+/// The media type of what [`exposition`] makes.
+pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The status in OpenMetrics 1.0 text.
+pub(super) fn exposition(status: Status) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("lb");
+    registry.register_collector(Box::new(status));
+    let mut exposition = String::new();
+    text::encode(&mut exposition, &registry)?;
+    Ok(exposition)
+}
+
+impl Collector for Status {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_packets(&mut encoder)?;
+        let logged = ConstCounter::new(self.logged_flows);
+        let help = "Flows that ended or were refused";
+        logged.encode(encoder.encode_descriptor(
+            "logged_flows",
+            help,
+            None,
+            logged.metric_type(),
+        )?)?;
+        let gauges = [
+            ("flows", "Flows in the table", self.flows.now),
+            ("flows_half_open", "Flows not established yet", self.flows.half_open),
+            ("flow_capacity", "Flows that there may be", self.flows.capacity),
+            ("config_generation", "Configuration in force", self.generation),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::from(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    fn encode_packets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let help = "Packets by what happened to them, but for those that XDP just forwarded";
+        let mut packets = encoder.encode_descriptor("packets", help, None, kind)?;
+        for (event, count) in &self.events {
+            let counter = ConstCounter::new(*count);
+            counter.encode(packets.encode_family(&[("event", event.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
