@@ -72,32 +72,16 @@ impl FlowKeyV4 {
         }
     }
 
-    /// The four words that are hashed.
+    /// In the form that is hashed and compared.
     #[inline(always)]
-    pub const fn words(&self) -> [u32; 4] {
-        let ([a, b], [c, d]) = (self.source_port, self.destination_port);
-        [
-            u32::from_ne_bytes(self.source),
-            u32::from_ne_bytes(self.destination),
-            u32::from_ne_bytes([a, b, c, d]),
-            self.protocol as u32,
-        ]
-    }
-
-    /// The two halves, as slots hold them.
-    #[inline(always)]
-    const fn halves(&self) -> [u64; 2] {
+    pub const fn packed(&self) -> PackedKeyV4 {
         let ([a, b, c, d], [e, f, g, h]) = (self.source, self.destination);
         let ([i, j], [k, l]) = (self.source_port, self.destination_port);
-        let [m, n, o] = self.reserved;
-        [
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_ne_bytes([i, j, k, l, self.protocol, m, n, o]),
-        ]
+        PackedKeyV4::new([a, b, c, d, e, f, g, h], [i, j, k, l], self.protocol)
     }
 
     #[cfg(not(target_arch = "bpf"))]
-    const fn from_halves([first, second]: [u64; 2]) -> Self {
+    const fn unpacked(PackedKeyV4([first, second]): PackedKeyV4) -> Self {
         let [a, b, c, d, e, f, g, h] = first.to_ne_bytes();
         let [i, j, k, l, protocol, m, n, o] = second.to_ne_bytes();
         Self {
@@ -108,6 +92,22 @@ impl FlowKeyV4 {
             protocol,
             reserved: [m, n, o],
         }
+    }
+}
+
+/// A [`FlowKeyV4`] as two words, which is how slots hold it: addresses; ports, protocol, zeros.
+///
+/// Addresses and ports stand in a packet in this very order, so the program loads them as they
+/// are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PackedKeyV4(pub [u64; 2]);
+
+impl PackedKeyV4 {
+    /// From both addresses and both ports as a packet has them.
+    #[inline(always)]
+    pub const fn new(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> Self {
+        let [a, b, c, d] = ports;
+        Self([u64::from_ne_bytes(addresses), u64::from_ne_bytes([a, b, c, d, protocol, 0, 0, 0])])
     }
 }
 
@@ -144,8 +144,8 @@ impl Geometry {
     /// The buckets that a key may live in.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "halves of the hash")]
-    pub const fn choices(&self, key: &FlowKeyV4) -> Choices {
-        let hash = self.seed.hash(key.words());
+    pub const fn choices(&self, key: &PackedKeyV4) -> Choices {
+        let hash = self.seed.hash(key.0);
         Choices {
             first: hash as u32 & (self.buckets - 1),
             second: (hash >> 32) as u32 & (self.buckets - 1),
@@ -311,9 +311,9 @@ pub struct Activity {
 impl SharedSlotV4 {
     /// The entry, if this slot holds `key` and nobody is changing it.
     #[inline(always)]
-    pub fn read(&self, key: &FlowKeyV4) -> Option<Entry> {
+    pub fn read(&self, key: &PackedKeyV4) -> Option<Entry> {
         let version = self.version.load(Acquire);
-        let [first, second] = key.halves();
+        let PackedKeyV4([first, second]) = *key;
         if self.key[0].load(Relaxed) != first || self.key[1].load(Relaxed) != second {
             return None;
         }
@@ -374,7 +374,7 @@ impl SharedSlotV4 {
     /// Key, entry and activity, if the slot is in use and nobody is changing it.
     pub fn snapshot(&self) -> Option<(FlowKeyV4, Entry, Activity)> {
         let version = self.version.load(Acquire);
-        let key = FlowKeyV4::from_halves([self.key[0].load(Relaxed), self.key[1].load(Relaxed)]);
+        let key = FlowKeyV4::unpacked(self.packed_key());
         let found = (key, self.entry(), self.activity());
         fence(Acquire);
         let stable = version & 1 == 0 && self.version.load(Relaxed) == version;
@@ -407,7 +407,7 @@ impl SharedSlotV4 {
     pub fn fill(&self, key: &FlowKeyV4, entry: &Entry, activity: &Activity) {
         // Readers that began before the claim must see the odd version with any of this.
         fence(Release);
-        let [first, second] = key.halves();
+        let PackedKeyV4([first, second]) = key.packed();
         self.key[0].store(first, Relaxed);
         self.key[1].store(second, Relaxed);
         self.next_hop.store(entry.next_hop.0, Relaxed);
@@ -463,6 +463,10 @@ impl SharedSlotV4 {
         self.publish();
     }
 
+    fn packed_key(&self) -> PackedKeyV4 {
+        PackedKeyV4([self.key[0].load(Relaxed), self.key[1].load(Relaxed)])
+    }
+
     fn forget_key(&self) {
         self.key[0].store(0, Relaxed);
         self.key[1].store(0, Relaxed);
@@ -480,7 +484,7 @@ impl SharedSlotV4 {
 
     /// The key in the slot, published or not; zero in one that is free or retired.
     pub fn raw_key(&self) -> FlowKeyV4 {
-        FlowKeyV4::from_halves([self.key[0].load(Relaxed), self.key[1].load(Relaxed)])
+        FlowKeyV4::unpacked(self.packed_key())
     }
 
     /// Takes one flag from a published slot; true if it was there. Two workers that ask at once
@@ -653,17 +657,17 @@ mod tests {
     fn a_slot_is_seen_only_between_publish_and_retire() {
         let slot = SharedSlotV4::default();
         let entry = Entry { next_hop: NextHopId(7), ..Entry::default() };
-        assert_eq!(slot.read(&key(1)), None);
+        assert_eq!(slot.read(&key(1).packed()), None);
         assert!(slot.claim());
         assert!(!slot.claim(), "a claimed slot cannot be claimed");
         slot.fill(&key(1), &entry, &Activity::default());
-        assert_eq!(slot.read(&key(1)), None);
+        assert_eq!(slot.read(&key(1).packed()), None);
         slot.publish();
-        assert_eq!(slot.read(&key(1)), Some(entry));
-        assert_eq!(slot.read(&key(2)), None);
+        assert_eq!(slot.read(&key(1).packed()), Some(entry));
+        assert_eq!(slot.read(&key(2).packed()), None);
         assert!(!slot.claim(), "a slot in use cannot be claimed");
         assert!(slot.retire());
-        assert_eq!(slot.read(&key(1)), None);
+        assert_eq!(slot.read(&key(1).packed()), None);
         assert!(!slot.claim(), "a retired slot cannot be claimed");
         slot.free();
         assert!(slot.claim());
@@ -678,7 +682,7 @@ mod tests {
         slot.fill(&key(1), &entry, &Activity::default());
         slot.publish();
         assert!(slot.overflowed());
-        assert!(slot.read(&key(1)).unwrap().flags.has(Flags::REPLY));
+        assert!(slot.read(&key(1).packed()).unwrap().flags.has(Flags::REPLY));
     }
 
     #[test]
@@ -716,14 +720,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_survives_its_halves(
+        fn a_key_survives_packing(
             source: [u8; 4], destination: [u8; 4], source_port: [u8; 2],
             destination_port: [u8; 2], protocol: u8,
         ) {
             let key = FlowKeyV4 {
                 source, destination, source_port, destination_port, protocol, reserved: [0; 3],
             };
-            prop_assert_eq!(FlowKeyV4::from_halves(key.halves()), key);
+            prop_assert_eq!(FlowKeyV4::unpacked(key.packed()), key);
         }
 
         #[test]
@@ -743,7 +747,7 @@ mod tests {
             prop_assert!(slot.claim());
             slot.fill(&key(9), &entry, &Activity::default());
             slot.publish();
-            prop_assert_eq!(slot.read(&key(9)), Some(entry));
+            prop_assert_eq!(slot.read(&key(9).packed()), Some(entry));
         }
     }
 }

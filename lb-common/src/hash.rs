@@ -16,11 +16,13 @@ pub struct HashSeed(pub [u64; 5]);
 const _: () = assert!(size_of::<HashSeed>() == 40);
 
 impl HashSeed {
-    /// 64 bits for a key of four words.
+    /// 64 bits for a key of four words of 32 bits, two in each of these.
     #[inline(always)]
-    pub const fn hash(&self, key: [u32; 4]) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a word is split into its halves")]
+    pub const fn hash(&self, key: [u64; 2]) -> u64 {
         let [s0, s1, s2, s3, s4] = self.0;
-        let [a, b, c, d] = key;
+        let [a, b] = [key[0] as u32, (key[0] >> 32) as u32];
+        let [c, d] = [key[1] as u32, (key[1] >> 32) as u32];
         let left = s0.wrapping_add(b as u64).wrapping_mul(s1.wrapping_add(a as u64));
         let right = s2.wrapping_add(d as u64).wrapping_mul(s3.wrapping_add(c as u64));
         mix(left.wrapping_add(right).wrapping_add(s4))
@@ -42,9 +44,13 @@ mod tests {
     fn heaviest(seed: HashSeed, key: impl Fn(u32) -> [u32; 4]) -> u32 {
         let mut load = [0u32; 1024];
         for number in 0..4096 {
-            load[(seed.hash(key(number)) & 1023) as usize] += 1;
+            load[(seed.hash(joined(key(number))) & 1023) as usize] += 1;
         }
         load.into_iter().max().unwrap_or_default()
+    }
+
+    fn joined([a, b, c, d]: [u32; 4]) -> [u64; 2] {
+        [u64::from(b) << 32 | u64::from(a), u64::from(d) << 32 | u64::from(c)]
     }
 
     #[test]

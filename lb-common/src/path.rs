@@ -7,9 +7,8 @@
 use crate::{
     address::{Address, Protocol},
     event::Event,
-    flow::{Entry, Flags, FlowKeyV4, Geometry, SharedBucketV4, SharedSlotV4},
+    flow::{Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
     next_hop::{NextHop, NextHopId},
-    rewrite::EndpointsV4,
     service::{Roles, ServiceKey},
     time::Tick,
     wire::{
@@ -66,7 +65,7 @@ pub trait Tables {
 
 /// The slot that holds `key`, and its entry.
 #[inline(always)]
-pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+pub fn find<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
     let choices = tables.geometry().choices(key);
     if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, key)) {
         return Some(found);
@@ -83,7 +82,10 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKeyV4) -> Option<(&'a Shared
 
 /// Written out, not a loop: the program has none.
 #[inline(always)]
-fn in_bucket<'a>(bucket: &'a SharedBucketV4, key: &FlowKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+fn in_bucket<'a>(
+    bucket: &'a SharedBucketV4,
+    key: &PackedKeyV4,
+) -> Option<(&'a SharedSlotV4, Entry)> {
     let [a, b, c, d] = &bucket.slots;
     if let Some(entry) = a.read(key) {
         return Some((a, entry));
@@ -130,28 +132,21 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
     if !packet.is_plain() || packet.is_fragment() {
         return irregular(packet, tables);
     }
-    let endpoints = EndpointsV4 {
-        source: packet.source(),
-        destination: packet.destination(),
-        source_port: packet.source_port(),
-        destination_port: packet.destination_port(),
-    };
+    let (key, ttl) = (packet.flow_key(), packet.ttl());
     let total_length = packet.total_length() as usize;
-    let ttl = packet.ttl();
     let (headers, tcp) = match protocol {
         Protocol::Udp => (IPV4_UDP, TcpFlags(0)),
         Protocol::Tcp => match frame.window::<L3, IPV4_TCP>() {
             Some(window) => (IPV4_TCP, wire::tcp_flags(window)),
-            None => return malformed(&endpoints, protocol, tables),
+            None => return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED),
         },
     };
     // Ethernet pads short packets, so a frame may be longer than its packet, never shorter.
     if total_length < headers || total_length + L3 > length {
-        return malformed(&endpoints, protocol, tables);
+        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED);
     }
-    let key = FlowKeyV4::new(&endpoints, protocol);
     let Some((slot, entry)) = find(tables, &key) else {
-        return miss(&endpoints, protocol, tables);
+        return unless_ours::<L3, F, T>(frame, tables, protocol, FIRST_PACKET);
     };
     if let Some(verdict) = held_up(&entry, tcp, ttl) {
         return verdict;
@@ -228,31 +223,25 @@ fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2
     true
 }
 
-/// No flow: the first packet of one, or none of our business.
-#[inline(always)]
-fn miss<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> Verdict {
-    if is_service(endpoints, protocol, tables) {
-        Verdict::Punt(Event::PuntFirstPacket)
-    } else {
-        Verdict::Pass(Event::PassNotOurs)
-    }
-}
+const MALFORMED: Verdict = Verdict::Drop(Event::DropMalformed);
+const FIRST_PACKET: Verdict = Verdict::Punt(Event::PuntFirstPacket);
 
+/// A packet of no flow: `ours` becomes of it if it is for a virtual service, else it is passed.
 #[inline(always)]
-fn malformed<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> Verdict {
-    if is_service(endpoints, protocol, tables) {
-        Verdict::Drop(Event::DropMalformed)
-    } else {
-        Verdict::Pass(Event::PassNotOurs)
-    }
-}
-
-#[inline(always)]
-fn is_service<T: Tables>(endpoints: &EndpointsV4, protocol: Protocol, tables: &T) -> bool {
-    let address = Address::v4(endpoints.destination);
+fn unless_ours<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    protocol: Protocol,
+    ours: Verdict,
+) -> Verdict {
+    let not_ours = Verdict::Pass(Event::PassNotOurs);
+    let Some(window) = frame.window::<L3, IPV4_PORTS>() else { return not_ours };
+    let packet = Ipv4(window);
+    let address = Address::v4(packet.destination());
     // One lookup tells most foreign traffic apart, whatever its port.
-    tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
-        && tables.is_service(&ServiceKey::new(address, endpoints.destination_port, protocol))
+    let is_service = tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
+        && tables.is_service(&ServiceKey::new(address, packet.destination_port(), protocol));
+    if is_service { ours } else { not_ours }
 }
 
 /// Shorter than header and ports: only the last of a packet's fragments can be, where no link
@@ -307,21 +296,12 @@ fn other_protocol<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &
         return not_ours;
     };
     let quoted = Ipv4(quoted);
-    let Some(protocol) = Protocol::from_number(quoted.protocol()) else {
-        return not_ours;
-    };
-    if !quoted.is_plain() {
+    if Protocol::from_number(quoted.protocol()).is_none() || !quoted.is_plain() {
         return not_ours;
     }
     // What is quoted is a packet as we sent it. Seen from its receiver it is a packet of the
     // flow's other direction.
-    let sent = EndpointsV4 {
-        source: quoted.source(),
-        destination: quoted.destination(),
-        source_port: quoted.source_port(),
-        destination_port: quoted.destination_port(),
-    };
-    match find(tables, &FlowKeyV4::new(&sent.reversed(), protocol)) {
+    match find(tables, &quoted.reverse_flow_key()) {
         Some(_) => Verdict::Punt(Event::PuntIcmpError),
         None => not_ours,
     }

@@ -3,7 +3,7 @@
 //! Every accessor has a constant offset into an array of constant size: no panic path, no bound
 //! that the compiler could lose (a live panic is an endless loop to the verifier).
 
-use crate::address::Port;
+use crate::{address::Port, flow::PackedKeyV4};
 
 /// Ethernet II header (IEEE 802.3 clause 3).
 pub const ETHERNET: usize = 14;
@@ -135,6 +135,28 @@ impl<const N: usize> Ipv4<'_, N> {
     #[inline(always)]
     pub const fn destination_port(&self) -> Port {
         Port([self.0[22], self.0[23]])
+    }
+
+    /// The key of its flow, if TCP or UDP is inside: addresses and ports follow each other.
+    #[inline(always)]
+    pub const fn flow_key(&self) -> PackedKeyV4 {
+        let p = self.0;
+        PackedKeyV4::new(
+            [p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19]],
+            [p[20], p[21], p[22], p[23]],
+            p[9],
+        )
+    }
+
+    /// The key of the flow's other direction.
+    #[inline(always)]
+    pub const fn reverse_flow_key(&self) -> PackedKeyV4 {
+        let p = self.0;
+        PackedKeyV4::new(
+            [p[16], p[17], p[18], p[19], p[12], p[13], p[14], p[15]],
+            [p[22], p[23], p[20], p[21]],
+            p[9],
+        )
     }
 
     /// Type of the ICMP message, if that is inside.

@@ -13,8 +13,8 @@ use std::sync::atomic::{Ordering, fence};
 pub use catalog::{Catalog, CatalogFull, CatalogStore, Kind};
 pub use grace::{Grace, Ticket};
 use lb_common::flow::{
-    Activity, BUCKET_SLOTS, Choices, Entry, FlowKeyV4, FlowRecord, Geometry, SharedBucketV4,
-    SharedRecord, SharedSlotV4,
+    Activity, BUCKET_SLOTS, Choices, Entry, FlowKeyV4, FlowRecord, Geometry, PackedKeyV4,
+    SharedBucketV4, SharedRecord, SharedSlotV4,
 };
 pub use memory::{Memory, OwnedMemory};
 
@@ -114,6 +114,7 @@ impl FlowTable {
 
     /// The slot that shows `key`, and its entry.
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
+        let key = &key.packed();
         self.candidates(key).find_map(|id| self.slot(id).read(key).map(|entry| (id, entry)))
     }
 
@@ -178,12 +179,12 @@ impl FlowTable {
     /// order of all memory (the fence), so at least one sees the other, and whoever does gives
     /// up. Both may: then neither inserts, and the packet's sender tries again.
     fn claim(&self, direction: &Direction) -> Result<SlotId, InsertError> {
-        let key = &direction.key;
-        let id = self.claim_slot(key).ok_or(InsertError::Full)?;
+        let (key, packed) = (&direction.key, &direction.key.packed());
+        let id = self.claim_slot(packed).ok_or(InsertError::Full)?;
         self.slot(id).fill(key, &direction.entry, &direction.activity);
         fence(Ordering::SeqCst);
         let twice = self
-            .candidates_with_stash(key)
+            .candidates_with_stash(packed)
             .any(|other| other != id && self.slot(other).raw_key() == *key);
         if twice {
             self.slot(id).free();
@@ -198,7 +199,7 @@ impl FlowTable {
     /// at the first look. After that the emptier bucket takes the key, which keeps both from
     /// filling up. At a load of one half this leaves 10 % of the keys in their second bucket and
     /// 240 of a million in the stash; the first choice whenever possible would send 3,600 there.
-    fn claim_slot(&self, key: &FlowKeyV4) -> Option<SlotId> {
+    fn claim_slot(&self, key: &PackedKeyV4) -> Option<SlotId> {
         let Choices { first, second, stashed } = self.geometry.choices(key);
         let (of_first, of_second) = (self.free_slots(first), self.free_slots(second));
         let [preferred, other] =
@@ -221,18 +222,18 @@ impl FlowTable {
     }
 
     /// Where a reader looks for the key.
-    fn candidates(&self, key: &FlowKeyV4) -> impl Iterator<Item = SlotId> {
+    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
         let second = self.geometry.choices(key).second;
         let overflowed = self.slot(SlotId::new(second, 0)).overflowed();
         self.places(key, if overflowed { 3 } else { 2 })
     }
 
     /// Where the key may be, or may be about to be.
-    fn candidates_with_stash(&self, key: &FlowKeyV4) -> impl Iterator<Item = SlotId> {
+    fn candidates_with_stash(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
         self.places(key, 3)
     }
 
-    fn places(&self, key: &FlowKeyV4, choices: usize) -> impl Iterator<Item = SlotId> + use<> {
+    fn places(&self, key: &PackedKeyV4, choices: usize) -> impl Iterator<Item = SlotId> + use<> {
         let Choices { first, second, stashed } = self.geometry.choices(key);
         [first, second, stashed]
             .into_iter()
