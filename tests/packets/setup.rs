@@ -133,7 +133,7 @@ impl Flow {
     }
 
     fn put(&self, table: &FlowTable) {
-        let choices = table.geometry().choices(&self.key());
+        let choices = table.geometry().choices(&self.key().packed());
         let bucket = |index| table.bucket(index).unwrap();
         let slots = match self.place {
             Place::First | Place::Owned => &bucket(choices.first).slots,
