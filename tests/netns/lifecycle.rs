@@ -18,7 +18,7 @@ use crate::site::{
 };
 
 /// More than the sockets on the way can hold.
-const LENGTH: usize = 32 << 20;
+const LENGTH: usize = 64 << 20;
 
 /// The service [`VIP`] over these servers.
 fn over(servers: impl IntoIterator<Item = u8>) -> String {
@@ -178,9 +178,13 @@ fn flows_outlive_a_killed_daemon_and_are_adopted_by_the_next() {
     two.go_on();
     assert_eq!(identity(&two.flow(&balancer)), identity(&before));
     let new: Vec<_> = (0..200).map(|_| site.connect(VIP).unwrap()).collect();
-    let flows = balancer.flows_json().unwrap();
-    let live: Vec<_> = flows.iter().filter(|flow| flow["state"] == "established").collect();
-    assert_eq!(live.len(), 1 + new.len());
+    let mut live = Vec::new();
+    wait_until("all flows to stand", SOON, || {
+        live = balancer.flows_json()?;
+        live.retain(|flow| flow["state"] == "established");
+        Ok(live.len() == 1 + new.len())
+    })
+    .unwrap();
     let ports: BTreeSet<_> = live.iter().map(|flow| flow["snat"].to_string()).collect();
     assert_eq!(ports.len(), live.len(), "a port was given out twice");
     assert!(live.iter().any(|flow| flow["generation"] != before["generation"]));

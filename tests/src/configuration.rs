@@ -20,6 +20,8 @@ use crate::{
 };
 
 const PINS: &str = "/sys/fs/bpf/lb";
+/// Where each instance has its lock and its admin socket.
+const FILES: &str = "/run/lb";
 
 /// Instances that tests make begin so; the process's id and a number follow.
 const PREFIX: &str = "test-";
@@ -119,15 +121,17 @@ pub(crate) fn lb_binary() -> Result<PathBuf> {
         .context("there is no lb: run `cargo xtask build`, or say with LB_BIN where it is")
 }
 
-/// Removes the pins of tests that were killed; their namespaces go with [`Namespace::new`].
+/// Removes the pins and files of tests that were killed; their namespaces go with
+/// [`Namespace::new`].
 fn sweep() {
-    let Ok(entries) = fs::read_dir(PINS) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().and_then(|name| maker(PREFIX, name)).is_some_and(is_over) {
-            // Another process that starts now may be sweeping too.
-            let _ = fs::remove_dir_all(entry.path());
+    for folder in [PINS, FILES] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().and_then(|name| maker(PREFIX, name)).is_some_and(is_over) {
+                // Another process that starts now may be sweeping too.
+                let path = entry.path();
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            }
         }
     }
 }

@@ -71,10 +71,15 @@ impl Ports {
         Some(port)
     }
 
-    /// Marks a port of a flow that was adopted. False if it was marked already.
+    /// Marks a port of a flow that was adopted. False if it was marked already. The search begins
+    /// beyond it: the ports that came before are those that servers may still hold in TIME_WAIT.
     pub fn adopt(&mut self, toward: Toward, port: u16) -> bool {
         let first = *self.share.start();
-        self.used.entry(toward).or_insert_with(|| InUse::starting_at(first)).set(port)
+        let used = self.used.entry(toward).or_insert_with(|| InUse::starting_at(first));
+        if self.share.contains(&port) {
+            used.next = used.next.max(port.wrapping_add(1));
+        }
+        used.set(port)
     }
 
     /// Gives a port back.
@@ -187,6 +192,16 @@ mod tests {
             assert_ne!(ports.take(toward(1)), Some(first));
         }
         assert_eq!(ports.take(toward(1)), Some(first));
+    }
+
+    #[test]
+    fn an_adopted_port_rests_too_when_its_flow_has_ended() {
+        let mut ports = Ports::new(1000..=1009);
+        for port in [1004, 1002, 999] {
+            assert!(ports.adopt(toward(1), port));
+            ports.give_back(&toward(1), port);
+        }
+        assert_eq!(ports.take(toward(1)), Some(1005));
     }
 
     #[test]

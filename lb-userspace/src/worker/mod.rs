@@ -93,8 +93,11 @@ impl Worker {
             if self.obey() {
                 return Ok(());
             }
-            let received = self.receive()?;
-            self.engine.tick(now(), &**self.links.view.load(), &mut self.effects);
+            let view = self.links.view.load_full();
+            // What has waited for a next hop goes first: what comes now may be of the same flow,
+            // and must not overtake it. For the same reason both see the same view.
+            self.engine.tick(now(), &*view, &mut self.effects);
+            let received = self.receive(&view)?;
             self.carry_out();
             let passed = self.send_passed();
             self.flush()?;
@@ -117,12 +120,12 @@ impl Worker {
         false
     }
 
-    fn receive(&mut self) -> io::Result<usize> {
-        let Self { engine, ports, links, effects, .. } = self;
-        let (view, now) = (links.view.load(), now());
+    fn receive(&mut self, view: &NextHopView) -> io::Result<usize> {
+        let Self { engine, ports, effects, .. } = self;
+        let now = now();
         let mut received = 0;
         for Port { interface, socket } in ports {
-            let handle = |frame: &[u8]| engine.receive(now, *interface, frame, &**view, effects);
+            let handle = |frame: &[u8]| engine.receive(now, *interface, frame, view, effects);
             received += socket.receive(handle)?;
         }
         Ok(received)
