@@ -1,12 +1,12 @@
 //! Which instance a command is about.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
@@ -38,7 +38,7 @@ impl Target {
             return Ok(socket.clone());
         }
         if let Some(config) = &self.config {
-            return Ok(Config::load(config)?.instance.admin_socket);
+            return Ok(read(config)?.instance.admin_socket);
         }
         Ok(Paths::new(&self.instance()?).socket())
     }
@@ -49,7 +49,7 @@ impl Target {
             return Ok(name.clone());
         }
         if let Some(config) = &self.config {
-            return Ok(Config::load(config)?.instance.name);
+            return Ok(read(config)?.instance.name);
         }
         if let Some(name) = self.socket.as_ref().and_then(|path| path.file_stem()) {
             return Ok(name.to_string_lossy().into_owned());
@@ -68,6 +68,11 @@ impl Target {
         }
         bail!("{instance} was asked to stop and still runs after {} seconds", STOP.as_secs())
     }
+}
+
+fn read(config: &Path) -> Result<Config> {
+    let advice = "the configuration cannot tell which instance is meant: name it with --instance";
+    Config::load(config).map_err(|problems| anyhow!("{advice}\n{problems}"))
 }
 
 fn the_only_instance() -> Result<String> {

@@ -151,6 +151,8 @@ impl Daemon {
         // Runs of the program that began under the old daemon may still write to what it owned.
         wait_for_grace_period();
         let flows = adopt(&shared.flows, instance, plan.workers());
+        // And runs that are under way now may have found what was just given back.
+        wait_for_grace_period();
         let adopted = flows.iter().map(Vec::len).sum();
         let number = start::newest_generation(&shared, &flows) + 1;
         let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared.catalog)?);

@@ -34,6 +34,18 @@ struct Mine {
     created: u64,
 }
 
+/// What became of a flow whose client opens a connection from the same port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reuse {
+    /// It is not over: the SYN belongs to it.
+    GoesOn,
+    /// It was over and is gone.
+    Ended,
+    /// It is over, but the SYN has come by another queue than the flow. Its packets are dropped
+    /// until its owner ends it at the next visit; the client's next SYN finds it gone.
+    LeftToOwner,
+}
+
 /// A flow that no packet finds any more, while a run of the program may still count into it.
 struct Ended {
     found: Found,
@@ -76,14 +88,16 @@ impl Flows {
     }
 
     /// Ends a flow that both sides have closed, or one has reset, because its ports are used
-    /// again. False if it is not over, or another worker's.
-    pub fn end_if_over(&mut self, id: SlotId, shared: &Shared) -> bool {
+    /// again.
+    pub fn end_if_over(&mut self, id: SlotId, shared: &Shared) -> Reuse {
         let found = Found::at(&shared.flows, id);
-        let over = found.is_some_and(|found| {
-            found.record.owner == self.worker
-                && matches!(found.state(), State::Finished | State::Reset)
-        });
-        over && self.end(id, EndReason::Reused, shared)
+        let Some(found) = found.filter(is_over) else { return Reuse::GoesOn };
+        if found.record.owner == self.worker {
+            let ended = self.end(id, EndReason::Reused, shared);
+            return if ended { Reuse::Ended } else { Reuse::GoesOn };
+        }
+        stop_packets(&found, shared);
+        Reuse::LeftToOwner
     }
 
     /// Hides a flow from the packet path. False if it was gone already.
@@ -105,9 +119,7 @@ impl Flows {
             self.end(found.id, EndReason::ScriptError, shared);
             return;
         }
-        for id in [found.id, SlotId(found.record.partner)] {
-            shared.flows.slot(id).set_flag(Flags::CLOSED);
-        }
+        stop_packets(found, shared);
     }
 
     /// Moves the clock hand, and lets go of what ended a grace period ago.
@@ -183,10 +195,24 @@ impl Flows {
 /// Why a flow ends whose time is over.
 fn end_reason(found: &Found) -> EndReason {
     match found.state() {
+        State::Closed if is_over(found) => EndReason::Reused,
         State::Closed if found.record.decided_by != DecidedBy::ScriptClosed as u8 => {
             EndReason::ScriptError
         }
         state => state.end(),
+    }
+}
+
+/// Whether the client may use its port for something new.
+fn is_over(found: &Found) -> bool {
+    let state = State::of(found.protocol(), Flags::default(), &found.forward, &found.reply);
+    found.server().is_some() && matches!(state, State::Finished | State::Reset)
+}
+
+/// Closes a flow of another worker, which alone can end it.
+fn stop_packets(found: &Found, shared: &Shared) {
+    for id in [found.id, SlotId(found.record.partner)] {
+        shared.flows.slot(id).set_flag(Flags::CLOSED);
     }
 }
 

@@ -48,7 +48,7 @@ pub use shared::{Gauge, Shared};
 pub use view::{FlowView, Found};
 
 use decide::{Choice, Decided, Decider, Decision, Status};
-use flows::Flows;
+use flows::{Flows, Reuse};
 use fragments::{Fragments, Gathered, Whole};
 use held::{Held, Waiting};
 use icmp::IcmpError;
@@ -235,8 +235,15 @@ impl Engine {
     ) -> Option<Known> {
         if let Some((id, entry)) = self.shared.flows.find(&packet.key()) {
             let again = packet.flags().opens() && !entry.flags.has(Flags::REPLY);
-            if again && self.flows.end_if_over(id, &self.shared) {
-                return self.first(now, packet, ingress, neighbours, effects);
+            let reuse =
+                if again { self.flows.end_if_over(id, &self.shared) } else { Reuse::GoesOn };
+            match reuse {
+                Reuse::GoesOn => {}
+                Reuse::Ended => return self.first(now, packet, ingress, neighbours, effects),
+                Reuse::LeftToOwner => {
+                    self.count(Event::DropClosed, 1);
+                    return None;
+                }
             }
             return self.of_known_flow(now, packet, (id, entry), neighbours, effects);
         }

@@ -114,6 +114,21 @@ fn a_syn_on_a_finished_connection_begins_a_new_one() {
 }
 
 #[test]
+fn a_syn_that_comes_to_another_worker_has_the_owner_end_the_finished_flow() {
+    let mut world = Setup { workers: 2, ..Setup::default() }.world();
+    world.begin(&from_client(SYN)).to(hop(11));
+    world.passes(&from_server(SYN | ACK)).to(ROUTER);
+    world.passes(&from_client(RST)).to(hop(11));
+    let again = link_from(ROUTER).frame(&from_client(SYN).packet());
+    world.punt(1, 1, &again, &[Event::DropClosed]).nothing();
+    let step = world.wait(ROUND);
+    assert_eq!((step.ended().reason, step.ended().worker), (EndReason::Reused, 0));
+    assert_eq!((world.gauge(), world.slots()), ((0, 0), (0, 0)));
+    world.punt(1, 1, &again, &[]).to(hop(11));
+    assert_eq!(world.gauge(), (1, 1));
+}
+
+#[test]
 fn a_syn_that_is_repeated_is_forwarded_and_decides_nothing() {
     let request = "avi.vs.log('ran')";
     let mut world = Setup { request, ..Setup::default() }.world();
