@@ -79,7 +79,7 @@ fn spawn<T: 'static>(
 
 /// Reads as the XDP program does: nothing, or an entry that belongs to the key.
 fn read_whole(slot: &SharedSlotV4, number: u8) {
-    if let Some(read) = slot.read(&key(number)) {
+    if let Some(read) = slot.read(&key(number).packed()) {
         assert_eq!(read, entry(number), "an entry of another flow, or of two");
     }
 }
@@ -91,7 +91,7 @@ fn a_reader_sees_a_new_entry_whole_or_not_at_all() {
         let reader = spawn(&slot, |slot| read_whole(slot, 1));
         assert!(insert(&slot, 1));
         reader.join().unwrap();
-        assert_eq!(slot.read(&key(1)), Some(entry(1)));
+        assert_eq!(slot.read(&key(1).packed()), Some(entry(1)));
     });
 }
 
@@ -143,7 +143,7 @@ fn of_two_that_claim_a_slot_one_wins() {
         let others = other.join().unwrap();
         assert!(mine ^ others, "claimed by {}", u8::from(mine) + u8::from(others));
         let winner = if mine { 2 } else { 1 };
-        assert_eq!(slot.read(&key(winner)), Some(entry(winner)));
+        assert_eq!(slot.read(&key(winner).packed()), Some(entry(winner)));
     });
 }
 
@@ -155,7 +155,7 @@ fn of_two_that_retire_a_slot_one_wins() {
         let mine = slot.retire();
         assert!(mine ^ other.join().unwrap());
         assert!(slot.is_owned());
-        assert_eq!(slot.read(&key(1)), None);
+        assert_eq!(slot.read(&key(1).packed()), None);
     });
 }
 
@@ -181,7 +181,7 @@ fn of_two_that_take_a_flag_one_gets_it() {
         let other = spawn(&slot, take);
         let mine = take(&slot);
         assert!(mine ^ other.join().unwrap());
-        assert_eq!(slot.read(&key(1)).unwrap().flags, Flags::REPLY);
+        assert_eq!(slot.read(&key(1).packed()).unwrap().flags, Flags::REPLY);
     });
 }
 
@@ -193,7 +193,7 @@ fn a_bucket_that_overflows_while_its_slot_is_filled_stays_marked() {
         assert!(insert(&slot, 1));
         other.join().unwrap();
         assert!(slot.overflowed());
-        let flags = slot.read(&key(1)).unwrap().flags;
+        let flags = slot.read(&key(1).packed()).unwrap().flags;
         assert_eq!(flags.without(Flags::OVERFLOWED), entry(1).flags);
     });
 }
@@ -205,7 +205,7 @@ fn late_counts_are_the_old_flows_and_never_the_next_ones() {
     model(|| {
         let slot = holding(1);
         let run = spawn(&slot, |slot| {
-            let found = slot.read(&key(1)).is_some();
+            let found = slot.read(&key(1).packed()).is_some();
             if found {
                 slot.touch(Tick(7), 60, TcpFlags(TcpFlags::FIN));
             }
