@@ -35,8 +35,11 @@ struct Download {
 impl Download {
     fn begin(site: &Site, servers: &[Nginx]) -> Self {
         let content = pseudo_random(LENGTH);
-        for server in servers {
-            fs::write(server.files().join("file"), &content).unwrap();
+        for file in servers.iter().map(|server| server.files().join("file")) {
+            // Written once: another download may be reading it.
+            if !file.exists() {
+                fs::write(file, &content).unwrap();
+            }
         }
         let mut download = Self { stream: site.begin_download("file"), content, read: 0 };
         download.go_on();
