@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{Balancer, Iperf, http_get, require_root, throughput};
+use lb_tests::{Balancer, Configuration, Iperf, http_get, require_root, throughput, wait_until};
 use serde_json::Value;
 
 use crate::site::{
@@ -39,6 +39,24 @@ fn servers_take_turns_and_see_the_balancers_address() {
         *turns.entry(reply.server).or_insert(0) += 1;
     }
     assert_eq!(turns.into_values().collect::<Vec<_>>(), [3, 3, 3]);
+}
+
+#[test]
+fn a_trace_tells_what_became_of_each_packet() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _servers = site.web_servers(1);
+    let rest = format!("{WEB}{}", pool("web", [1], 80));
+    let configuration = Configuration::new(&configuration(&rest), &[]).unwrap();
+    let mut balancer = Balancer::run_with(&site.balancer, configuration, &["--trace"]).unwrap();
+    http_get(&site.client, URL, None).unwrap();
+    wait_until("the trace", SOON, || {
+        let trace = balancer.process().stderr();
+        Ok(trace.contains("punt") && trace.contains("redirect") && trace.contains(VIP))
+    })
+    .unwrap();
 }
 
 #[test]

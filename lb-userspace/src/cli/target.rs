@@ -63,7 +63,7 @@ impl Target {
         while Instant::now() < deadline {
             match Lock::take(instance) {
                 Err(LockError::Taken { .. }) => thread::sleep(Duration::from_millis(20)),
-                other => return other.map(drop).map_err(Into::into),
+                other => return other.map(Lock::remove).map_err(Into::into),
             }
         }
         bail!("{instance} was asked to stop and still runs after {} seconds", STOP.as_secs())

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::flow_table::Direction;
 
 const PORTS: &str = "snat_ports = \"2000-2009\"";

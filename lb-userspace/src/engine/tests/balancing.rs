@@ -2,7 +2,7 @@
 
 use lb_common::path::Verdict;
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::engine::log::EndReason;
 
 fn pools(web: &str) -> String {

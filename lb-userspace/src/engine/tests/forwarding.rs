@@ -2,7 +2,7 @@
 
 use lb_common::path::Verdict;
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::engine::log::{DecidedBy, EndReason};
 
 /// What the client's packets become toward the server, and the server's toward the client.

@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::flow_table::SlotId;
 
 fn small() -> World {

@@ -2,7 +2,7 @@
 
 use lb_common::{next_hop::NextHop, path::Verdict};
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 
 const IRREGULAR: Verdict = Verdict::Punt(Event::PuntIrregular);
 const ICMP: Verdict = Verdict::Punt(Event::PuntIcmpError);

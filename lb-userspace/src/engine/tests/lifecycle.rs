@@ -2,7 +2,7 @@
 
 use lb_common::{path::Verdict, wire::TcpFlags};
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::engine::log::EndReason;
 
 const NEW: Verdict = Verdict::Punt(Event::PuntFirstPacket);

@@ -13,3 +13,9 @@ mod reload;
 mod responses;
 mod scripts;
 mod world;
+
+use std::net::IpAddr;
+
+use lb_common::{flow::FlowRecord, service::ServiceKey};
+
+use super::*;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use lb_common::{next_hop::NextHop, path::Verdict};
 
-use super::{super::*, frames::*, world::*};
+use super::{frames::*, world::*, *};
 use crate::engine::log::EndReason;
 
 const NEW: Verdict = Verdict::Punt(Event::PuntFirstPacket);

@@ -14,7 +14,7 @@ use lb_common::{
     time::Tick,
 };
 
-use super::{super::*, frames::*};
+use super::{frames::*, *};
 use crate::{
     config::Config,
     flow_table::{Catalog, FlowTable, Grace, OwnedMemory},

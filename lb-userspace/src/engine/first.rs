@@ -1,0 +1,259 @@
+//! The first packet of a flow: from the virtual service to both entries, or to a refusal.
+
+use std::{net::IpAddr, sync::Arc};
+
+use lb_common::{
+    address::{Address, Protocol},
+    event::Event,
+    flow::FlowRecord,
+    next_hop::NextHopId,
+    service::ServiceKey,
+    time::Tick,
+};
+
+use super::{
+    Effects, Engine, Ingress, Known, Neighbours, Now, Toward,
+    decide::{Choice, Decided, Decider, Decision},
+    flows,
+    held::Waiting,
+    install::{self, NewFlow},
+    log::{DecidedBy, EndReason},
+    packet::Packet,
+    reset,
+};
+use crate::{config::VirtualService, flow_table::SlotId, script};
+
+/// A first packet on its way to a decision.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    packet: &'a Packet<'a>,
+    ingress: Ingress<'a>,
+    service: &'a VirtualService,
+    index: usize,
+    to_client: NextHopId,
+}
+
+impl Engine {
+    /// The first packet of a flow.
+    pub(super) fn first(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        ingress: Ingress<'_>,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        let generation = Arc::clone(&self.generation);
+        let ends = &packet.endpoints;
+        let destination = Address::v4(ends.destination);
+        let key = ServiceKey::new(destination, ends.destination_port, packet.protocol);
+        let Some((index, service)) = generation.service(&key) else {
+            self.count(Event::DropNoFlow, 1);
+            return None;
+        };
+        if packet.protocol == Protocol::Tcp && !packet.flags().opens() {
+            self.reset(packet, ingress, effects);
+            self.count(Event::DropNoFlow, 1);
+            return None;
+        }
+        if let Some(event) = self.no_room(packet) {
+            self.count(event, 1);
+            return None;
+        }
+        let client = packet.source().ip();
+        let to_client = match neighbours.toward(client) {
+            Toward::Known(id) if !self.held.has_from(client) => id,
+            Toward::Known(_) => {
+                // Behind those that came before.
+                self.hold_undecided(now, client, ingress);
+                return None;
+            }
+            Toward::Unknown => {
+                effects.resolve.push(client);
+                self.hold_undecided(now, client, ingress);
+                return None;
+            }
+            Toward::Unreachable => {
+                self.count(Event::DropUnreachable, 1);
+                return None;
+            }
+        };
+        let decided = self.decide(now, packet, service);
+        let first = First { packet, ingress, service, index, to_client };
+        self.carry_out(now, &first, decided, neighbours, effects)
+    }
+
+    fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
+        if packet.network.ttl() <= 1 {
+            Some(Event::DropTtlExpired)
+        } else if self.shared.gauge.is_full() {
+            Some(Event::DropFlowTableFull)
+        } else if self.shared.gauge.is_half_open_full() {
+            Some(Event::DropHalfOpenLimit)
+        } else {
+            None
+        }
+    }
+
+    fn hold_undecided(&mut self, now: Now, client: IpAddr, ingress: Ingress<'_>) {
+        for frame in ingress.frames() {
+            let interface = ingress.interface;
+            let waiting = Waiting::Undecided { client, interface, frame };
+            if !self.held.push(now.monotonic, waiting) {
+                self.count(Event::DropNextHopUnresolved, 1);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now, packet: &Packet<'_>, service: &VirtualService) -> Decided {
+        let generation = Arc::clone(&self.generation);
+        let flow = script::Flow {
+            virtual_service: &service.name,
+            protocol: packet.protocol,
+            client: packet.source(),
+            vip: packet.destination(),
+            payload: packet.payload,
+            server: None,
+        };
+        let outcome = if service.datascripts.is_empty() {
+            script::Outcome::default()
+        } else {
+            let (event, sets) = (script::Event::L4Request, &service.datascripts);
+            self.runtime.run(event, sets, &flow, &self.world, now.monotonic, now.wall)
+        };
+        let decider = Decider {
+            generation: &generation,
+            balancer: &mut self.balancer,
+            tables: &self.shared.tables,
+            service,
+            client: packet.source(),
+            now: now.monotonic,
+        };
+        decider.decide(&outcome)
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        decided: Decided,
+        neighbours: &dyn Neighbours,
+        effects: &mut Effects,
+    ) -> Option<Known> {
+        let refusal = match decided.decision {
+            Decision::Server(choice) => {
+                match self.install(now, first, &choice, &decided, neighbours) {
+                    Ok(id) => {
+                        self.shared.notes.add(id, decided.note);
+                        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, e)| e);
+                        return entry.map(|entry| (id, entry));
+                    }
+                    Err(event) => (event, EndReason::Refused, Some(choice)),
+                }
+            }
+            Decision::Refuse { event, reason } => (event, reason, None),
+        };
+        self.refuse(now, first, refusal, decided, effects);
+        None
+    }
+
+    fn install(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        choice: &Choice,
+        decided: &Decided,
+        neighbours: &dyn Neighbours,
+    ) -> Result<SlotId, Event> {
+        let Toward::Known(to_server) = neighbours.toward(choice.address.ip()) else {
+            return Err(Event::DropUnreachable);
+        };
+        let generation = &self.generation;
+        let record = FlowRecord {
+            pool: generation.pool_number(choice.pool),
+            server: generation.server_number(choice.pool, choice.server),
+            decided_by: choice.by as u8,
+            ..self.record(now, first, decided)
+        };
+        let flow = NewFlow {
+            key: first.packet.key(),
+            choice,
+            forwarding: generation.pools.pool(choice.pool).forwarding(),
+            snat: &generation.config.instance.snat_addresses,
+            to_server,
+            to_client: first.to_client,
+            show_response: generation.has_response_script(first.service),
+            record,
+            now: now.monotonic,
+        };
+        let id = flow.install(&self.shared.flows, &mut self.ports)?;
+        self.flows.begin(id, record.created, &self.shared);
+        Ok(id)
+    }
+
+    fn record(&self, now: Now, first: &First<'_>, decided: &Decided) -> FlowRecord {
+        let script = decided.place.and_then(|place| {
+            let script = place.event.script(&self.generation.config, place.set)?;
+            Some((self.generation.script_number(&script.path), place.line))
+        });
+        let (script, line) = script.unwrap_or_default();
+        FlowRecord {
+            created: u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX),
+            idle_timeout: Tick::ticks(first.service.idle_timeout),
+            service: self.generation.service_number(first.index),
+            generation: self.generation.number,
+            owner: self.position.worker,
+            script,
+            line,
+            ..FlowRecord::default()
+        }
+    }
+
+    /// A flow that does not come to be: TCP is told, UDP is dropped, also what follows.
+    fn refuse(
+        &mut self,
+        now: Now,
+        first: &First<'_>,
+        (event, reason, choice): (Event, EndReason, Option<Choice>),
+        decided: Decided,
+        effects: &mut Effects,
+    ) {
+        self.count(event, 1);
+        let closed = matches!(reason, EndReason::ClosedByScript | EndReason::ScriptError);
+        let mut record = self.record(now, first, &decided);
+        if reason == EndReason::ClosedByScript {
+            record.decided_by = DecidedBy::ScriptClosed as u8;
+        }
+        match first.packet.protocol {
+            Protocol::Tcp => self.reset(first.packet, first.ingress, effects),
+            Protocol::Udp if closed => {
+                let key = first.packet.key();
+                let table = &self.shared.flows;
+                if let Ok(id) = install::install_closed(table, &key, &record, now.monotonic) {
+                    // Logged when the entry goes, with what it has swallowed.
+                    self.shared.notes.add(id, decided.note);
+                    self.flows.begin(id, record.created, &self.shared);
+                    self.touch(now, id, first.ingress.frame.len(), first.packet);
+                    return;
+                }
+            }
+            Protocol::Udp => {}
+        }
+        let refused = flows::Refused {
+            record: &record,
+            packet: first.packet,
+            bytes: first.ingress.frame.len(),
+            reason,
+            pool: choice.map(|choice| self.generation.pool_number(choice.pool)),
+            server: choice.map(|choice| choice.address),
+            note: decided.note,
+        };
+        effects.log.push(refused.log(now, &self.shared));
+    }
+
+    fn reset(&self, packet: &Packet<'_>, ingress: Ingress<'_>, effects: &mut Effects) {
+        if let Some(reset) = reset::answer(packet) {
+            effects.answer(ingress.interface, ingress.frame, &reset);
+        }
+    }
+}
