@@ -172,6 +172,25 @@ fn who_is_not_root_is_told_so() {
 }
 
 #[test]
+fn a_machine_without_a_bpf_file_system_is_told_how_to_get_one() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let configuration = Configuration::new(&configuration(&plain()), &[]).unwrap();
+    let before = traces(&site, &configuration);
+    let command = configuration.command(&["run", "--config", "{file}"]).unwrap();
+    // In a mount namespace of its own: other tests go on with theirs. There may be several, one
+    // mounted over the other.
+    let unmount = "while umount /sys/fs/bpf 2>/dev/null; do :; done";
+    let script = format!("{unmount}; exec {}", command.join(" "));
+    let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script];
+    let refused = site.balancer.try_run(&words, crate::site::SOON).unwrap();
+    assert_one_sentence(&refused, "mount -t bpf bpf /sys/fs/bpf");
+    assert_eq!(traces(&site, &configuration), before);
+}
+
+#[test]
 fn commands_without_a_daemon_say_that_there_is_none() {
     if !require_root() {
         return;

@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, Write},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -40,6 +41,9 @@ fn is_ci() -> bool {
 
 /// Mounts the file system for pinned maps at /sys/fs/bpf, if it is not there.
 pub fn mount_bpffs() -> Result<()> {
+    // Tests begin at once in many threads: a second mount over the first would hide its pins.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mounted = statfs(BPFFS).is_ok_and(|file_system| file_system.f_type == BPFFS_MAGIC);
     if mounted {
         return Ok(());
