@@ -93,11 +93,6 @@ impl Event {
     pub const fn number(self) -> u32 {
         self as u32
     }
-
-    /// The event with this number.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|event| event.number() == number)
-    }
 }
 
 #[cfg(test)]

@@ -349,9 +349,4 @@ impl SharedSlotV4 {
     pub fn set_overflowed(&self) {
         self.set_flag(Flags::OVERFLOWED);
     }
-
-    /// Points the slot's packets elsewhere, in one store.
-    pub fn set_next_hop(&self, next_hop: NextHopId) {
-        self.next_hop.store(next_hop.0, Release);
-    }
 }

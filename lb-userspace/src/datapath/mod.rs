@@ -18,7 +18,7 @@ pub use maps::{AddressRoles, CatalogMap, EventCounts, NextHopMap, ServiceMap};
 pub use memory::MappedTable;
 pub use pins::Pins;
 pub use program::{Datapath, Options, open_pinned};
-pub use socket::{Socket, SocketStatistics, queue_count};
+pub use socket::{Socket, queue_count};
 
 /// What went wrong on the way to a running program, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +70,6 @@ pub enum DatapathError {
         /// Where.
         interface: String,
     },
-    /// Another process of this instance.
-    #[error("instance {0} is already running: stop it first, or give this one another name")]
-    AlreadyRunning(String),
     /// The kernel refused, with its reason.
     #[error("{what}: {reason}")]
     Kernel {

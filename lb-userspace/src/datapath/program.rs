@@ -55,7 +55,6 @@ pub struct Options {
 pub struct Datapath {
     pins: Pins,
     geometry: Geometry,
-    adopted: bool,
     ebpf: Ebpf,
     sockets: XskMap<aya::maps::MapData>,
     interfaces: HashMap<aya::maps::MapData, u32, PodInterface>,
@@ -85,7 +84,6 @@ impl Datapath {
             }
             other => other?,
         };
-        let adopted = pinned.is_some();
         let geometry = pinned.map_or_else(|| new_geometry(options.flow_capacity), Ok)?;
         pins.create()?;
         let mut ebpf = make_maps(object, &pins, &geometry, options.trace, globals)?;
@@ -100,12 +98,7 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        Ok(Self { pins, geometry, adopted, ebpf, sockets, interfaces })
-    }
-
-    /// Whether flows of an earlier daemon are there.
-    pub fn adopted(&self) -> bool {
-        self.adopted
+        Ok(Self { pins, geometry, ebpf, sockets, interfaces })
     }
 
     /// The flow table's shape.

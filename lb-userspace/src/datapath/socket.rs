@@ -33,13 +33,6 @@ pub struct Socket {
     umem: Umem,
 }
 
-/// What the kernel counted of a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct SocketStatistics {
-    /// Dropped for want of a free frame or of room in the receive ring.
-    pub dropped: u64,
-}
-
 // SAFETY: the raw pointers inside point into the socket's own mappings, which any thread may use
 // as long as only one does at a time; the socket is moved to its worker's thread and stays there.
 unsafe impl Send for Socket {}
@@ -155,13 +148,6 @@ impl Socket {
     /// Takes back frames that are sent.
     fn complete(&mut self) {
         self.rings.completion_ring.dequeue(&mut self.umem, RING as usize);
-    }
-
-    /// What the kernel counted.
-    pub fn statistics(&self) -> SocketStatistics {
-        let statistics = self.socket.statistics().ok();
-        let dropped = statistics.map_or(0, |s| s.rx_dropped + s.rx_ring_full);
-        SocketStatistics { dropped }
     }
 }
 
