@@ -7,6 +7,7 @@ use serde_spanned::Spanned;
 
 use super::{
     check::Names,
+    destinations::RawDestination,
     raw::{RawConfig, RawPool, RawServer, RawService},
     section::Report,
 };
@@ -71,22 +72,42 @@ fn one_family(pool: &RawPool, report: &Report) {
 }
 
 fn same_family_as_pool(service: &RawService, raw: &RawConfig, names: &Names, report: &Report) {
-    let (Some(address), Some(name)) = (&service.address, &service.pool) else {
+    let (Some(address), Some(destination)) = (&service.address, &service.destination) else {
         return;
     };
-    let pool = names.pools.get(name.get_ref()).and_then(|index| raw.pools.get(index.0));
-    let Some(server) = pool.and_then(|pool| server_addresses(pool).next()) else {
-        return;
-    };
-    if family(server) != family(address) {
+    let (name, pools) = pools_of(destination, raw, names);
+    let other = pools.into_iter().find_map(|pool| {
+        let server = server_addresses(pool).next()?;
+        (family(server) != family(address)).then_some((pool.name.as_ref()?, server))
+    });
+    if let Some((pool, server)) = other {
         let message = format!(
             "the service is {}, and the servers of pool {:?} are {}",
             family(address),
-            name.get_ref(),
+            pool.get_ref(),
             family(server)
         );
         let problem = report.at(name.span(), message).with_related(address.span(), "the service");
         report.add(problem.with_help("a service and its pools are of one family"));
+    }
+}
+
+/// The pools that a destination leads to, and where it is named.
+fn pools_of<'r>(
+    destination: &'r RawDestination,
+    raw: &'r RawConfig,
+    names: &Names,
+) -> (&'r Spanned<String>, Vec<&'r RawPool>) {
+    let pool = |name: &Spanned<String>| {
+        names.pools.get(name.get_ref()).and_then(|index| raw.pools.get(index.0))
+    };
+    match destination {
+        RawDestination::Pool(name) => (name, pool(name).into_iter().collect()),
+        RawDestination::Group(name) => {
+            let group = names.groups.get(name.get_ref()).and_then(|index| raw.groups.get(index.0));
+            let members = group.iter().flat_map(|group| &group.members);
+            (name, members.filter_map(|member| pool(member.pool.as_ref()?)).collect())
+        }
     }
 }
 

@@ -13,8 +13,10 @@ use lb_common::address::Protocol;
 use serde_spanned::Spanned;
 
 use super::{
-    Config, DataScriptSet, Pool, Script, Server, VirtualService,
+    Config, DataScriptSet, Destination, L4Policy, L4Rule, Member, Pool, PoolGroup, Script, Server,
+    VirtualService,
     check::Names,
+    destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
     section::Report,
 };
@@ -74,6 +76,16 @@ pub(super) fn build(
             .iter()
             .map(|service| virtual_service(service, names))
             .collect::<Option<_>>()?,
+        pool_groups: raw
+            .groups
+            .into_iter()
+            .map(|group| pool_group(group, names))
+            .collect::<Option<_>>()?,
+        l4_policies: raw
+            .policies
+            .into_iter()
+            .map(|policy| l4_policy(policy, names))
+            .collect::<Option<_>>()?,
         pools: raw.pools.into_iter().map(pool).collect::<Option<_>>()?,
         datascripts: raw
             .sets
@@ -86,16 +98,18 @@ pub(super) fn build(
 
 fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
     let protocol = *raw.protocol.as_ref()?.get_ref();
-    let pool = match &raw.pool {
-        Some(name) => Some(*names.pools.get(name.get_ref())?),
+    let destination = match &raw.destination {
+        Some(raw) => Some(destination(raw, names)?),
         None => None,
     };
+    let policies = raw.policies.iter().map(|name| names.policies.get(name.get_ref()).copied());
     let datascripts = raw.datascripts.iter().map(|name| names.sets.get(name.get_ref()).copied());
     Some(VirtualService {
         name: raw.name.as_ref()?.get_ref().clone(),
         address: socket(raw.address.as_ref(), raw.port.as_ref())?,
         protocol,
-        pool,
+        destination,
+        l4_policies: policies.collect::<Option<_>>()?,
         datascripts: datascripts.collect::<Option<_>>()?,
         idle_timeout: raw
             .idle_timeout
@@ -124,6 +138,40 @@ fn pool(raw: RawPool) -> Option<Pool> {
     })
 }
 
+fn destination(raw: &RawDestination, names: &Names) -> Option<Destination> {
+    Some(match raw {
+        RawDestination::Pool(name) => Destination::Pool(*names.pools.get(name.get_ref())?),
+        RawDestination::Group(name) => Destination::Group(*names.groups.get(name.get_ref())?),
+    })
+}
+
+fn pool_group(raw: RawGroup, names: &Names) -> Option<PoolGroup> {
+    let member = |raw: &RawMember| {
+        let pool = *names.pools.get(raw.pool.as_ref()?.get_ref())?;
+        Some(Member { pool, priority: raw.priority, ratio: raw.ratio })
+    };
+    Some(PoolGroup {
+        name: raw.name?.into_inner(),
+        members: raw.members.iter().map(member).collect::<Option<_>>()?,
+    })
+}
+
+fn l4_policy(raw: RawPolicy, names: &Names) -> Option<L4Policy> {
+    let rule = |raw: RawRule| {
+        Some(L4Rule {
+            name: raw.name?.into_inner(),
+            clients: raw.clients.into_iter().map(Spanned::into_inner).collect(),
+            ports: raw.ports.into_iter().map(Spanned::into_inner).collect(),
+            protocol: raw.protocol,
+            destination: destination(&raw.destination?, names)?,
+        })
+    };
+    Some(L4Policy {
+        name: raw.name?.into_inner(),
+        rules: raw.rules.into_iter().map(rule).collect::<Option<_>>()?,
+    })
+}
+
 fn server(raw: &RawServer) -> Option<Server> {
     let address = socket(raw.address.as_ref(), raw.port.as_ref())?;
     Some(Server { address, ratio: raw.ratio, enabled: raw.enabled })
@@ -132,9 +180,11 @@ fn server(raw: &RawServer) -> Option<Server> {
 fn datascript_set(raw: RawSet, names: &Names, scripts: &Scripts) -> Option<DataScriptSet> {
     let script = |path: &Spanned<PathBuf>| scripts.get(path.get_ref()).cloned();
     let pools = raw.pools.iter().map(|name| names.pools.get(name.get_ref()).copied());
+    let groups = raw.groups.iter().map(|name| names.groups.get(name.get_ref()).copied());
     Some(DataScriptSet {
         name: raw.name?.into_inner(),
         pools: pools.collect::<Option<_>>()?,
+        pool_groups: groups.collect::<Option<_>>()?,
         l4_request: raw.l4_request.as_ref().and_then(script),
         l4_response: raw.l4_response.as_ref().and_then(script),
         on_error: raw.on_error,

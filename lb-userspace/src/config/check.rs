@@ -5,7 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use serde_spanned::Spanned;
 
 use super::{
-    Forwarding, OnError, PoolIndex, SetIndex, addresses,
+    Forwarding, OnError, PolicyIndex, PoolGroupIndex, PoolIndex, SetIndex, addresses,
+    destinations::{RawDestination, RawGroup},
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
     value::nearest,
@@ -15,6 +16,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Names {
     pub pools: HashMap<String, PoolIndex>,
+    pub groups: HashMap<String, PoolGroupIndex>,
+    pub policies: HashMap<String, PolicyIndex>,
     pub sets: HashMap<String, SetIndex>,
 }
 
@@ -23,10 +26,21 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     index("virtual_service", &raw.services, |_| (), report);
     let names = Names {
         pools: index("pool", &raw.pools, PoolIndex, report),
+        groups: index("pool_group", &raw.groups, PoolGroupIndex, report),
+        policies: index("l4_policy", &raw.policies, PolicyIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
     };
+    for policy in &raw.policies {
+        index("l4_policy.rules", &policy.rules, |_| (), report);
+    }
     for reference in pool_references(raw) {
         resolve("pool", reference, &names.pools, report);
+    }
+    for reference in group_references(raw) {
+        resolve("pool_group", reference, &names.groups, report);
+    }
+    for reference in raw.services.iter().flat_map(|service| &service.policies) {
+        resolve("l4_policy", reference, &names.policies, report);
     }
     for reference in raw.services.iter().flat_map(|service| &service.datascripts) {
         resolve("datascript", reference, &names.sets, report);
@@ -37,6 +51,9 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     }
     for pool in &raw.pools {
         duplicate_servers(pool, report);
+    }
+    for group in &raw.groups {
+        duplicate_members(group, report);
     }
     snat(raw, &names, report);
     addresses::check(raw, &names, report);
@@ -69,8 +86,30 @@ fn index<T>(
 
 /// Every mention of a pool by its name.
 fn pool_references(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
-    let services = raw.services.iter().filter_map(|service| service.pool.as_ref());
-    services.chain(raw.sets.iter().flat_map(|set| &set.pools))
+    let destinations = destinations(raw).filter_map(|destination| match destination {
+        RawDestination::Pool(name) => Some(name),
+        RawDestination::Group(_) => None,
+    });
+    let members = raw.groups.iter().flat_map(|group| &group.members);
+    destinations
+        .chain(members.filter_map(|member| member.pool.as_ref()))
+        .chain(raw.sets.iter().flat_map(|set| &set.pools))
+}
+
+/// Every mention of a pool group by its name.
+fn group_references(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
+    let destinations = destinations(raw).filter_map(|destination| match destination {
+        RawDestination::Group(name) => Some(name),
+        RawDestination::Pool(_) => None,
+    });
+    destinations.chain(raw.sets.iter().flat_map(|set| &set.groups))
+}
+
+/// Of services and of rules.
+fn destinations(raw: &RawConfig) -> impl Iterator<Item = &RawDestination> {
+    let services = raw.services.iter().filter_map(|service| service.destination.as_ref());
+    let rules = raw.policies.iter().flat_map(|policy| &policy.rules);
+    services.chain(rules.filter_map(|rule| rule.destination.as_ref()))
 }
 
 fn resolve<T>(kind: &str, name: &Spanned<String>, names: &HashMap<String, T>, report: &Report) {
@@ -109,12 +148,12 @@ fn listeners(services: &[RawService], report: &Report) {
 
 /// A service must lead somewhere, also when a script fails.
 fn target(service: &RawService, raw: &RawConfig, names: &Names, report: &Report) {
-    if !service.has_pool && !service.has_datascripts {
-        let message = "[[virtual_service]] has neither `pool` nor `datascripts`";
+    if !service.has_destination && !service.has_datascripts {
+        let message = "[[virtual_service]] has neither `pool`, `pool_group` nor `datascripts`";
         let problem = report.at(service.place.clone(), message);
         report.add(problem.with_help("name the pool that its flows go to: pool = \"…\""));
     }
-    if service.has_pool {
+    if service.has_destination {
         return;
     }
     for name in &service.datascripts {
@@ -147,6 +186,21 @@ fn duplicate_servers(pool: &RawPool, report: &Report) {
             report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
         } else {
             seen.insert(socket, server.place.clone());
+        }
+    }
+}
+
+fn duplicate_members(group: &RawGroup, report: &Report) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for member in &group.members {
+        let Some(pool) = &member.pool else { continue };
+        if let Some(first) = seen.get(pool.get_ref().as_str()) {
+            let message = format!("the group holds pool {:?} twice", pool.get_ref());
+            let problem = report.at(member.place.clone(), message);
+            let problem = problem.with_related(first.clone(), "here first");
+            report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
+        } else {
+            seen.insert(pool.get_ref(), member.place.clone());
         }
     }
 }

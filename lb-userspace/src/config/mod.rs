@@ -18,6 +18,7 @@
 mod addresses;
 mod build;
 mod check;
+mod destinations;
 mod host;
 mod instance;
 mod model;

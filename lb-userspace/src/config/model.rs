@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use lb_common::address::Protocol;
 
 /// A configuration that holds together.
@@ -22,12 +23,44 @@ pub struct Config {
     /// In the file's order.
     pub pools: Vec<Pool>,
     /// In the file's order.
+    pub pool_groups: Vec<PoolGroup>,
+    /// In the file's order.
+    pub l4_policies: Vec<L4Policy>,
+    /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
+}
+
+impl Config {
+    /// The name of a pool or a group; empty if it is of another configuration.
+    pub fn destination_name(&self, destination: Destination) -> &str {
+        let name = match destination {
+            Destination::Pool(index) => self.pools.get(index.0).map(|pool| &pool.name),
+            Destination::Group(index) => self.pool_groups.get(index.0).map(|group| &group.name),
+        };
+        name.map_or("", String::as_str)
+    }
 }
 
 /// Index into [`Config::pools`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PoolIndex(pub usize);
+
+/// Index into [`Config::pool_groups`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PoolGroupIndex(pub usize);
+
+/// Index into [`Config::l4_policies`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PolicyIndex(pub usize);
+
+/// Where flows are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Destination {
+    /// `pool`.
+    Pool(PoolIndex),
+    /// `pool_group`.
+    Group(PoolGroupIndex),
+}
 
 /// Index into [`Pool::servers`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -115,8 +148,10 @@ pub struct VirtualService {
     pub address: SocketAddr,
     /// Over what.
     pub protocol: Protocol,
-    /// Where flows go that no script sends elsewhere. `None` only if there are scripts.
-    pub pool: Option<PoolIndex>,
+    /// Where flows go that no rule and no script sends elsewhere. `None` only if there are scripts.
+    pub destination: Option<Destination>,
+    /// The first rule that holds sends the flow elsewhere; before any script runs.
+    pub l4_policies: Vec<PolicyIndex>,
     /// In the order of execution.
     pub datascripts: Vec<SetIndex>,
     /// A flow ends after this long without a packet. Default: TCP 10 minutes, UDP 30 seconds.
@@ -173,6 +208,59 @@ pub struct Server {
     pub enabled: bool,
 }
 
+/// `[[pool_group]]`: pools that stand in for each other.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PoolGroup {
+    /// Unique.
+    pub name: String,
+    /// At least one; no two of one pool.
+    pub members: Vec<Member>,
+}
+
+/// An entry of `members`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Of the members with a server up, only those of the highest number take flows.
+    pub priority: u16,
+    /// Its share among the members of its priority; from 1 to 1000.
+    pub ratio: u16,
+}
+
+/// `[[l4_policy]]`: rules in their order; the first that holds decides.
+#[derive(Clone, PartialEq, Debug)]
+pub struct L4Policy {
+    /// Unique.
+    pub name: String,
+    /// At least one.
+    pub rules: Vec<L4Rule>,
+}
+
+/// An entry of `rules`: what it names must all hold, and what it does not name holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct L4Rule {
+    /// Unique in its policy.
+    pub name: String,
+    /// The client's address is in one of them.
+    pub clients: Vec<IpNet>,
+    /// The virtual service's port is in one of them.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// The virtual service's protocol.
+    pub protocol: Option<Protocol>,
+    /// Where the flow goes.
+    pub destination: Destination,
+}
+
+impl L4Rule {
+    /// Whether it holds for a flow.
+    pub fn holds(&self, protocol: Protocol, client: IpAddr, port: u16) -> bool {
+        self.protocol.is_none_or(|own| own == protocol)
+            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
+            && (self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client)))
+    }
+}
+
 /// `[[datascript]]`: a set, in Avi's words.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DataScriptSet {
@@ -180,6 +268,8 @@ pub struct DataScriptSet {
     pub name: String,
     /// The pools that its scripts may name.
     pub pools: Vec<PoolIndex>,
+    /// The pool groups that its scripts may name.
+    pub pool_groups: Vec<PoolGroupIndex>,
     /// Runs on a flow's first packet.
     pub l4_request: Option<Arc<Script>>,
     /// Runs on the server's first packet.

@@ -12,7 +12,9 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, OnError, Pool, host,
+    Algorithm, Forwarding, OnError, Pool,
+    destinations::{self, RawDestination, RawGroup, RawPolicy},
+    host,
     instance::{self, RawInstance, TIMEOUTS},
     section::{Report, Section, Span},
     value,
@@ -24,6 +26,8 @@ pub(super) struct RawConfig {
     pub instance: RawInstance,
     pub services: Vec<RawService>,
     pub pools: Vec<RawPool>,
+    pub groups: Vec<RawGroup>,
+    pub policies: Vec<RawPolicy>,
     pub sets: Vec<RawSet>,
 }
 
@@ -35,11 +39,12 @@ pub(super) struct RawService {
     pub address: Option<Spanned<IpAddr>>,
     pub port: Option<Spanned<u16>>,
     pub protocol: Option<Spanned<Protocol>>,
-    pub pool: Option<Spanned<String>>,
+    pub destination: Option<RawDestination>,
+    pub policies: Vec<Spanned<String>>,
     pub datascripts: Vec<Spanned<String>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     /// Whether it names a pool or a group of them, rightly or not.
-    pub has_pool: bool,
+    pub has_destination: bool,
     /// Whether it names scripts, rightly or not.
     pub has_datascripts: bool,
 }
@@ -68,6 +73,7 @@ pub(super) struct RawServer {
 pub(super) struct RawSet {
     pub name: Option<Spanned<String>>,
     pub pools: Vec<Spanned<String>>,
+    pub groups: Vec<Spanned<String>>,
     pub l4_request: Option<Spanned<PathBuf>>,
     pub l4_response: Option<Spanned<PathBuf>>,
     pub on_error: OnError,
@@ -111,9 +117,18 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
         instance,
         services: services.into_iter().map(service).collect(),
         pools: root.tables("pool", "[[pool]]").into_iter().map(pool).collect(),
+        groups: root
+            .tables("pool_group", "[[pool_group]]")
+            .into_iter()
+            .map(destinations::group)
+            .collect(),
+        policies: root
+            .tables("l4_policy", "[[l4_policy]]")
+            .into_iter()
+            .map(destinations::policy)
+            .collect(),
         sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
     };
-    root.not_yet("pool_group", "pool groups", "name pools with [[pool]]");
     root.finish();
     config
 }
@@ -123,11 +138,12 @@ fn service(mut section: Section<'_>) -> RawService {
     let address = section.required("address", "\"192.0.2.10\"", host::address);
     let port = section.required("port", "443", value::integer(1..=65535));
     let protocol = section.required("protocol", "\"tcp\"", value::one_of(&PROTOCOLS));
-    let has_group = section.not_yet("pool_group", "pool groups", "name one pool with `pool`");
-    let pool = section.optional("pool", value::name);
+    let has_destination = destinations::has_destination(&section);
+    let destination = destinations::destination(&mut section);
+    let policies = section.list("l4_policies", value::name);
+    unique(&policies, "l4_policies", section.report());
     let datascripts = section.list("datascripts", value::name);
     unique(&datascripts, "datascripts", section.report());
-    let has_pool = has_group || section.key_span("pool").is_some();
     let has_datascripts = !section.is_empty("datascripts");
     let idle_timeout = section.optional("idle_timeout", value::duration(TIMEOUTS));
     tcp_mode(&mut section, protocol.as_ref());
@@ -139,15 +155,17 @@ fn service(mut section: Section<'_>) -> RawService {
         address,
         port,
         protocol,
-        pool,
+        destination,
+        policies,
         datascripts,
         idle_timeout,
-        has_pool,
+        has_destination,
         has_datascripts,
     }
 }
 
-const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
+    [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
 /// Whether the decision is taken at the SYN, as it is for now, or at the first payload.
 #[derive(Clone, Copy, PartialEq)]
@@ -212,7 +230,8 @@ fn set(mut section: Section<'_>) -> RawSet {
     let name = section.required("name", "\"by-client\"", value::name);
     let pools = section.list("pools", value::name);
     unique(&pools, "pools", section.report());
-    section.not_yet("pool_groups", "pool groups", "leave the list empty, and name `pools`");
+    let groups = section.list("pool_groups", value::name);
+    unique(&groups, "pool_groups", section.report());
     section.not_yet("protocol_parsers", "protocol parsers", "leave the list empty");
     let l4_request = section.optional("l4_request", value::path);
     let l4_response = section.optional("l4_response", value::path);
@@ -222,7 +241,7 @@ fn set(mut section: Section<'_>) -> RawSet {
     }
     let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
     section.finish();
-    RawSet { name, pools, l4_request, l4_response, on_error }
+    RawSet { name, pools, groups, l4_request, l4_response, on_error }
 }
 
 const ON_ERROR: [(&str, OnError); 2] =

@@ -1,7 +1,8 @@
 //! From a TOML value to a value of ours: every reader refuses what is out of bounds.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use toml::de::{DeInteger, DeValue};
 
 /// What a reader gives.
@@ -235,6 +236,32 @@ pub(super) fn ports(value: &DeValue<'_>) -> Read<RangeInclusive<u16>> {
     })
 }
 
+/// A port, or a range of them.
+pub(super) fn port_or_range(value: &DeValue<'_>) -> Read<RangeInclusive<u16>> {
+    if value.as_str().is_some() {
+        return ports(value);
+    }
+    let port = integer(1..=65535)(value).map_err(|wrong| {
+        wrong.with_help("a port such as 53, or a range in quotes such as \"8000-8099\"")
+    })?;
+    Ok(port..=port)
+}
+
+/// A prefix such as `10.1.0.0/16`; an address alone is the prefix of one host.
+pub(super) fn prefix(value: &DeValue<'_>) -> Read<IpNet> {
+    const EXPECTED: &str = "a prefix";
+    let text = text(value, EXPECTED, "10.1.0.0/16")?;
+    let host = text.parse::<IpAddr>().map(IpNet::from);
+    let prefix = host.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        Wrong::must_be(EXPECTED, value).with_help("an address and a length: \"10.1.0.0/16\"")
+    })?;
+    if prefix.addr() != prefix.network() {
+        let meant = format!("the bits behind the length are zero: \"{}\"", prefix.trunc());
+        return Err(Wrong::must_be(EXPECTED, value).with_help(meant));
+    }
+    Ok(prefix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +304,27 @@ mod tests {
         for text in ["'0-80'", "'81-80'", "'80'", "'1-65536'", "80", "'a-b'", "'-'"] {
             assert!(ports(&toml(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_names_ports_alone_or_as_ranges() {
+        assert_eq!(port_or_range(&toml("53")), Ok(53..=53));
+        assert_eq!(port_or_range(&toml("'80-90'")), Ok(80..=90));
+        for text in ["0", "65536", "'53'", "[53]"] {
+            assert!(port_or_range(&toml(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_nothing_behind_its_length() {
+        assert_eq!(prefix(&toml("'10.1.0.0/16'")), Ok("10.1.0.0/16".parse().unwrap()));
+        assert_eq!(prefix(&toml("'192.0.2.7'")), Ok("192.0.2.7/32".parse().unwrap()));
+        assert_eq!(prefix(&toml("'0.0.0.0/0'")), Ok("0.0.0.0/0".parse().unwrap()));
+        for text in ["'10.1.0.0/33'", "'10.1.2.0/16'", "'web'", "10", "''", "'10.1/16'"] {
+            assert!(prefix(&toml(text)).is_err(), "{text}");
+        }
+        let help = prefix(&toml("'10.1.2.0/16'")).unwrap_err().help.unwrap();
+        assert_eq!(help, "the bits behind the length are zero: \"10.1.0.0/16\"");
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub struct ServiceStatus {
     pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Its pool.
+    /// Its pool or pool group.
     pub pool: Option<String>,
     /// Its script sets, in order.
     pub datascripts: Vec<String>,
@@ -110,7 +110,7 @@ pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
         name: service.name.clone(),
         address: service.address,
         protocol: service.protocol.name().to_owned(),
-        pool: service.pool.map(|pool| config.pools[pool.0].name.clone()),
+        pool: service.destination.map(|to| config.destination_name(to).to_owned()),
         datascripts: service.datascripts.iter().map(set).collect(),
     });
     services.collect()

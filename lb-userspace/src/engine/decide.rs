@@ -1,18 +1,18 @@
-//! Which server takes a flow, and what decided it (DATASCRIPT.md §4, steps 6 to 8).
+//! Which server takes a flow, and what decided it (DATASCRIPT.md §4, steps 5 to 8).
 
-use std::{net::SocketAddr, str, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::event::Event;
 
 use super::{
-    generation::Generation,
+    generation::{Generation, RuleIndex},
     log::{DecidedBy, EndReason, Note},
+    persistence::Stored,
 };
 use crate::{
-    config::{OnError, PoolIndex, ServerIndex, VirtualService},
+    config::{Destination, OnError, PoolGroupIndex, PoolIndex, ServerIndex},
     pool::{Balancer, HashKey},
-    script::{self, Outcome, Persist, Place, Selection},
-    table::{Tables, Value},
+    script::{self, Chosen, Outcome, Place, Selection, TableAccess},
 };
 
 /// What becomes of a flow.
@@ -32,28 +32,54 @@ pub(super) enum Decision {
 /// A server, and who chose it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Choice {
+    /// The group that the pool was picked from.
+    pub group: Option<PoolGroupIndex>,
     pub pool: PoolIndex,
     pub server: ServerIndex,
     /// The server's address, with the port that the script named if it did.
     pub address: SocketAddr,
     pub by: DecidedBy,
-    pub place: Option<Place>,
 }
 
 /// A decision, and what scripts said on the way.
 pub(super) struct Decided {
     pub decision: Decision,
+    /// Where the flow was to go, by rules and scripts; of a flow that nobody sent anywhere, nothing.
+    pub destination: Option<Destination>,
+    /// The policy rule that holds, whether a script overruled it or not.
+    pub rule: Option<RuleIndex>,
     /// The script line that chose or closed.
     pub place: Option<Place>,
     pub note: Note,
+}
+
+impl Decided {
+    /// The policy rule, if it is what decided.
+    pub fn deciding_rule(&self) -> Option<RuleIndex> {
+        self.rule.filter(|_| self.place.is_none() && self.note.failure.is_none())
+    }
+}
+
+/// A server, and how it was come by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pick {
+    pub group: Option<PoolGroupIndex>,
+    pub pool: PoolIndex,
+    pub server: ServerIndex,
 }
 
 /// What a decision looks at.
 pub(super) struct Decider<'a> {
     pub generation: &'a Generation,
     pub balancer: &'a mut Balancer,
-    pub tables: &'a Tables,
-    pub service: &'a VirtualService,
+    /// Where `avi.vs.persist` keeps servers.
+    pub stored: Stored<'a>,
+    /// What was done there, if somebody wants to know.
+    pub accesses: Option<Vec<TableAccess>>,
+    /// Where the flow goes if no script sends it elsewhere.
+    pub destination: Option<Destination>,
+    /// The policy rule that says so.
+    pub rule: Option<RuleIndex>,
     pub client: SocketAddr,
     pub now: Duration,
 }
@@ -69,17 +95,20 @@ impl script::World for Status {
 
 impl Decider<'_> {
     /// The decision that follows from what the scripts said.
-    pub fn decide(mut self, outcome: &Outcome) -> Decided {
+    pub fn decide(&mut self, outcome: &Outcome) -> Decided {
         let mut note = Note::of(outcome, script::Event::L4Request);
         let (decision, place) = self.follow(outcome, &mut note);
-        Decided { decision, place, note }
+        let persisted = outcome.persist.as_ref().map(|persist| persist.destination);
+        let selected = outcome.selection.map(|selection| selection.chosen.destination());
+        let destination = persisted.or(selected).or(self.destination);
+        Decided { decision, destination, rule: self.rule, place, note }
     }
 
     fn follow(&mut self, outcome: &Outcome, note: &mut Note) -> (Decision, Option<Place>) {
         if let Some(failure) = &outcome.failure {
             let decision = match failure.on_error {
                 OnError::Close => refuse(Event::DropScriptError, EndReason::ScriptError),
-                OnError::DefaultPool => self.default_pool(outcome, DecidedBy::OnError),
+                OnError::DefaultPool => self.default(outcome, DecidedBy::OnError),
             };
             return (decision, None);
         }
@@ -90,119 +119,76 @@ impl Decider<'_> {
         if let Some(persist) = &outcome.persist {
             return (self.persistent(persist, outcome), Some(persist.by));
         }
-        match &outcome.selection {
-            Some(selection) => (self.selected(selection, outcome, note), Some(selection.by)),
-            None => (self.default_pool(outcome, DecidedBy::Algorithm), None),
+        if let Some(selection) = &outcome.selection {
+            return (self.selected(selection, outcome, note), Some(selection.by));
         }
+        let by = if self.rule.is_some() { DecidedBy::PolicyRule } else { DecidedBy::Algorithm };
+        (self.default(outcome, by), None)
     }
 
-    fn default_pool(&mut self, outcome: &Outcome, by: DecidedBy) -> Decision {
-        match self.service.pool {
-            Some(pool) => self.balance(pool, outcome, by, None),
+    fn default(&mut self, outcome: &Outcome, by: DecidedBy) -> Decision {
+        match self.destination {
+            Some(destination) => self.balance(destination, outcome, by),
             None => refuse(Event::DropNoServer, EndReason::Refused),
         }
     }
 
     fn selected(&mut self, selection: &Selection, outcome: &Outcome, note: &mut Note) -> Decision {
-        let (pool, place) = (selection.pool, Some(selection.by));
-        let Some((server, port)) = selection.server else {
-            return self.balance(pool, outcome, DecidedBy::ScriptPool, place);
+        let by = match selection.chosen {
+            Chosen::Pool(_) => DecidedBy::ScriptPool,
+            Chosen::Group(_) => DecidedBy::ScriptPoolGroup,
+            Chosen::Server(pool, server, port) => {
+                if self.generation.is_up(pool, server) {
+                    let pick = Pick { group: None, pool, server };
+                    return self.choice(pick, Some(port), DecidedBy::ScriptServer);
+                }
+                // Our rule (DATASCRIPT.md §3, select): the algorithm picks another, and the log
+                // says so.
+                if let Some(server) = self.generation.pools.pool(pool).server(server) {
+                    note.log.push_str(&format!("[selected server {} is down]", server.address));
+                }
+                DecidedBy::ScriptPool
+            }
         };
-        if self.generation.is_up(pool, server) {
-            return self.choice(pool, server, Some(port), DecidedBy::ScriptServer, place);
-        }
-        // Our rule (DATASCRIPT.md §3, select): the algorithm picks another, and the log says so.
-        if let Some(server) = self.generation.pools.pool(pool).server(server) {
-            note.log.push_str(&format!("[selected server {} is down]", server.address));
-        }
-        self.balance(pool, outcome, DecidedBy::ScriptPool, place)
+        self.balance(selection.chosen.destination(), outcome, by)
     }
 
-    fn balance(
-        &mut self,
-        pool: PoolIndex,
-        outcome: &Outcome,
-        by: DecidedBy,
-        place: Option<Place>,
-    ) -> Decision {
-        match self.pick(pool, outcome) {
-            Some(server) => self.choice(pool, server, None, by, place),
+    fn balance(&mut self, destination: Destination, outcome: &Outcome, by: DecidedBy) -> Decision {
+        match self.pick(destination, outcome) {
+            Some(pick) => self.choice(pick, None, by),
             None => refuse(Event::DropNoServer, EndReason::Refused),
         }
     }
 
-    fn pick(&mut self, pool: PoolIndex, outcome: &Outcome) -> Option<ServerIndex> {
+    /// Group → pool → algorithm → server.
+    pub(super) fn pick(&mut self, destination: Destination, outcome: &Outcome) -> Option<Pick> {
+        let generation = self.generation;
+        let (group, pool) = match destination {
+            Destination::Pool(pool) => (None, pool),
+            Destination::Group(group) => {
+                let has_server = |pool| generation.has_server_up(pool);
+                let pool = self.balancer.pick_member(&generation.pools, group, has_server)?;
+                (Some(group), pool)
+            }
+        };
         let address = HashKey::Address(self.client.ip());
         let key = outcome.chash.as_deref().map_or(address, HashKey::Custom);
-        let generation = self.generation;
         let up = |server| generation.is_up(pool, server);
-        self.balancer.pick(&generation.pools, pool, key, up)
+        let server = self.balancer.pick(&generation.pools, pool, key, up)?;
+        Some(Pick { group, pool, server })
     }
 
-    fn choice(
-        &self,
-        pool: PoolIndex,
-        server: ServerIndex,
-        port: Option<u16>,
-        by: DecidedBy,
-        place: Option<Place>,
-    ) -> Decision {
+    pub(super) fn choice(&self, pick: Pick, port: Option<u16>, by: DecidedBy) -> Decision {
+        let Pick { group, pool, server } = pick;
         let Some(found) = self.generation.pools.pool(pool).server(server) else {
             return refuse(Event::DropNoServer, EndReason::Refused);
         };
         let mut address = found.address;
         address.set_port(port.unwrap_or(address.port()));
-        Decision::Server(Choice { pool, server, address, by, place })
-    }
-
-    /// `avi.vs.persist`: the server that is stored under the key, if it is up; else a new one,
-    /// which is stored. Of two workers that store at once the first wins, for both.
-    fn persistent(&mut self, persist: &Persist, outcome: &Outcome) -> Decision {
-        let (pool, place) = (persist.pool, Some(persist.by));
-        let lifetime = Duration::from_secs(persist.lifetime.into());
-        let table = self.tables.table_or_create(&self.service.name, b"");
-        let stored =
-            table.as_ref().and_then(|table| table.lookup(&persist.key, Duration::ZERO, self.now));
-        if let Some(server) = stored.as_ref().and_then(|stored| self.up(pool, &stored.value)) {
-            if let Some(table) = &table {
-                table.refresh(&persist.key, lifetime, self.now);
-            }
-            return self.choice(pool, server, None, DecidedBy::Persistence, place);
-        }
-        let Some(server) = self.pick(pool, outcome) else {
-            return refuse(Event::DropNoServer, EndReason::Refused);
-        };
-        let winner = table.and_then(|table| {
-            let new = self.value(pool, server)?;
-            match &stored {
-                Some(old) => table.replace(&persist.key, &old.value, new, lifetime, self.now),
-                None => table.insert_or_get(&persist.key, new, lifetime, self.now),
-            }
-        });
-        match winner.and_then(|value| self.up(pool, &value)) {
-            Some(first) if first != server => {
-                self.choice(pool, first, None, DecidedBy::Persistence, place)
-            }
-            _ => self.choice(pool, server, None, DecidedBy::PersistenceNew, place),
-        }
-    }
-
-    /// As `avi.vs.persist` stores a server: `ip-port`.
-    fn value(&self, pool: PoolIndex, server: ServerIndex) -> Option<Value> {
-        let address = self.generation.pools.pool(pool).server(server)?.address;
-        Some(Value::string(format!("{}-{}", address.ip(), address.port())))
-    }
-
-    /// The server that a stored value names, if the pool has it and it is up.
-    fn up(&self, pool: PoolIndex, value: &Value) -> Option<ServerIndex> {
-        let Value::String(bytes) = value else { return None };
-        let (host, port) = str::from_utf8(bytes).ok()?.rsplit_once('-')?;
-        let server =
-            self.generation.pools.pool(pool).find_server(host, Some(port.parse().ok()?))?;
-        self.generation.is_up(pool, server).then_some(server)
+        Decision::Server(Choice { group, pool, server, address, by })
     }
 }
 
-fn refuse(event: Event, reason: EndReason) -> Decision {
+pub(super) fn refuse(event: Event, reason: EndReason) -> Decision {
     Decision::Refuse { event, reason }
 }

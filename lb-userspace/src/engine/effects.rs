@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lb_common::next_hop::NextHop;
 use lb_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN};
 
-use super::{log::FlowLog, packet::link_length};
+use super::{explanation::Explanation, log::FlowLog, packet::link_length};
 
 /// A frame to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,8 @@ pub struct Effects {
     frames: Vec<(u32, std::ops::Range<usize>)>,
     /// Flows that have ended, or never began.
     pub log: Vec<FlowLog>,
+    /// How flows were decided, if somebody wants to know.
+    pub explanations: Vec<Explanation>,
     /// Destinations whose next hop nobody knows yet.
     pub resolve: Vec<IpAddr>,
 }
@@ -33,6 +35,7 @@ impl Effects {
         self.bytes.clear();
         self.frames.clear();
         self.log.clear();
+        self.explanations.clear();
         self.resolve.clear();
     }
 

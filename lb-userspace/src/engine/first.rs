@@ -13,7 +13,8 @@ use lb_common::{
 
 use super::{
     Effects, Engine, Ingress, Known, Neighbours, Now, Toward,
-    decide::{Choice, Decided, Decider, Decision},
+    decide::{Choice, Decided, Decision},
+    explanation::Query,
     flows,
     held::Waiting,
     install::{self, NewFlow},
@@ -21,7 +22,7 @@ use super::{
     packet::Packet,
     reset,
 };
-use crate::{config::VirtualService, flow_table::SlotId, script};
+use crate::config::VirtualService;
 
 /// A first packet on its way to a decision.
 #[derive(Clone, Copy)]
@@ -78,9 +79,20 @@ impl Engine {
                 return None;
             }
         };
-        let decided = self.decide(now, packet, service);
+        let query = Query {
+            protocol: packet.protocol,
+            client: packet.source(),
+            vip: packet.destination(),
+            payload: packet.payload,
+        };
+        let (decided, explanation) = self.decide(now, service, query);
         let first = First { packet, ingress, service, index, to_client };
-        self.carry_out(now, &first, decided, neighbours, effects)
+        let result = self.carry_out(now, &first, decided, neighbours, effects);
+        effects.explanations.extend(explanation.map(|explanation| match &result {
+            Ok(_) => explanation,
+            Err(event) => explanation.but_dropped(*event),
+        }));
+        result.ok()
     }
 
     fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
@@ -105,33 +117,6 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, now: Now, packet: &Packet<'_>, service: &VirtualService) -> Decided {
-        let generation = Arc::clone(&self.generation);
-        let flow = script::Flow {
-            virtual_service: &service.name,
-            protocol: packet.protocol,
-            client: packet.source(),
-            vip: packet.destination(),
-            payload: packet.payload,
-            server: None,
-        };
-        let outcome = if service.datascripts.is_empty() {
-            script::Outcome::default()
-        } else {
-            let (event, sets) = (script::Event::L4Request, &service.datascripts);
-            self.runtime.run(event, sets, &flow, &self.world, now.monotonic, now.wall)
-        };
-        let decider = Decider {
-            generation: &generation,
-            balancer: &mut self.balancer,
-            tables: &self.shared.tables,
-            service,
-            client: packet.source(),
-            now: now.monotonic,
-        };
-        decider.decide(&outcome)
-    }
-
     fn carry_out(
         &mut self,
         now: Now,
@@ -139,22 +124,21 @@ impl Engine {
         decided: Decided,
         neighbours: &dyn Neighbours,
         effects: &mut Effects,
-    ) -> Option<Known> {
-        let refusal = match decided.decision {
+    ) -> Result<Known, Event> {
+        let (event, reason, choice) = match decided.decision {
             Decision::Server(choice) => {
                 match self.install(now, first, &choice, &decided, neighbours) {
-                    Ok(id) => {
-                        self.shared.notes.add(id, decided.note);
-                        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, e)| e);
-                        return entry.map(|entry| (id, entry));
+                    Ok(known) => {
+                        self.shared.notes.add(known.0, decided.note);
+                        return Ok(known);
                     }
                     Err(event) => (event, EndReason::Refused, Some(choice)),
                 }
             }
             Decision::Refuse { event, reason } => (event, reason, None),
         };
-        self.refuse(now, first, refusal, decided, effects);
-        None
+        self.refuse(now, first, (event, reason, choice), decided, effects);
+        Err(event)
     }
 
     fn install(
@@ -164,7 +148,7 @@ impl Engine {
         choice: &Choice,
         decided: &Decided,
         neighbours: &dyn Neighbours,
-    ) -> Result<SlotId, Event> {
+    ) -> Result<Known, Event> {
         let Toward::Known(to_server) = neighbours.toward(choice.address.ip()) else {
             return Err(Event::DropUnreachable);
         };
@@ -188,7 +172,8 @@ impl Engine {
         };
         let id = flow.install(&self.shared.flows, &mut self.ports)?;
         self.flows.begin(id, record.created, &self.shared);
-        Ok(id)
+        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, entry)| entry);
+        entry.map(|entry| (id, entry)).ok_or(Event::DropNoFlow)
     }
 
     fn record(&self, now: Now, first: &First<'_>, decided: &Decided) -> FlowRecord {
@@ -196,7 +181,8 @@ impl Engine {
             let script = place.event.script(&self.generation.config, place.set)?;
             Some((self.generation.script_number(&script.path), place.line))
         });
-        let (script, line) = script.unwrap_or_default();
+        let rule = || decided.deciding_rule().map(|rule| (self.generation.rule_number(rule), 0));
+        let (script, line) = script.or_else(rule).unwrap_or_default();
         FlowRecord {
             created: u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX),
             idle_timeout: Tick::ticks(first.service.idle_timeout),

@@ -13,7 +13,10 @@ use lb_common::{
 };
 
 use crate::{
-    config::{Config, Forwarding, PoolIndex, Script, ServerIndex, VirtualService},
+    config::{
+        Config, Destination, Forwarding, L4Rule, PolicyIndex, PoolIndex, Script, ServerIndex,
+        VirtualService,
+    },
     flow_table::{Catalog, CatalogFull, Kind},
     pool::Pools,
 };
@@ -31,6 +34,16 @@ pub struct Generation {
     pool_numbers: Vec<u32>,
     server_numbers: Vec<Vec<u32>>,
     script_numbers: HashMap<PathBuf, u32>,
+    rule_numbers: Vec<Vec<u32>>,
+}
+
+/// A rule of a policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RuleIndex {
+    /// Index into the configuration's policies.
+    pub policy: PolicyIndex,
+    /// Index into its rules.
+    pub rule: usize,
 }
 
 impl std::fmt::Debug for Generation {
@@ -60,6 +73,10 @@ impl Generation {
             let number = catalog.number(Kind::Script, &script.path.display().to_string())?;
             script_numbers.insert(script.path.clone(), number);
         }
+        let rules = (0..config.l4_policies.len()).map(|policy| rule_names(&config, policy));
+        let rule_number = |name: String| catalog.number(Kind::Rule, &name);
+        let rule_numbers =
+            rules.map(|names| names.map(rule_number).collect()).collect::<Result<_, _>>()?;
         let keys = config.virtual_services.iter().map(service_key);
         let services = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let pools = Pools::new(&config);
@@ -72,6 +89,7 @@ impl Generation {
             pool_numbers,
             server_numbers,
             script_numbers,
+            rule_numbers,
         })
     }
 
@@ -100,6 +118,47 @@ impl Generation {
     /// A script's number in the catalog.
     pub fn script_number(&self, path: &Path) -> u32 {
         self.script_numbers.get(path).copied().unwrap_or_default()
+    }
+
+    /// A policy rule's number in the catalog.
+    pub(super) fn rule_number(&self, rule: RuleIndex) -> u32 {
+        let numbers = self.rule_numbers.get(rule.policy.0);
+        numbers.and_then(|numbers| numbers.get(rule.rule)).copied().unwrap_or_default()
+    }
+
+    /// The first rule of a service's policies that holds for a client, and where it sends it.
+    pub(super) fn rule(
+        &self,
+        service: &VirtualService,
+        client: IpAddr,
+    ) -> Option<(RuleIndex, Destination)> {
+        let (protocol, port) = (service.protocol, service.address.port());
+        let mut rules = self.rules(service);
+        let (index, rule) = rules.find(|(_, rule)| rule.holds(protocol, client, port))?;
+        Some((index, rule.destination))
+    }
+
+    /// The rules of a service's policies, in their order.
+    pub(super) fn rules(
+        &self,
+        service: &VirtualService,
+    ) -> impl Iterator<Item = (RuleIndex, &L4Rule)> {
+        service.l4_policies.iter().flat_map(|policy| {
+            let rules = self.config.l4_policies.get(policy.0).map(|policy| &policy.rules);
+            let rules = rules.into_iter().flatten().enumerate();
+            rules.map(|(rule, found)| (RuleIndex { policy: *policy, rule }, found))
+        })
+    }
+
+    /// A policy rule's name, as `policy/rule`.
+    pub(super) fn rule_name(&self, rule: RuleIndex) -> Option<String> {
+        rule_names(&self.config, rule.policy.0).nth(rule.rule)
+    }
+
+    /// Whether any server of a pool takes new flows.
+    pub fn has_server_up(&self, pool: PoolIndex) -> bool {
+        let servers = self.pools.pool(pool).servers().len();
+        (0..servers).any(|server| self.is_up(pool, ServerIndex(server)))
     }
 
     /// Whether a server takes new flows.
@@ -148,6 +207,13 @@ impl Generation {
 
 fn scripts(config: &Config) -> impl Iterator<Item = &Arc<Script>> {
     config.datascripts.iter().flat_map(|set| set.l4_request.iter().chain(&set.l4_response))
+}
+
+/// The names of a policy's rules, as `policy/rule`.
+fn rule_names(config: &Config, policy: usize) -> impl Iterator<Item = String> {
+    let policy = config.l4_policies.get(policy).into_iter();
+    policy
+        .flat_map(|policy| policy.rules.iter().map(|rule| format!("{}/{}", policy.name, rule.name)))
 }
 
 fn service_key(service: &VirtualService) -> ServiceKey {

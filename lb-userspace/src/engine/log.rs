@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{flow_table::SlotId, script};
 
@@ -39,11 +39,11 @@ pub enum EndReason {
 }
 
 /// What chose the server. The numbers stand in flow records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum DecidedBy {
-    /// The virtual service's pool, by its algorithm.
+    /// The virtual service's pool or group, by its algorithm.
     Algorithm = 1,
     /// A script chose the pool, its algorithm the server.
     ScriptPool = 2,
@@ -57,10 +57,14 @@ pub enum DecidedBy {
     OnError = 6,
     /// A script closed the flow.
     ScriptClosed = 7,
+    /// A rule of an L4 policy chose the pool or group, its algorithm the server.
+    PolicyRule = 8,
+    /// A script chose a pool group, its priorities, ratios and algorithm the server.
+    ScriptPoolGroup = 9,
 }
 
 impl DecidedBy {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Algorithm,
         Self::ScriptPool,
         Self::ScriptServer,
@@ -68,6 +72,8 @@ impl DecidedBy {
         Self::PersistenceNew,
         Self::OnError,
         Self::ScriptClosed,
+        Self::PolicyRule,
+        Self::ScriptPoolGroup,
     ];
 
     /// From a flow record.
@@ -89,6 +95,12 @@ pub struct LoggedFailure {
     pub message: String,
     /// Lua's stack.
     pub traceback: String,
+}
+
+impl std::fmt::Display for LoggedFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.script, self.line, self.message)
+    }
 }
 
 /// One record. Serialised as one JSON object a line.
@@ -114,6 +126,8 @@ pub struct FlowLog {
     pub snat: Option<SocketAddr>,
     /// What chose the server.
     pub decided_by: Option<DecidedBy>,
+    /// The policy rule that chose, as `policy/rule`.
+    pub rule: Option<String>,
     /// The script that chose, and its line.
     pub script: Option<String>,
     /// The line that chose.

@@ -7,6 +7,8 @@
 mod counters;
 mod decide;
 mod effects;
+mod explain;
+pub mod explanation;
 mod first;
 mod flows;
 mod fragments;
@@ -18,6 +20,7 @@ mod lifecycle;
 pub mod log;
 mod neighbours;
 pub mod packet;
+mod persistence;
 mod ports;
 mod reset;
 mod responses;
@@ -39,6 +42,7 @@ use lb_common::{
 
 pub use counters::Counters;
 pub use effects::{Effects, Transmit};
+pub use explanation::{Explanation, Query, Ruling};
 pub use flows::adopt;
 pub use generation::Generation;
 pub use lifecycle::State;
@@ -95,6 +99,8 @@ pub struct Engine {
     fragments: Fragments,
     held: Held,
     scratch: Vec<u8>,
+    /// Whether decisions are explained.
+    explains: bool,
 }
 
 /// A frame that came in, and where.
@@ -141,6 +147,7 @@ impl Engine {
             fragments: Fragments::default(),
             held: Held::default(),
             scratch: Vec::new(),
+            explains: false,
             world: Rc::new(Status(Arc::clone(&generation))),
             shared,
             counters,
@@ -157,6 +164,7 @@ impl Engine {
         } else {
             let mut runtime = Runtime::new(instance.script, Arc::clone(&self.shared.tables))?;
             runtime.load(&generation.config)?;
+            runtime.keep_journal(self.explains);
             self.runtime = runtime;
         }
         let Position { worker, workers } = self.position;

@@ -33,6 +33,7 @@ impl Engine {
             client: found.client(),
             vip,
             payload: packet.payload,
+            destination: service.destination,
             server: found.server(),
         };
         let event = script::Event::L4Response;

@@ -37,6 +37,8 @@ pub struct FlowView {
     pub state: State,
     /// What chose the server.
     pub decided_by: Option<DecidedBy>,
+    /// The policy rule that chose, as `policy/rule`.
+    pub rule: Option<String>,
     /// The script that chose.
     pub script: Option<String>,
     /// Its line.
@@ -157,8 +159,9 @@ impl Found {
             snat: self.snat(),
             state: self.state(),
             decided_by: DecidedBy::from_number(record.decided_by),
-            script: catalog.name(record.script),
-            line: (record.script != 0).then_some(record.line),
+            rule: by_rule(&record).then(|| catalog.name(record.script)).flatten(),
+            script: (!by_rule(&record)).then(|| catalog.name(record.script)).flatten(),
+            line: (record.script != 0 && !by_rule(&record)).then_some(record.line),
             ds_log: note.log,
             generation: record.generation,
             worker: record.owner,
@@ -174,4 +177,9 @@ impl Found {
                 .then(|| SlotId(record.partner).bucket()),
         }
     }
+}
+
+/// Whether what decided is a policy rule: then the record names it in place of a script.
+pub(super) fn by_rule(record: &FlowRecord) -> bool {
+    record.decided_by == DecidedBy::PolicyRule as u8
 }

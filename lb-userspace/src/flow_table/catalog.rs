@@ -23,10 +23,12 @@ pub enum Kind {
     Server = 3,
     /// A script's path.
     Script = 4,
+    /// A rule of an L4 policy, as `policy/rule`.
+    Rule = 5,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Service, Self::Pool, Self::Server, Self::Script];
+    const ALL: [Self; 5] = [Self::Service, Self::Pool, Self::Server, Self::Script, Self::Rule];
 }
 
 /// Where the catalog is kept: the pinned map, or nowhere.
@@ -45,7 +47,7 @@ impl CatalogStore for () {
 /// There are no numbers left.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this instance has known {CATALOG} services, pools, servers and scripts, and cannot name more: \
+    "this instance has known {CATALOG} services, pools, servers, scripts and rules, and cannot name more: \
      `lb detach` and a new start forget the old ones"
 )]
 pub struct CatalogFull;

@@ -14,7 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::HashMap;
 
-use crate::config::{self, Algorithm, Config, Forwarding, PoolIndex, ServerIndex};
+use crate::config::{
+    self, Algorithm, Config, Forwarding, Member, PoolGroupIndex, PoolIndex, ServerIndex,
+};
 use maglev::Maglev;
 use round_robin::RoundRobin;
 
@@ -22,6 +24,7 @@ use round_robin::RoundRobin;
 #[derive(Debug)]
 pub struct Pools {
     pools: Vec<Pool>,
+    groups: Vec<Vec<Member>>,
     by_name: HashMap<String, PoolIndex>,
 }
 
@@ -32,7 +35,17 @@ impl Pools {
         Self {
             by_name: by_name.map(|(index, pool)| (pool.name.clone(), PoolIndex(index))).collect(),
             pools: config.pools.iter().map(Pool::new).collect(),
+            groups: config.pool_groups.iter().map(|group| group.members.clone()).collect(),
         }
+    }
+
+    /// The members of the group with this index in the configuration that `self` was made from.
+    ///
+    /// # Panics
+    ///
+    /// If the index belongs to another configuration with more groups.
+    pub fn group(&self, index: PoolGroupIndex) -> &[Member] {
+        &self.groups[index.0]
     }
 
     /// The pool with this index in the configuration that `self` was made from.
@@ -133,11 +146,13 @@ pub enum HashKey<'a> {
     Custom(&'a [u8]),
 }
 
-/// A worker's own part: whose turn it is in each pool.
+/// A worker's own part: whose turn it is in each pool and each group.
 #[derive(Clone, Debug)]
 pub struct Balancer {
     /// By [`PoolIndex`]; nothing for pools with consistent hashing.
     turns: Vec<Option<RoundRobin>>,
+    /// By [`PoolGroupIndex`].
+    group_turns: Vec<RoundRobin>,
 }
 
 impl Balancer {
@@ -146,7 +161,29 @@ impl Balancer {
     pub fn new(pools: &Pools, worker: usize) -> Self {
         let start = |pool: &Pool| RoundRobin::new(&pool.servers, worker);
         let round_robin = |pool: &Pool| pool.maglev.is_none().then(|| start(pool));
-        Self { turns: pools.pools.iter().map(round_robin).collect() }
+        Self {
+            turns: pools.pools.iter().map(round_robin).collect(),
+            group_turns: pools.groups.iter().map(|group| RoundRobin::new(group, worker)).collect(),
+        }
+    }
+
+    /// The pool of a group for a new flow: of the members that are `usable`, those of the highest
+    /// priority take turns by their ratios. `None` if none is usable.
+    pub fn pick_member(
+        &mut self,
+        pools: &Pools,
+        group: PoolGroupIndex,
+        usable: impl Fn(PoolIndex) -> bool,
+    ) -> Option<PoolIndex> {
+        let members = pools.group(group);
+        let usable = |member: &&Member| usable(member.pool);
+        let highest = members.iter().filter(usable).map(|member| member.priority).max()?;
+        let fits = |index: usize| {
+            let member = &members[index];
+            member.priority == highest && usable(&member)
+        };
+        let picked = self.group_turns.get_mut(group.0)?.pick(members, fits)?;
+        Some(members[picked].pool)
     }
 
     /// The server for a new flow, among those that are enabled and `usable`; `None` if none is.

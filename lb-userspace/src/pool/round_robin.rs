@@ -1,7 +1,25 @@
 //! Weighted round robin, smoothly: a server of ratio 3 between two of ratio 1 takes flows as in
 //! `a b a c a`, not `a a a b c`.
 
-use crate::config::Server;
+use crate::config::{Member, Server};
+
+/// What takes turns: more often than others by its ratio.
+pub(super) trait Weighted {
+    /// Its share.
+    fn ratio(&self) -> u16;
+}
+
+impl Weighted for Server {
+    fn ratio(&self) -> u16 {
+        self.ratio
+    }
+}
+
+impl Weighted for Member {
+    fn ratio(&self) -> u16 {
+        self.ratio
+    }
+}
 
 /// Whose turn it is. A worker has one for each pool.
 #[derive(Clone, Debug)]
@@ -19,19 +37,23 @@ pub(super) enum RoundRobin {
 const HEAD_START: usize = 256;
 
 impl RoundRobin {
-    pub fn new(servers: &[Server], worker: usize) -> Self {
-        if servers.windows(2).all(|pair| pair[0].ratio == pair[1].ratio) {
+    pub fn new(servers: &[impl Weighted], worker: usize) -> Self {
+        if servers.windows(2).all(|pair| pair[0].ratio() == pair[1].ratio()) {
             return Self::Equal(start(worker, servers.len()));
         }
         let mut turns = Self::Smooth(vec![0; servers.len()]);
-        let cycle = servers.iter().map(|server| usize::from(server.ratio)).sum();
+        let cycle = servers.iter().map(|server| usize::from(server.ratio())).sum();
         for _ in 0..start(worker, HEAD_START.min(cycle)) {
             turns.pick(servers, |_| true);
         }
         turns
     }
 
-    pub fn pick(&mut self, servers: &[Server], usable: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn pick(
+        &mut self,
+        servers: &[impl Weighted],
+        usable: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         match self {
             Self::Equal(next) => {
                 let count = servers.len();
@@ -47,7 +69,7 @@ impl RoundRobin {
 
 fn pick_smooth(
     credits: &mut [i64],
-    servers: &[Server],
+    servers: &[impl Weighted],
     usable: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let mut gained = 0;
@@ -56,8 +78,8 @@ fn pick_smooth(
         if !usable(index) {
             continue;
         }
-        *credit += i64::from(server.ratio);
-        gained += i64::from(server.ratio);
+        *credit += i64::from(server.ratio());
+        gained += i64::from(server.ratio());
         if richest.is_none_or(|(most, _)| *credit > most) {
             richest = Some((*credit, index));
         }

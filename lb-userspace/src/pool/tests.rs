@@ -17,7 +17,8 @@ fn servers(ratios: &[u16]) -> Vec<config::Server> {
 /// The one pool of a configuration.
 fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
     let pool = config::Pool { name: "p".into(), algorithm, forwarding: Forwarding::Snat, servers };
-    Pools { by_name: [("p".into(), POOL)].into(), pools: vec![Pool::new(&pool)] }
+    let by_name = [("p".into(), POOL)].into();
+    Pools { by_name, pools: vec![Pool::new(&pool)], groups: Vec::new() }
 }
 
 fn client(number: u32) -> HashKey<'static> {
@@ -224,4 +225,37 @@ proptest! {
             prop_assert!((fair * 85 / 100..=fair * 115 / 100).contains(count), "{counts:?}");
         }
     }
+}
+
+const GROUP: PoolGroupIndex = PoolGroupIndex(0);
+
+/// How often each member's pool is picked in `count` picks, by a group of (priority, ratio).
+fn member_picks(members: &[(u16, u16)], count: usize, usable: &[usize]) -> Vec<usize> {
+    let members = members.iter().enumerate().map(|(index, (priority, ratio))| Member {
+        pool: PoolIndex(index),
+        priority: *priority,
+        ratio: *ratio,
+    });
+    let members: Vec<_> = members.collect();
+    let mut pools = pools(Algorithm::RoundRobin, servers(&[1]));
+    let mut picked = vec![0; members.len()];
+    pools.groups.push(members);
+    let mut balancer = Balancer::new(&pools, 0);
+    for _ in 0..count {
+        if let Some(pool) = balancer.pick_member(&pools, GROUP, |pool| usable.contains(&pool.0)) {
+            picked[pool.0] += 1;
+        }
+    }
+    picked
+}
+
+#[test]
+fn of_a_group_the_highest_priority_with_a_server_up_takes_all_by_ratio() {
+    let members = [(10, 1), (20, 3), (20, 1), (0, 1)];
+    assert_eq!(member_picks(&members, 40, &[0, 1, 2, 3]), [0, 30, 10, 0]);
+    assert_eq!(member_picks(&members, 40, &[0, 2, 3]), [0, 0, 40, 0]);
+    assert_eq!(member_picks(&members, 40, &[0, 3]), [40, 0, 0, 0]);
+    assert_eq!(member_picks(&members, 40, &[3]), [0, 0, 0, 40]);
+    assert_eq!(member_picks(&members, 40, &[]), [0, 0, 0, 0]);
+    assert_eq!(member_picks(&[(1, 5), (1, 5)], 40, &[0, 1]), [20, 20]);
 }

@@ -9,7 +9,7 @@ use super::{
     lexer::{Kind, Token, tokens},
     runtime::compile,
 };
-use crate::config::{Config, DataScriptSet, Pool, Script, SetIndex};
+use crate::config::{Config, DataScriptSet, Pool, PoolGroupIndex, Script, SetIndex};
 
 /// What a literal argument names.
 #[derive(Clone, Copy)]
@@ -84,10 +84,7 @@ impl Check<'_> {
         let name = text(token)?;
         let (what, help) = match names {
             Names::Pool => (format!("pool \"{name}\""), self.missing_pool(&name)?),
-            Names::PoolGroup => (
-                format!("pool group \"{name}\""),
-                Some("there are no pool groups yet: select a pool".to_owned()),
-            ),
+            Names::PoolGroup => (format!("pool group \"{name}\""), self.missing_group(&name)?),
             Names::Parser => (format!("protocol parser \"{name}\""), None),
             Names::Server => return self.server(token, &name, (*arguments.first()?)?),
         };
@@ -104,6 +101,19 @@ impl Check<'_> {
         let set = &self.set_config()?.name;
         let exists = self.config.pools.iter().any(|pool| pool.name == name);
         let help = || format!("add \"{name}\" to `pools` of [[datascript]] \"{set}\"");
+        Some(exists.then(help))
+    }
+
+    /// What to say about a pool group that the set does not reference; `None` if it does.
+    fn missing_group(&self, name: &str) -> Option<Option<String>> {
+        let set = self.set_config()?;
+        let groups = &self.config.pool_groups;
+        let named = |group: &PoolGroupIndex| groups.get(group.0).is_some_and(|g| g.name == name);
+        if set.pool_groups.iter().any(named) {
+            return None;
+        }
+        let exists = groups.iter().any(|group| group.name == name);
+        let help = || format!("add \"{name}\" to `pool_groups` of [[datascript]] \"{}\"", set.name);
         Some(exists.then(help))
     }
 

@@ -11,12 +11,12 @@ use std::{
 use lb_common::address::Protocol;
 
 use super::{
-    Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, World,
+    Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, TableAccess, World,
     limits::Meter,
-    names::{Names, Service, SetNames},
+    names::{Names, SetNames},
 };
 use crate::{
-    config::{Config, PoolIndex, ServerIndex, SetIndex},
+    config::{Config, Destination, PoolIndex, ServerIndex, SetIndex},
     table::{Tables, Transaction},
 };
 
@@ -44,7 +44,8 @@ pub(super) struct Run {
     pub(super) event: Event,
     pub(super) set: SetIndex,
     pub(super) names: Rc<SetNames>,
-    pub(super) service: Service,
+    pub(super) service: Arc<str>,
+    pub(super) destination: Option<Destination>,
     pub(super) protocol: Protocol,
     pub(super) client: SocketAddr,
     pub(super) vip: SocketAddr,
@@ -55,6 +56,8 @@ pub(super) struct Run {
     pub(super) random: u64,
     pub(super) tables: Transaction,
     pub(super) effects: Effects,
+    /// What was done to tables, if somebody wants to know.
+    pub(super) accesses: Option<Vec<TableAccess>>,
 }
 
 impl std::fmt::Debug for Run {
@@ -125,7 +128,8 @@ impl Run {
             event: Event::L4Request,
             set: SetIndex(0),
             names,
-            service: Service { name: Arc::clone(&name), pool: None },
+            service: Arc::clone(&name),
+            destination: None,
             protocol: Protocol::Tcp,
             client: nowhere,
             vip: nowhere,
@@ -136,6 +140,7 @@ impl Run {
             random: 0,
             tables: Transaction::new(tables, name, Duration::ZERO),
             effects: Effects::default(),
+            accesses: None,
         }
     }
 
@@ -149,9 +154,10 @@ impl Run {
         wall: SystemTime,
     ) {
         self.event = event;
-        if *self.service.name != *flow.virtual_service {
+        if *self.service != *flow.virtual_service {
             self.service = names.service(flow.virtual_service);
         }
+        self.destination = flow.destination;
         self.protocol = flow.protocol;
         self.client = flow.client;
         self.vip = flow.vip;
@@ -165,18 +171,10 @@ impl Run {
     }
 
     /// What each script of an event begins with.
-    pub(super) fn begin_script(
-        &mut self,
-        set: SetIndex,
-        names: &Rc<SetNames>,
-        tables: &Arc<Tables>,
-        now: Duration,
-    ) {
+    pub(super) fn begin_script(&mut self, set: SetIndex, names: &Rc<SetNames>) {
         self.set = set;
         self.names = Rc::clone(names);
         self.random = seed(self.wall, self.client);
-        let service = Arc::clone(&self.service.name);
-        self.tables = Transaction::new(Arc::clone(tables), service, now);
         self.effects.clear();
     }
 

@@ -15,6 +15,7 @@ mod api;
 mod check;
 mod context;
 mod errors;
+mod journal;
 mod lexer;
 mod limits;
 mod names;
@@ -29,9 +30,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use lb_common::address::Protocol;
 use thiserror::Error;
 
-use crate::config::{Config, OnError, PoolIndex, Script, ServerIndex, SetIndex};
+use crate::config::{
+    Config, Destination, OnError, PoolGroupIndex, PoolIndex, Script, ServerIndex, SetIndex,
+};
 
 pub use check::check;
+pub use journal::{Ending, RunEntry, TableAccess};
 pub use runtime::Runtime;
 
 /// Characters of the connection log's `ds_log`, at most.
@@ -86,6 +90,8 @@ pub struct Flow<'a> {
     pub vip: SocketAddr,
     /// What follows the transport header.
     pub payload: &'a [u8],
+    /// Where the flow goes if no script sends it elsewhere.
+    pub destination: Option<Destination>,
     /// The flow's server; `None` before one is chosen.
     pub server: Option<SocketAddr>,
 }
@@ -99,7 +105,7 @@ pub trait World {
 /// What the scripts of an event decided.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Outcome {
-    /// The last `avi.pool.select`.
+    /// The last `avi.pool.select` or `avi.poolgroup.select`.
     pub selection: Option<Selection>,
     /// `avi.vs.persist`. It chooses the pool: then `selection` is `None`.
     pub persist: Option<Persist>,
@@ -113,15 +119,34 @@ pub struct Outcome {
     pub failure: Option<Failure>,
 }
 
-/// The pool, and perhaps the server, that a script chose.
+/// Where a script sends a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Selection {
-    /// The pool.
-    pub pool: PoolIndex,
-    /// The server in it and the port to reach it at, if the script named one. It may be down.
-    pub server: Option<(ServerIndex, u16)>,
+    /// What it chose.
+    pub chosen: Chosen,
     /// What chose it.
     pub by: Place,
+}
+
+/// What a script may choose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chosen {
+    /// A pool: its algorithm picks the server.
+    Pool(PoolIndex),
+    /// A server of a pool, and the port to reach it at. It may be down.
+    Server(PoolIndex, ServerIndex, u16),
+    /// A pool group.
+    Group(PoolGroupIndex),
+}
+
+impl Chosen {
+    /// As a destination, however exact the script was.
+    pub const fn destination(self) -> Destination {
+        match self {
+            Self::Pool(pool) | Self::Server(pool, ..) => Destination::Pool(pool),
+            Self::Group(group) => Destination::Group(group),
+        }
+    }
 }
 
 /// `avi.vs.persist`: the caller picks the server, with the default table's entry of this key.
@@ -131,8 +156,8 @@ pub struct Persist {
     pub key: Vec<u8>,
     /// Seconds.
     pub lifetime: u32,
-    /// The pool; the virtual service's if the script named none.
-    pub pool: PoolIndex,
+    /// The pool that the script named, else where the flow goes anyway.
+    pub destination: Destination,
     /// What called it.
     pub by: Place,
 }

@@ -2,20 +2,13 @@
 
 use std::{collections::HashMap, net::IpAddr, rc::Rc, sync::Arc};
 
-use crate::config::{Config, Pool, PoolIndex, ServerIndex, SetIndex, VirtualService};
+use crate::config::{Config, Pool, PoolGroupIndex, PoolIndex, ServerIndex, SetIndex};
 
 /// The names of a whole configuration.
 #[derive(Debug)]
 pub(super) struct Names {
-    services: HashMap<String, Service>,
+    services: HashMap<String, Arc<str>>,
     sets: Vec<Rc<SetNames>>,
-}
-
-/// A virtual service, as a script sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Service {
-    pub(super) name: Arc<str>,
-    pub(super) pool: Option<PoolIndex>,
 }
 
 /// What the scripts of one set may name.
@@ -23,6 +16,7 @@ pub(super) struct Service {
 pub(super) struct SetNames {
     pub(super) set: String,
     pools: HashMap<String, Rc<PoolNames>>,
+    groups: HashMap<String, PoolGroupIndex>,
 }
 
 /// A pool and its servers by address.
@@ -41,24 +35,26 @@ impl Names {
                 let name = config.pools.get(pool.0)?.name.clone();
                 Some((name, Rc::clone(pools.get(pool.0)?)))
             });
-            Rc::new(SetNames { set: set.name.clone(), pools: referenced.collect() })
+            let groups = set
+                .pool_groups
+                .iter()
+                .filter_map(|group| Some((config.pool_groups.get(group.0)?.name.clone(), *group)));
+            Rc::new(SetNames {
+                set: set.name.clone(),
+                pools: referenced.collect(),
+                groups: groups.collect(),
+            })
         };
-        let service = |service: &VirtualService| {
-            let known = Service { name: service.name.as_str().into(), pool: service.pool };
-            (service.name.clone(), known)
-        };
+        let names = config.virtual_services.iter().map(|service| service.name.as_str());
         Self {
-            services: config.virtual_services.iter().map(service).collect(),
+            services: names.map(|name| (name.to_owned(), name.into())).collect(),
             sets: config.datascripts.iter().map(set_names).collect(),
         }
     }
 
-    /// What is known about a virtual service; one that is not configured has no pool.
-    pub(super) fn service(&self, name: &str) -> Service {
-        self.services
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| Service { name: name.into(), pool: None })
+    /// A virtual service's name, to keep.
+    pub(super) fn service(&self, name: &str) -> Arc<str> {
+        self.services.get(name).cloned().unwrap_or_else(|| name.into())
     }
 
     pub(super) fn set(&self, set: SetIndex) -> Option<&Rc<SetNames>> {
@@ -69,11 +65,15 @@ impl Names {
 impl SetNames {
     /// Those of no set.
     pub(super) fn none() -> Self {
-        Self { set: String::new(), pools: HashMap::new() }
+        Self { set: String::new(), pools: HashMap::new(), groups: HashMap::new() }
     }
 
     pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
         self.pools.get(name)
+    }
+
+    pub(super) fn group(&self, name: &str) -> Option<PoolGroupIndex> {
+        self.groups.get(name).copied()
     }
 }
 

@@ -15,7 +15,7 @@ use mlua::{
 };
 
 use super::{
-    Event, Failure, Flow, Outcome, ScriptError, World,
+    Event, Failure, Flow, Outcome, RunEntry, ScriptError, World,
     check::syntax_problem,
     context::{Context, Run},
     errors,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::{Config, ScriptLimits, SetIndex},
-    table::Tables,
+    table::{Tables, Transaction},
 };
 
 /// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
@@ -35,6 +35,8 @@ pub struct Runtime {
     context: Rc<Context>,
     sandbox: Sandbox,
     loaded: Loaded,
+    /// What runs did, if somebody wants to know.
+    journal: Option<Vec<RunEntry>>,
 }
 
 /// A configuration's scripts.
@@ -69,7 +71,8 @@ impl Runtime {
             config: RefCell::new(None),
             ended: Cell::new(false),
         });
-        Ok(Self { sandbox: Sandbox::new(&lua, &context)?, context, loaded: Loaded::default(), lua })
+        let sandbox = Sandbox::new(&lua, &context)?;
+        Ok(Self { sandbox, context, loaded: Loaded::default(), journal: None, lua })
     }
 
     /// Compiles the scripts of a configuration. They replace the old ones, or, on an error, nothing
@@ -132,22 +135,83 @@ impl Runtime {
         now: Duration,
         wall: SystemTime,
     ) -> Outcome {
+        if !self.begin(event, flow, world, wall, Transaction::new, now) {
+            return Outcome::default();
+        }
+        self.run_sets(event, sets, |transaction| transaction.commit(now))
+    }
+
+    /// As [`Runtime::run`], but nobody sees what the scripts do to tables, apart from those that
+    /// run after them: the transaction, which holds it, is not to be committed.
+    pub fn rehearse(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        flow: &Flow<'_>,
+        world: &Rc<dyn World>,
+        now: Duration,
+        wall: SystemTime,
+    ) -> (Outcome, Transaction) {
         let mut outcome = Outcome::default();
+        if self.begin(event, flow, world, wall, Transaction::rehearsal, now) {
+            outcome = self.run_sets(event, sets, |_| ());
+        }
+        let mut run = self.context.run.borrow_mut();
+        let service = Arc::clone(&run.service);
+        let empty = Transaction::new(Arc::clone(&self.context.tables), service, now);
+        (outcome, std::mem::replace(&mut run.tables, empty))
+    }
+
+    /// From now on keeps what runs do, for [`Runtime::take_journal`].
+    pub fn keep_journal(&mut self, keep: bool) {
+        self.journal = keep.then(Vec::new);
+    }
+
+    /// What the runs since the last call did, in order.
+    pub fn take_journal(&mut self) -> Vec<RunEntry> {
+        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// False if nothing is loaded.
+    fn begin(
+        &self,
+        event: Event,
+        flow: &Flow<'_>,
+        world: &Rc<dyn World>,
+        wall: SystemTime,
+        transaction: impl Fn(Arc<Tables>, Arc<str>, Duration) -> Transaction,
+        now: Duration,
+    ) -> bool {
         let Some(names) = &self.loaded.names else {
-            return outcome;
+            return false;
         };
         let mut run = self.context.run.borrow_mut();
         run.begin_event(event, flow, world, names, wall);
-        drop(run);
+        run.tables = transaction(Arc::clone(&self.context.tables), Arc::clone(&run.service), now);
+        run.accesses = self.journal.is_some().then(Vec::new);
+        true
+    }
+
+    fn run_sets(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        settle: impl Fn(&mut Transaction),
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
         for &set in sets {
             let Some(script) = self.loaded.script(event, set) else {
                 continue;
             };
-            let result = self.run_script(script, names, set, now);
+            let result = self.run_script(script, set);
             let mut run = self.context.run.borrow_mut();
+            if let (Some(journal), Some(accesses)) = (&mut self.journal, &mut run.accesses) {
+                let tables = std::mem::take(accesses);
+                journal.push(RunEntry::new(event, set, &run.effects, tables, result.is_ok()));
+            }
             match result {
                 Ok(()) => {
-                    run.tables.commit(now);
+                    settle(&mut run.tables);
                     run.effects.merge_into(&mut outcome);
                 }
                 Err(error) => {
@@ -164,17 +228,10 @@ impl Runtime {
         outcome
     }
 
-    fn run_script(
-        &self,
-        script: &Compiled,
-        names: &Names,
-        set: SetIndex,
-        now: Duration,
-    ) -> Result<(), Error> {
+    fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Error> {
         let lua = &self.lua;
-        if let Some(names) = names.set(set) {
-            let mut run = self.context.run.borrow_mut();
-            run.begin_script(set, names, &self.context.tables, now);
+        if let Some(names) = self.loaded.names.as_ref().and_then(|names| names.set(set)) {
+            self.context.run.borrow_mut().begin_script(set, names);
         }
         self.context.ended.set(false);
         if lua.used_memory() > self.context.memory / 2 {

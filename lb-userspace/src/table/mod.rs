@@ -11,6 +11,7 @@ mod entry;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transaction;
 
 use std::{
@@ -26,6 +27,7 @@ use std::hash::BuildHasher;
 
 pub use entry::{DEFAULT_LIFETIME, Found, Listed, Value};
 use shard::{Placed, Shard};
+pub use text::printable;
 pub use transaction::Transaction;
 
 use crate::config::TableLimits;

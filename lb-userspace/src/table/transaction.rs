@@ -19,6 +19,8 @@ pub struct Transaction {
     tables: Arc<Tables>,
     service: Arc<str>,
     now: Duration,
+    /// Whether tables that do not exist are made for everyone or only for this run.
+    rehearsal: bool,
     opened: Vec<(Box<[u8]>, Arc<Table>)>,
     changes: HashMap<(usize, Box<[u8]>), Changed>,
 }
@@ -49,7 +51,15 @@ enum Change {
 impl Transaction {
     /// Begins. All of the run happens at `now`.
     pub fn new(tables: Arc<Tables>, service: Arc<str>, now: Duration) -> Self {
-        Self { tables, service, now, opened: Vec::new(), changes: HashMap::new() }
+        let (opened, changes) = (Vec::new(), HashMap::new());
+        Self { tables, service, now, rehearsal: false, opened, changes }
+    }
+
+    /// Begins one that is never to be committed: it leaves not even an empty table behind.
+    pub fn rehearsal(tables: Arc<Tables>, service: Arc<str>, now: Duration) -> Self {
+        let mut transaction = Self::new(tables, service, now);
+        transaction.rehearsal = true;
+        transaction
     }
 
     /// When the run happens.
@@ -98,6 +108,15 @@ impl Transaction {
         Some(seen.clone())
     }
 
+    /// What a key holds as the run sees it, without any effect.
+    pub fn peek(&mut self, table: &[u8], key: &[u8]) -> Option<Found> {
+        let table = self.open(table, false)?;
+        match self.changes.get(&KeyRef(table, key)) {
+            Some(changed) => changed.seen.clone(),
+            None => self.opened[table].1.peek(key, self.now),
+        }
+    }
+
     /// See [`Table::refresh`].
     pub fn refresh(&mut self, table: &[u8], key: &[u8], lifetime: Duration) -> bool {
         let Some(table) = self.open(table, false) else {
@@ -144,11 +163,12 @@ impl Transaction {
         if let Some(open) = self.opened.iter().position(|(open, _)| **open == *name) {
             return Some(open);
         }
-        let table = if create {
-            self.tables.table_or_create(&self.service, name)
-        } else {
-            self.tables.table(&self.service, name)
-        };
+        let there = self.tables.table(&self.service, name);
+        let table = there.or_else(|| match (create, self.rehearsal) {
+            (false, _) => None,
+            (true, false) => self.tables.table_or_create(&self.service, name),
+            (true, true) => Some(Arc::new(Table::new(self.tables.limits().entries))),
+        });
         self.opened.push((name.into(), table?));
         Some(self.opened.len() - 1)
     }

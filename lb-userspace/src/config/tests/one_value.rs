@@ -58,7 +58,7 @@ fn keys_that_are_missing_or_unknown() {
             "[[pool]]",
             "‹[[virtual_service]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 53\nprotocol = \"udp\"\n[[pool]]",
             &[(
-                "[[virtual_service]] has neither `pool` nor `datascripts`",
+                "[[virtual_service]] has neither `pool`, `pool_group` nor `datascripts`",
                 "name the pool that its flows go to: pool = \"…\"",
             )],
         ),
@@ -194,17 +194,9 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
 fn what_is_not_available_yet_says_so() {
     run(&[
         Case(
-            "pool = \"resolvers\"\ndatascripts = [\"by-client\"]",
-            "‹pool_group = \"all\"",
-            &[("pool groups are not available yet", "name one pool with `pool`")],
-        ),
-        Case(
             "pools = [\"resolvers\"]",
-            "pools = [\"resolvers\"]\n‹pool_groups = [\"all\"]\n‹protocol_parsers = [\"dns\"]",
-            &[
-                ("pool groups are not available yet", "leave the list empty, and name `pools`"),
-                ("protocol parsers are not available yet", "leave the list empty"),
-            ],
+            "pools = [\"resolvers\"]\n‹protocol_parsers = [\"dns\"]",
+            &[("protocol parsers are not available yet", "leave the list empty")],
         ),
         Case(
             "protocol = \"udp\"",

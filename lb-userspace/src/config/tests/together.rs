@@ -76,6 +76,81 @@ fn names_that_lead_nowhere_or_twice() {
     ]);
 }
 
+/// [`VALID`]'s pool, with what is to stand before it.
+const POOL: &str = "[[pool]]\nname = \"resolvers\"";
+
+#[test]
+fn groups_and_policies_that_lead_nowhere() {
+    run(&[
+        Case(
+            "pool = \"resolvers\"\ndatascripts",
+            "pool_group = ‹\"all\"\ndatascripts",
+            &[("no pool_group is named \"all\"", "add a [[pool_group]] with name = \"all\"")],
+        ),
+        Case(
+            "pools = [\"resolvers\"]",
+            "pools = [\"resolvers\"]\npool_groups = [‹\"all\"]",
+            &[("no pool_group is named \"all\"", "add a [[pool_group]] with name = \"all\"")],
+        ),
+        Case(
+            "datascripts = [\"by-client\"]",
+            "l4_policies = [‹\"offices\"]",
+            &[("no l4_policy is named \"offices\"", "add a [[l4_policy]] with name = \"offices\"")],
+        ),
+        Case(
+            "pool = \"resolvers\"\ndatascripts",
+            "pool = \"resolvers\"\npool_group = ‹\"all\"\ndatascripts",
+            &[(
+                "both `pool` and `pool_group` are given",
+                "remove one: a group may have a single member",
+            )],
+        ),
+        Case(
+            POOL,
+            "[[pool_group]]\nname = \"all\"\nmembers = [{ pool = \"resolvers\" }, \
+             ‹{ pool = \"resolvers\", priority = 2 }, { pool = ‹\"reslovers\" }]\n\
+             [[pool]]\nname = \"resolvers\"",
+            &[
+                (
+                    "the group holds pool \"resolvers\" twice",
+                    "remove one; for a greater share raise its `ratio`",
+                ),
+                ("no pool is named \"reslovers\"", "did you mean \"resolvers\"?"),
+            ],
+        ),
+        Case(
+            POOL,
+            "[[pool_group]]\nname = \"all\"\n‹members = []\n[[pool]]\nname = \"resolvers\"",
+            &[(
+                "[[pool_group]] needs `members`",
+                "such as members = [{ pool = \"blue\", priority = 2 }, { pool = \"green\" }]",
+            )],
+        ),
+        Case(
+            POOL,
+            "[[l4_policy]]\nname = \"offices\"\nrules = [{ name = \"a\", pool = ‹\"reslovers\" }, \
+             ‹{ name = ‹\"a\", clients = [‹\"10.1.2.0/16\"], ports = [‹0] }]\n\
+             [[pool]]\nname = \"resolvers\"",
+            &[
+                ("no pool is named \"reslovers\"", "did you mean \"resolvers\"?"),
+                (
+                    "an entry of `rules` needs `pool`",
+                    "such as pool = \"web\", or pool_group = \"…\"",
+                ),
+                ("two entries of [[l4_policy.rules]] are named \"a\"", "give each its own name"),
+                (
+                    "an entry of `clients` must be a prefix, not \"10.1.2.0/16\"",
+                    "the bits behind the length are zero: \"10.1.0.0/16\"",
+                ),
+                (
+                    "an entry of `ports` must be an integer from 1 to 65_535, not 0",
+                    "a port such as 53, or a range in quotes such as \"8000-8099\"",
+                ),
+            ],
+        ),
+    ]);
+}
+
 #[test]
 fn addresses_that_do_not_go_together() {
     const LATER: &str = "the packet path is IPv4 only so far";

@@ -32,7 +32,7 @@ fn defaults_are_as_documented() {
         }
     );
     assert_eq!(config.virtual_services[0].idle_timeout, Duration::from_secs(30));
-    assert_eq!(config.virtual_services[0].pool, Some(PoolIndex(0)));
+    assert_eq!(config.virtual_services[0].destination, Some(Destination::Pool(PoolIndex(0))));
     assert_eq!(config.pools[0].algorithm, Algorithm::RoundRobin);
     assert_eq!(config.pools[0].forwarding, Forwarding::Snat);
     let ratios: Vec<_> = config.pools[0].servers.iter().map(|s| (s.ratio, s.enabled)).collect();
@@ -116,7 +116,7 @@ l4_response = "by-client.lua"
     assert_eq!(instance.tables, TableLimits { entries: 5, key_size: 32, value_size: 1024 });
     let [service] = &config.virtual_services[..] else { panic!("one service") };
     assert_eq!(service.address, "192.0.2.10:443".parse().unwrap());
-    assert_eq!((service.protocol, service.pool), (Protocol::Tcp, None));
+    assert_eq!((service.protocol, service.destination), (Protocol::Tcp, None));
     assert_eq!(service.datascripts, [SetIndex(1), SetIndex(0)]);
     assert_eq!(service.idle_timeout, Duration::from_secs(3600));
     let [a, b] = &config.pools[..] else { panic!("two pools") };
@@ -127,6 +127,70 @@ l4_response = "by-client.lua"
     assert_eq!(first.pools, [PoolIndex(1), PoolIndex(0)]);
     assert!(first.l4_request.is_some() && first.l4_response.is_some());
     assert!(second.l4_request.is_none() && second.l4_response.is_some());
+}
+
+#[test]
+fn groups_and_policies_are_read() {
+    let group = r#"pool_group = "all"
+l4_policies = ["offices"]
+
+[[pool_group]]
+name = "all"
+members = [{ pool = "resolvers", priority = 7, ratio = 3 }, { pool = "spare" }]
+
+[[l4_policy]]
+name = "offices"
+rules = [
+  { name = "branch", clients = ["10.1.0.0/16", "10.2.0.1"], ports = [53, "80-90"], pool = "spare" },
+  { name = "rest", protocol = "udp", pool_group = "all" },
+]
+
+[[pool]]
+name = "spare"
+servers = [{ address = "10.0.0.13", port = 53 }]
+
+[[datascript]]
+name = "groups"
+pool_groups = ["all"]
+l4_request = "by-client.lua"
+"#;
+    let text = VALID.replacen("pool = \"resolvers\"\ndatascripts = [\"by-client\"]\n", group, 1);
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let [service] = &config.virtual_services[..] else { panic!("one service") };
+    // `spare` stands before `resolvers` in the file.
+    let (spare, resolvers) = (PoolIndex(0), PoolIndex(1));
+    let all = Destination::Group(PoolGroupIndex(0));
+    assert_eq!((service.destination, &service.l4_policies[..]), (Some(all), &[PolicyIndex(0)][..]));
+    let members = [
+        Member { pool: resolvers, priority: 7, ratio: 3 },
+        Member { pool: spare, priority: 1, ratio: 1 },
+    ];
+    assert_eq!(config.pool_groups[0].members, members);
+    let [branch, rest] = &config.l4_policies[0].rules[..] else { panic!("two rules") };
+    assert_eq!((branch.destination, &*branch.name), (Destination::Pool(spare), "branch"));
+    assert_eq!(branch.ports, [53..=53, 80..=90]);
+    assert_eq!(branch.clients, ["10.1.0.0/16".parse().unwrap(), "10.2.0.1/32".parse().unwrap()]);
+    assert_eq!((rest.destination, rest.protocol), (all, Some(Protocol::Udp)));
+    assert_eq!(config.datascripts[0].pool_groups, [PoolGroupIndex(0)]);
+}
+
+#[test]
+fn a_rule_holds_if_everything_that_it_names_does() {
+    let rule = L4Rule {
+        name: "r".into(),
+        clients: vec!["10.1.0.0/16".parse().unwrap(), "10.2.0.1/32".parse().unwrap()],
+        ports: vec![53..=53, 80..=90],
+        protocol: Some(Protocol::Udp),
+        destination: Destination::Pool(PoolIndex(0)),
+    };
+    let holds = |protocol, client: &str, port| rule.holds(protocol, client.parse().unwrap(), port);
+    assert!(holds(Protocol::Udp, "10.1.255.255", 53));
+    assert!(holds(Protocol::Udp, "10.2.0.1", 90));
+    assert!(!holds(Protocol::Udp, "10.2.0.2", 53));
+    assert!(!holds(Protocol::Udp, "10.1.0.1", 54));
+    assert!(!holds(Protocol::Tcp, "10.1.0.1", 53));
+    let any = L4Rule { clients: vec![], ports: vec![], protocol: None, ..rule };
+    assert!(any.holds(Protocol::Tcp, "192.0.2.1".parse().unwrap(), 1));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod balancing;
+mod destinations;
 mod forwarding;
 mod frames;
 mod hostile;

@@ -63,6 +63,8 @@ pub struct Setup<'a> {
     /// Of the virtual service `dns`, UDP.
     pub dns: &'a str,
     pub pools: &'a str,
+    /// Where flows of `web` go; its pool if empty.
+    pub group: &'a str,
     /// Scripts of the one set, which both services run; empty for none.
     pub request: &'a str,
     pub response: &'a str,
@@ -76,6 +78,7 @@ impl Default for Setup<'_> {
             instance: "",
             web: "",
             dns: "",
+            group: "",
             pools: r#"
 [[pool]]
 name = "web"
@@ -92,16 +95,26 @@ servers = [{ address = "10.0.0.21", port = 53 }]"#,
     }
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Sends flows of `web` to a pool group.
+    pub fn with_group(self, group: &'a str) -> Self {
+        Self { group, ..self }
+    }
+
     fn text(&self) -> String {
         let Self { instance, web, dns, pools, on_error, .. } = self;
         let scripts = [("l4_request", self.request), ("l4_response", self.response)];
         let used = scripts.iter().filter(|(_, source)| !source.is_empty());
         let keys: String = used.map(|(key, _)| format!("{key} = \"{key}.lua\"\n")).collect();
+        let to = match self.group {
+            "" => "pool = \"web\"".to_owned(),
+            group => format!("pool_group = {group:?}"),
+        };
         let (uses, set) = if keys.is_empty() {
             ("", String::new())
         } else {
-            let names = r#"pools = ["web", "resolvers"]"#;
+            let groups = if self.pools.contains("\"empty\"") { "\"tiers\", \"empty\"" } else { "" };
+            let names = format!("pools = [\"web\", \"resolvers\"]\npool_groups = [{groups}]");
             let set = format!("[[datascript]]\nname = \"set\"\n{names}\n{keys}");
             ("datascripts = [\"set\"]", set + &format!("on_error = \"{on_error}\"\n"))
         };
@@ -117,7 +130,7 @@ name = "web"
 address = "192.0.2.10"
 port = 80
 protocol = "tcp"
-pool = "web"
+{to}
 {uses}
 {web}
 [[virtual_service]]

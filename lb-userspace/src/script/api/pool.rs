@@ -9,28 +9,42 @@ use super::{
     vs::ip_text,
 };
 use crate::{
-    config::{PoolIndex, ServerIndex},
-    script::{Selection, names::PoolNames},
+    config::{Destination, PoolIndex, ServerIndex},
+    script::{Chosen, Selection, names::PoolNames},
 };
 
 /// `(pool [, server [, port]])`.
 pub(super) fn select(call: &mut Call<'_>) -> Result<MultiValue> {
     let pool = call.pool(0)?;
-    let server = match call.count() {
-        1 => None,
-        2 => Some(server(call, &pool, None)?),
+    let chosen = match call.count() {
+        1 => Chosen::Pool(pool.index),
+        2 => {
+            let (port, server) = server(call, &pool, None)?;
+            Chosen::Server(pool.index, server, port)
+        }
         _ => {
             let port = call.port(2)?;
             let (_, server) = server(call, &pool, Some(port))?;
-            Some((port, server))
+            Chosen::Server(pool.index, server, port)
         }
     };
+    choose(call, chosen)
+}
+
+/// `(group)`.
+pub(super) fn select_group(call: &mut Call<'_>) -> Result<MultiValue> {
+    let name = call.string(0, "pool group")?;
+    let known = name.to_str().ok().and_then(|name| call.run.names.group(&name));
+    let group = known.ok_or_else(|| {
+        let (set, name) = (&call.run.names.set, name.display());
+        call.error(format!("set \"{set}\" references no pool group \"{name}\""))
+    })?;
+    choose(call, Chosen::Group(group))
+}
+
+fn choose(call: &mut Call<'_>, chosen: Chosen) -> Result<MultiValue> {
     let by = call.place();
-    call.run.effects.selection = Some(Selection {
-        pool: pool.index,
-        server: server.map(|(port, server)| (server, port)),
-        by,
-    });
+    call.run.effects.selection = Some(Selection { chosen, by });
     nothing()
 }
 
@@ -48,7 +62,7 @@ pub(super) fn get_server_status(call: &mut Call<'_>) -> Result<MultiValue> {
     call.reply(u8::from(up))
 }
 
-/// `([pool])`: without it, of the pool selected so far, else of the virtual service's.
+/// `([pool])`: without it, of the pool that the flow goes to as things stand.
 pub(super) fn get_servers(call: &mut Call<'_>) -> Result<MultiValue> {
     let (pool, total) = match call.count() {
         0 => own_pool(call)?,
@@ -63,13 +77,19 @@ pub(super) fn get_servers(call: &mut Call<'_>) -> Result<MultiValue> {
 }
 
 fn own_pool(call: &Call<'_>) -> Result<(PoolIndex, usize)> {
-    let selected = call.run.effects.selection.map(|selection| selection.pool);
-    let pool = selected.or(call.run.service.pool);
+    let selected = call.run.effects.selection.map(|selection| selection.chosen.destination());
+    let pool = match selected.or(call.run.destination) {
+        Some(Destination::Pool(pool)) => Some(pool),
+        Some(Destination::Group(_)) => {
+            return Err(call.error("the flow goes to a pool group: name one of its pools"));
+        }
+        None => None,
+    };
     let config = call.context.config.borrow();
     let found =
         pool.and_then(|pool| Some((pool, config.as_ref()?.pools.get(pool.0)?.servers.len())));
     found.ok_or_else(|| {
-        let service = &call.run.service.name;
+        let service = &call.run.service;
         call.error(format!("virtual service \"{service}\" has no pool: name one"))
     })
 }
@@ -88,12 +108,6 @@ pub(super) fn server_ip(call: &mut Call<'_>) -> Result<MultiValue> {
 pub(super) fn get_server_info(call: &mut Call<'_>) -> Result<MultiValue> {
     let server = own_server(call)?;
     call.reply_two(ip_text(server), server.port().to_string())
-}
-
-pub(super) fn select_group(call: &mut Call<'_>) -> Result<MultiValue> {
-    let name = call.string(0, "pool group")?;
-    let (set, name) = (&call.run.names.set, name.display());
-    Err(call.error(format!("set \"{set}\" references no pool group \"{name}\"")))
 }
 
 fn own_server(call: &Call<'_>) -> Result<SocketAddr> {

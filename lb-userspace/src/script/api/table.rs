@@ -5,7 +5,10 @@ use std::time::Duration;
 use mlua::{LuaString, MultiValue, Result, Value};
 
 use super::call::{Call, nothing};
-use crate::table::{self, DEFAULT_LIFETIME};
+use crate::{
+    script::{TableAccess, errors},
+    table::{self, DEFAULT_LIFETIME},
+};
 
 /// The arguments that all of them have.
 struct Target {
@@ -38,6 +41,22 @@ impl Target {
     }
 }
 
+impl Target {
+    /// For those who explain decisions: what was done, and what is there now.
+    fn note(&self, call: &mut Call<'_>, action: &'static str, success: bool) {
+        if call.run.accesses.is_none() {
+            return;
+        }
+        let (line, run) = (errors::line(call.lua), &mut *call.run);
+        let access = self.with(|table, key| {
+            let access = TableAccess::new(action, table, key, success);
+            let found = run.tables.peek(table, key);
+            access.with_found(found.as_ref(), run.tables.now()).at(line)
+        });
+        run.accesses.get_or_insert_default().push(access);
+    }
+}
+
 /// `([table,] key, value [, lifetime])`. Three are (key, value, lifetime) when the third is a
 /// number, else (table, key, value): a number in a named table needs its lifetime given.
 pub(super) fn insert(call: &mut Call<'_>) -> Result<MultiValue> {
@@ -47,6 +66,7 @@ pub(super) fn insert(call: &mut Call<'_>) -> Result<MultiValue> {
     let lifetime = seconds(call, target.next + 1, 1)?;
     let tables = &mut call.run.tables;
     let inserted = target.with(|table, key| tables.insert(table, key, value, lifetime));
+    target.note(call, "table_insert", inserted);
     call.reply(inserted)
 }
 
@@ -56,6 +76,7 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Result<MultiValue> {
     let extension = seconds(call, target.next, 0)?;
     let tables = &mut call.run.tables;
     let found = target.with(|table, key| tables.lookup(table, key, extension));
+    target.note(call, "table_lookup", found.is_some());
     let Some(found) = found else {
         return call.reply(Value::Nil);
     };
@@ -72,6 +93,7 @@ pub(super) fn refresh(call: &mut Call<'_>) -> Result<MultiValue> {
     let lifetime = seconds(call, target.next, 0)?;
     let tables = &mut call.run.tables;
     let there = target.with(|table, key| tables.refresh(table, key, lifetime));
+    target.note(call, "table_refresh", there);
     call.reply(there)
 }
 
@@ -79,7 +101,12 @@ pub(super) fn refresh(call: &mut Call<'_>) -> Result<MultiValue> {
 pub(super) fn remove(call: &mut Call<'_>) -> Result<MultiValue> {
     let target = Target::new(call, call.count() == 2)?;
     let tables = &mut call.run.tables;
-    target.with(|table, key| tables.remove(table, key));
+    let there = target.with(|table, key| {
+        let there = tables.peek(table, key).is_some();
+        tables.remove(table, key);
+        there
+    });
+    target.note(call, "table_remove", there);
     nothing()
 }
 

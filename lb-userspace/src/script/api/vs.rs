@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use mlua::{Error, MultiValue, Result, Value};
 
 use super::call::{Call, nothing};
-use crate::script::{Close, Persist, context::append_log};
+use crate::{
+    config::Destination,
+    script::{Close, Persist, context::append_log},
+};
 
 /// Seconds that `persist` keeps a key if not told otherwise.
 const PERSIST_LIFETIME: u32 = 300;
@@ -60,7 +63,7 @@ pub(super) fn port(call: &mut Call<'_>) -> Result<MultiValue> {
 }
 
 pub(super) fn name(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(&*call.run.service.name)
+    call.reply(&*call.run.service)
 }
 
 /// An address as scripts see it: an IPv4-mapped one as IPv4.
@@ -78,18 +81,18 @@ pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
         None | Some(Value::Nil) => PERSIST_LIFETIME,
         Some(_) => call.whole(1, "lifetime", 1..=u32::MAX)?,
     };
-    let pool = match call.arguments.get(2) {
-        None | Some(Value::Nil) => call.run.service.pool,
-        Some(_) => Some(call.pool(2)?.index),
+    let destination = match call.arguments.get(2) {
+        None | Some(Value::Nil) => call.run.destination,
+        Some(_) => Some(Destination::Pool(call.pool(2)?.index)),
     };
-    let Some(pool) = pool else {
-        let service = &call.run.service.name;
+    let Some(destination) = destination else {
+        let service = &call.run.service;
         return Err(call.error(format!(
             "virtual service \"{service}\" has no pool: name one as the third argument"
         )));
     };
     let by = call.place();
-    call.run.effects.persist = Some(Persist { key, lifetime, pool, by });
+    call.run.effects.persist = Some(Persist { key, lifetime, destination, by });
     call.context.ended.set(true);
     // Only an error leaves the script at once; that it is none is known by `ended`.
     Err(Error::RuntimeError("avi.vs.persist ends the run".to_owned()))

@@ -88,8 +88,11 @@ fn close_conn_says_whether_to_reset_and_where_it_was_called() {
 
 fn selected(source: &str) -> (usize, Option<(usize, u16)>) {
     let selection = Bench::new(&[source]).run().selection.unwrap();
-    let server = selection.server.map(|(server, port)| (server.0, port));
-    (selection.pool.0, server)
+    match selection.chosen {
+        Chosen::Pool(pool) => (pool.0, None),
+        Chosen::Server(pool, server, port) => (pool.0, Some((server.0, port))),
+        Chosen::Group(group) => panic!("{group:?}"),
+    }
 }
 
 #[test]
@@ -103,6 +106,18 @@ fn select_takes_a_pool_a_server_and_a_port() {
     assert_eq!(string, (0, Some((0, 9000))));
     let spelled = selected("avi.pool.select('api', '2001:DB8:0::1')");
     assert_eq!(spelled, (1, Some((0, 443))));
+}
+
+#[test]
+fn poolgroup_select_takes_a_group_and_a_later_select_overrules_it() {
+    let chosen = |source| Bench::new(&[source]).run().selection.unwrap().chosen;
+    assert_eq!(chosen("avi.poolgroup.select('all')"), Chosen::Group(PoolGroupIndex(0)));
+    let both = "avi.poolgroup.select('all') avi.pool.select('web')";
+    assert_eq!(chosen(both), Chosen::Pool(PoolIndex(0)));
+    assert_error(
+        "avi.poolgroup.select('all') avi.pool.get_servers()",
+        "the flow goes to a pool group: name one of its pools",
+    );
 }
 
 #[test]
@@ -126,6 +141,7 @@ fn arguments_that_name_nothing_are_errors() {
     assert_error("avi.pool.select('other')", "references no pool \"other\"");
     assert_error("avi.pool.select('web', '10.0.0.1')", "pool \"web\" has no server \"10.0.0.1\"");
     assert_error("avi.poolgroup.select('g')", "references no pool group \"g\"");
+    assert_error("avi.poolgroup.select('web')", "references no pool group \"web\"");
     assert_error("require('Default-TLS')", "references no protocol parser \"Default-TLS\"");
 }
 

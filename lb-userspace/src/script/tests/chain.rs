@@ -1,4 +1,5 @@
 use super::*;
+use crate::table::Value;
 
 #[test]
 fn a_run_that_fails_leaves_nothing_behind() {
@@ -17,7 +18,7 @@ fn a_run_that_fails_does_not_extend_a_lifetime() {
     let mut bench = Bench::new(&["avi.vs.table_lookup('k') error('no')"]);
     let table = bench.tables.table_or_create("dns", b"").unwrap();
     let lifetime = Duration::from_secs(10);
-    table.insert(b"k", crate::table::Value::Number(1.0), lifetime, bench.now);
+    table.insert(b"k", Value::Number(1.0), lifetime, bench.now);
     assert!(bench.run().failure.is_some());
     assert_eq!(table.entries(bench.now)[0].remaining, 10);
 }
@@ -31,7 +32,7 @@ fn sets_run_in_order_and_the_last_select_wins() {
     ]);
     let outcome = bench.run();
     let selection = outcome.selection.unwrap();
-    assert_eq!((selection.pool, selection.by.set), (PoolIndex(1), SetIndex(1)));
+    assert_eq!((selection.chosen, selection.by.set), (Chosen::Pool(PoolIndex(1)), SetIndex(1)));
     assert_eq!((outcome.log.as_str(), outcome.chash), ("123", Some(b"a".to_vec())));
 }
 
@@ -114,9 +115,51 @@ fn pcall_gives_results_and_error_values_through() {
 fn persist_reports_key_lifetime_and_pool() {
     let persist = |source| Bench::new(&[source]).run().persist.unwrap();
     let plain = persist("avi.vs.persist('k')");
-    assert_eq!((plain.key.as_slice(), plain.lifetime, plain.pool), (&b"k"[..], 300, PoolIndex(0)));
+    assert_eq!((plain.key.as_slice(), plain.lifetime), (&b"k"[..], 300));
+    assert_eq!(plain.destination, Destination::Pool(PoolIndex(0)));
     let full = persist("\navi.vs.persist('k', 60, 'api')");
-    assert_eq!((full.lifetime, full.pool, full.by.line), (60, PoolIndex(1), 2));
+    assert_eq!((full.lifetime, full.by.line), (60, 2));
+}
+
+#[test]
+fn a_rehearsal_sees_its_own_writes_across_the_chain_and_leaves_nothing() {
+    let mut bench = Bench::new(&[
+        "avi.vs.table_insert('fresh', 'k', 'v') avi.vs.log(avi.vs.table_lookup('old', 'k', 5))",
+        "avi.vs.log(' ', (avi.vs.table_lookup('fresh', 'k')))",
+    ]);
+    let old = bench.tables.table_or_create("dns", b"old").unwrap();
+    old.insert(b"k", Value::Number(1.0), Duration::from_secs(10), bench.now);
+    let (outcome, mut transaction) = bench.rehearse();
+    assert_eq!((outcome.failure, outcome.log.as_str()), (None, "115 v"));
+    assert!(transaction.peek(b"fresh", b"k").is_some());
+    drop(transaction);
+    assert!(bench.tables.table("dns", b"fresh").is_none());
+    assert_eq!(old.entries(bench.now)[0].remaining, 10);
+    // A run in earnest after it is as if there had been none.
+    assert_eq!(bench.run().log, "115 v");
+    assert_eq!(old.entries(bench.now)[0].remaining, 15);
+}
+
+#[test]
+fn a_journal_tells_what_each_run_did() {
+    let mut bench = Bench::new(&[
+        "avi.vs.table_insert('t', 'k', 7, 60)\navi.vs.log('a')\navi.pool.select('api')",
+        "avi.vs.table_lookup('none')\navi.vs.table_remove('t', 'k') error('no')",
+    ]);
+    assert!(bench.runtime.take_journal().is_empty());
+    bench.runtime.keep_journal(true);
+    bench.run();
+    let journal = bench.runtime.take_journal();
+    let [first, second] = &journal[..] else { panic!("{journal:?}") };
+    let place = Place { set: SetIndex(0), event: Event::L4Request, line: 3 };
+    assert_eq!(first.ending, Ending::Selected(Chosen::Pool(PoolIndex(1)), place));
+    assert_eq!((first.log.as_str(), second.ending), ("a", Ending::Failed));
+    let insert = TableAccess::new("table_insert", b"t", b"k", true);
+    assert_eq!(first.tables, [insert.with_value(&Value::Number(7.0), 60).at(1)]);
+    let lookup = TableAccess::new("table_lookup", b"", b"none", false).at(1);
+    let remove = TableAccess::new("table_remove", b"t", b"k", true).at(2);
+    assert_eq!(second.tables, [lookup, remove]);
+    assert!(bench.runtime.take_journal().is_empty());
 }
 
 #[test]

@@ -13,8 +13,8 @@ use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime}
 use super::*;
 use crate::{
     config::{
-        Algorithm, AttachMode, DataScriptSet, Forwarding, Instance, Pool, ScriptLimits, Server,
-        TableLimits, VirtualService,
+        Algorithm, AttachMode, DataScriptSet, Forwarding, Instance, Member, Pool, PoolGroup,
+        ScriptLimits, Server, TableLimits, VirtualService,
     },
     table::Tables,
 };
@@ -86,6 +86,7 @@ impl Bench {
             client: self.client,
             vip: "192.0.2.10:53".parse().unwrap(),
             payload: &self.payload,
+            destination: (service == "dns").then_some(Destination::Pool(PoolIndex(0))),
             server: self.server,
         };
         let event = match self.server {
@@ -93,8 +94,22 @@ impl Bench {
             Some(_) => Event::L4Response,
         };
         let world: std::rc::Rc<dyn World> = self.down.clone();
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        self.runtime.run(event, &sets, &flow, &world, self.now, wall)
+        self.runtime.run(event, &sets, &flow, &world, self.now, wall())
+    }
+
+    fn rehearse(&mut self) -> (Outcome, crate::table::Transaction) {
+        let sets: Vec<_> = (0..self.config.datascripts.len()).map(SetIndex).collect();
+        let flow = Flow {
+            virtual_service: "dns",
+            protocol: self.protocol,
+            client: self.client,
+            vip: "192.0.2.10:53".parse().unwrap(),
+            payload: &self.payload,
+            destination: Some(Destination::Pool(PoolIndex(0))),
+            server: None,
+        };
+        let world: std::rc::Rc<dyn World> = self.down.clone();
+        self.runtime.rehearse(Event::L4Request, &sets, &flow, &world, self.now, wall())
     }
 
     fn run(&mut self) -> Outcome {
@@ -111,6 +126,10 @@ impl Bench {
     fn failure(&mut self) -> Failure {
         self.run().failure.expect("the script should fail")
     }
+}
+
+fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
 /// What a script logs.
@@ -140,6 +159,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
     let set = |(index, request): (usize, &&str)| DataScriptSet {
         name: format!("s{index}"),
         pools: vec![PoolIndex(0), PoolIndex(1)],
+        pool_groups: vec![PoolGroupIndex(0)],
         l4_request: script(format!("scripts/s{index}.lua"), request),
         l4_response: None,
         on_error: OnError::Close,
@@ -148,6 +168,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
     datascripts.extend(response.map(|source| DataScriptSet {
         name: "response".to_owned(),
         pools: vec![PoolIndex(0)],
+        pool_groups: Vec::new(),
         l4_request: None,
         l4_response: script("scripts/response.lua".to_owned(), source),
         on_error: OnError::DefaultPool,
@@ -156,6 +177,8 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         path: "lb.toml".into(),
         instance: instance(),
         virtual_services: vec![service("dns", Some(PoolIndex(0))), service("bare", None)],
+        pool_groups: vec![group("all"), group("unreferenced")],
+        l4_policies: Vec::new(),
         pools: vec![
             pool("web", &["10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.12:8081"]),
             pool("api", &["[2001:db8::1]:443"]),
@@ -176,12 +199,18 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
     }
 }
 
+fn group(name: &str) -> PoolGroup {
+    let members = vec![Member { pool: PoolIndex(0), priority: 1, ratio: 1 }];
+    PoolGroup { name: name.to_owned(), members }
+}
+
 fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
     VirtualService {
         name: name.to_owned(),
         address: "192.0.2.10:53".parse().unwrap(),
         protocol: Protocol::Udp,
-        pool,
+        destination: pool.map(Destination::Pool),
+        l4_policies: Vec::new(),
         datascripts: Vec::new(),
         idle_timeout: Duration::from_secs(30),
     }

@@ -1,0 +1,141 @@
+//! Deciding: in earnest, and for those who only want to know.
+
+use std::sync::Arc;
+
+use lb_common::{
+    address::{Address, Port},
+    service::ServiceKey,
+};
+
+use super::{
+    Engine, Explanation, Now, Query,
+    decide::{Decided, Decider},
+    explanation::Evidence,
+    persistence::Stored,
+};
+use crate::{
+    config::{Destination, VirtualService},
+    script::{self, Outcome},
+    table::Transaction,
+};
+
+impl Engine {
+    /// From now on every decision is explained among the effects.
+    pub fn keep_explanations(&mut self) {
+        self.explains = true;
+        self.runtime.keep_journal(true);
+    }
+
+    /// What would become of a flow that began now; nothing changes by it. `None`: no virtual
+    /// service listens there.
+    pub fn explain(&mut self, now: Now, query: Query<'_>) -> Option<Explanation> {
+        let generation = Arc::clone(&self.generation);
+        let vip = Address::from(query.vip.ip());
+        let key = ServiceKey::new(vip, Port::new(query.vip.port()), query.protocol);
+        let (_, service) = generation.service(&key)?;
+        self.runtime.keep_journal(true);
+        let (_, explanation) = self.judge(now, service, query, Mode::Rehearsal);
+        self.runtime.keep_journal(self.explains);
+        explanation
+    }
+
+    /// Runs the scripts, and follows them. Explained only if that is wanted.
+    pub(super) fn decide(
+        &mut self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+    ) -> (Decided, Option<Explanation>) {
+        self.judge(now, service, query, Mode::Earnest)
+    }
+
+    fn judge(
+        &mut self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+        mode: Mode,
+    ) -> (Decided, Option<Explanation>) {
+        let generation = Arc::clone(&self.generation);
+        let rule = generation.rule(service, query.client.ip());
+        let destination = rule.map(|(_, to)| to).or(service.destination);
+        let flow = flow_of(service, query, destination);
+        let (outcome, mut rehearsed) = self.run_scripts(now, service, &flow, mode);
+        let mut balancer_copy;
+        let (balancer, stored) = match &mut rehearsed {
+            None => {
+                (&mut self.balancer, Stored::Shared(&self.shared.tables, service.name.as_str()))
+            }
+            Some(transaction) => {
+                balancer_copy = self.balancer.clone();
+                (&mut balancer_copy, Stored::Rehearsed(transaction))
+            }
+        };
+        let explains = self.explains || mode == Mode::Rehearsal;
+        let mut decider = Decider {
+            generation: &generation,
+            balancer,
+            stored,
+            accesses: explains.then(Vec::new),
+            destination,
+            rule: rule.map(|(rule, _)| rule),
+            client: query.client,
+            now: now.monotonic,
+        };
+        let decided = decider.decide(&outcome);
+        let persisted = decider.accesses;
+        let explanation = persisted.map(|persisted| {
+            let (worker, runs) = (self.position.worker, self.runtime.take_journal());
+            let (decided, runs, persisted) = (&decided, &runs[..], &persisted[..]);
+            Evidence { generation: &generation, worker, service, query, decided, runs, persisted }
+                .explain()
+        });
+        (decided, explanation)
+    }
+
+    /// What the scripts say, and, of a rehearsal, what they would have done to tables.
+    fn run_scripts(
+        &mut self,
+        now: Now,
+        service: &VirtualService,
+        flow: &script::Flow<'_>,
+        mode: Mode,
+    ) -> (Outcome, Option<Transaction>) {
+        let Now { monotonic, wall } = now;
+        let (event, sets) = (script::Event::L4Request, &service.datascripts[..]);
+        match mode {
+            Mode::Earnest if sets.is_empty() => (Outcome::default(), None),
+            Mode::Earnest => {
+                (self.runtime.run(event, sets, flow, &self.world, monotonic, wall), None)
+            }
+            Mode::Rehearsal => {
+                let (outcome, transaction) =
+                    self.runtime.rehearse(event, sets, flow, &self.world, monotonic, wall);
+                (outcome, Some(transaction))
+            }
+        }
+    }
+}
+
+/// Whether a decision is carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Earnest,
+    Rehearsal,
+}
+
+fn flow_of<'a>(
+    service: &'a VirtualService,
+    query: Query<'a>,
+    destination: Option<Destination>,
+) -> script::Flow<'a> {
+    script::Flow {
+        virtual_service: &service.name,
+        protocol: query.protocol,
+        client: query.client,
+        vip: query.vip,
+        payload: query.payload,
+        destination,
+        server: None,
+    }
+}

@@ -1,0 +1,131 @@
+//! `avi.vs.persist`: a key leads to the server that it led to before.
+
+use std::{str, time::Duration};
+
+use lb_common::event::Event;
+
+use super::{
+    decide::{Decider, Decision, Pick, refuse},
+    log::{DecidedBy, EndReason},
+};
+use crate::{
+    config::{Destination, PoolIndex},
+    script::{Outcome, Persist, TableAccess},
+    table::{Found, Tables, Transaction, Value},
+};
+
+/// The default table of scripts, where servers are kept.
+const TABLE: &[u8] = b"";
+
+/// Where servers are kept.
+pub(super) enum Stored<'a> {
+    /// In a virtual service's table, for everyone.
+    Shared(&'a Tables, &'a str),
+    /// In what a rehearsed run saw: nothing is changed.
+    Rehearsed(&'a mut Transaction),
+}
+
+impl Stored<'_> {
+    fn find(&mut self, key: &[u8], now: Duration) -> Option<Found> {
+        match self {
+            Self::Shared(tables, service) => {
+                tables.table(service, TABLE)?.lookup(key, Duration::ZERO, now)
+            }
+            Self::Rehearsed(transaction) => transaction.peek(TABLE, key),
+        }
+    }
+
+    fn renew(&self, key: &[u8], lifetime: Duration, now: Duration) {
+        if let Self::Shared(tables, service) = self
+            && let Some(table) = tables.table(service, TABLE)
+        {
+            table.refresh(key, lifetime, now);
+        }
+    }
+
+    /// Stores `new` in place of `old`, and says what is there now: of two workers that store at
+    /// once the first wins, for both. `None`: the table is full.
+    fn store(
+        &self,
+        key: &[u8],
+        old: Option<&Found>,
+        new: Value,
+        lifetime: Duration,
+        now: Duration,
+    ) -> Option<Value> {
+        let Self::Shared(tables, service) = self else { return Some(new) };
+        let table = tables.table_or_create(service, TABLE)?;
+        match old {
+            Some(old) => table.replace(key, &old.value, new, lifetime, now),
+            None => table.insert_or_get(key, new, lifetime, now),
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// The server that is stored under the key, if it is up; else a new one, which is stored.
+    pub(super) fn persistent(&mut self, persist: &Persist, outcome: &Outcome) -> Decision {
+        let lifetime = Duration::from_secs(persist.lifetime.into());
+        let stored = self.stored.find(&persist.key, self.now);
+        self.note(persist, "table_lookup", stored.is_some(), stored.clone());
+        if let Some(pick) = self.up(persist.destination, stored.as_ref()) {
+            self.stored.renew(&persist.key, lifetime, self.now);
+            self.note_renewal(persist, stored);
+            return self.choice(pick, None, DecidedBy::Persistence);
+        }
+        let Some(pick) = self.pick(persist.destination, outcome) else {
+            return refuse(Event::DropNoServer, EndReason::Refused);
+        };
+        let new = self.value(&pick);
+        let value = new.and_then(|new| {
+            self.stored.store(&persist.key, stored.as_ref(), new, lifetime, self.now)
+        });
+        let winner = value.map(|value| Found { value, deadline: self.now + lifetime });
+        self.note(persist, "table_insert", winner.is_some(), winner.clone());
+        match self.up(persist.destination, winner.as_ref()) {
+            Some(first) if (first.pool, first.server) != (pick.pool, pick.server) => {
+                self.choice(first, None, DecidedBy::Persistence)
+            }
+            _ => self.choice(pick, None, DecidedBy::PersistenceNew),
+        }
+    }
+
+    fn note_renewal(&mut self, persist: &Persist, stored: Option<Found>) {
+        let deadline = self.now + Duration::from_secs(persist.lifetime.into());
+        let renewed = stored.map(|found| Found { deadline, ..found });
+        self.note(persist, "table_refresh", true, renewed);
+    }
+
+    /// For those who explain decisions.
+    fn note(&mut self, persist: &Persist, action: &'static str, success: bool, now: Option<Found>) {
+        if let Some(accesses) = &mut self.accesses {
+            let access = TableAccess::new(action, TABLE, &persist.key, success);
+            accesses.push(access.with_found(now.as_ref(), self.now).at(persist.by.line));
+        }
+    }
+
+    /// As it is stored: `ip-port`.
+    fn value(&self, pick: &Pick) -> Option<Value> {
+        let address = self.generation.pools.pool(pick.pool).server(pick.server)?.address;
+        Some(Value::string(format!("{}-{}", address.ip(), address.port())))
+    }
+
+    /// The server that a stored value names, if it is among the destination's and up.
+    fn up(&self, destination: Destination, stored: Option<&Found>) -> Option<Pick> {
+        let Value::String(bytes) = &stored?.value else { return None };
+        let (host, port) = str::from_utf8(bytes).ok()?.rsplit_once('-')?;
+        let port = port.parse().ok()?;
+        let pools = &self.generation.pools;
+        let in_pool = |group, pool: PoolIndex| {
+            let server = pools.pool(pool).find_server(host, Some(port))?;
+            self.generation.is_up(pool, server).then_some(Pick { group, pool, server })
+        };
+        match destination {
+            Destination::Pool(pool) => in_pool(None, pool),
+            Destination::Group(group) => {
+                let mut members = pools.group(group).iter();
+                members.find_map(|member| in_pool(Some(group), member.pool))
+            }
+        }
+    }
+}
