@@ -10,5 +10,6 @@ pub mod engine;
 pub mod flow_table;
 pub mod pool;
 pub mod script;
+pub mod simulation;
 pub mod table;
 pub mod worker;

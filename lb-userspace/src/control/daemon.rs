@@ -166,7 +166,7 @@ impl Daemon {
         }
         let mut services = datapath.take_services()?;
         let mut addresses = datapath.take_addresses()?;
-        addresses.replace(&generation.address_roles()).context("cannot fill map addresses")?;
+        addresses.replace(generation.address_roles()).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
         let attached = start::attach(&mut datapath, &config, &indices)?;
@@ -289,7 +289,7 @@ impl Daemon {
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         let maps = self
             .addresses
-            .replace(&generation.address_roles())
+            .replace(generation.address_roles())
             .and_then(|()| self.services.replace(&generation.service_entries()));
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;

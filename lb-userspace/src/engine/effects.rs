@@ -47,6 +47,13 @@ impl Effects {
         })
     }
 
+    /// Sends a frame as it is.
+    pub fn push(&mut self, interface: u32, frame: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(frame);
+        self.frames.push((interface, start..self.bytes.len()));
+    }
+
     /// Sends an IPv4 packet to a resolved next hop.
     pub fn transmit(&mut self, next_hop: &NextHop, packet: &[u8]) {
         let start = self.bytes.len();

@@ -30,6 +30,7 @@ pub struct Generation {
     /// Servers, and how one is picked.
     pub pools: Pools,
     services: HashMap<ServiceKey, usize>,
+    address_roles: HashMap<Address, Roles>,
     service_numbers: Vec<u32>,
     pool_numbers: Vec<u32>,
     server_numbers: Vec<Vec<u32>>,
@@ -80,11 +81,13 @@ impl Generation {
         let keys = config.virtual_services.iter().map(service_key);
         let services = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let pools = Pools::new(&config);
+        let address_roles = address_roles(&config);
         Ok(Self {
             number,
             config,
             pools,
             services,
+            address_roles,
             service_numbers,
             pool_numbers,
             server_numbers,
@@ -179,24 +182,13 @@ impl Generation {
     }
 
     /// What the `addresses` map has to hold.
-    pub fn address_roles(&self) -> HashMap<Address, Roles> {
-        let mut roles: HashMap<Address, Roles> = HashMap::new();
-        let mut add = |address: IpAddr, role: Roles| {
-            let known = roles.entry(address.into()).or_default();
-            *known = known.and(role);
-        };
-        for service in &self.config.virtual_services {
-            add(service.address.ip(), Roles::VIRTUAL_SERVICE);
-        }
-        for address in &self.config.instance.snat_addresses {
-            add(*address, Roles::SNAT);
-        }
-        for pool in self.config.pools.iter().filter(|pool| pool.forwarding == Forwarding::Dnat) {
-            for server in &pool.servers {
-                add(server.address.ip(), Roles::DNAT_SERVER);
-            }
-        }
-        roles
+    pub fn address_roles(&self) -> &HashMap<Address, Roles> {
+        &self.address_roles
+    }
+
+    /// What an address is to this instance.
+    pub fn roles(&self, address: &Address) -> Roles {
+        self.address_roles.get(address).copied().unwrap_or_default()
     }
 
     /// Every server's address.
@@ -214,6 +206,26 @@ fn rule_names(config: &Config, policy: usize) -> impl Iterator<Item = String> {
     let policy = config.l4_policies.get(policy).into_iter();
     policy
         .flat_map(|policy| policy.rules.iter().map(|rule| format!("{}/{}", policy.name, rule.name)))
+}
+
+fn address_roles(config: &Config) -> HashMap<Address, Roles> {
+    let mut roles: HashMap<Address, Roles> = HashMap::new();
+    let mut add = |address: IpAddr, role: Roles| {
+        let known = roles.entry(address.into()).or_default();
+        *known = known.and(role);
+    };
+    for service in &config.virtual_services {
+        add(service.address.ip(), Roles::VIRTUAL_SERVICE);
+    }
+    for address in &config.instance.snat_addresses {
+        add(*address, Roles::SNAT);
+    }
+    for pool in config.pools.iter().filter(|pool| pool.forwarding == Forwarding::Dnat) {
+        for server in &pool.servers {
+            add(server.address.ip(), Roles::DNAT_SERVER);
+        }
+    }
+    roles
 }
 
 fn service_key(service: &VirtualService) -> ServiceKey {

@@ -483,7 +483,7 @@ impl Tables for World {
     }
 
     fn roles(&self, address: &Address) -> Roles {
-        self.generation.address_roles().get(address).copied().unwrap_or_default()
+        self.generation.roles(address)
     }
 
     fn is_service(&self, key: &ServiceKey) -> bool {

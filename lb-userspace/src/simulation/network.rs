@@ -1,0 +1,106 @@
+//! The surroundings of a simulated balancer: next hops, and the maps of the program.
+
+use std::net::IpAddr;
+
+use lb_common::{
+    address::Address,
+    flow::{Geometry, SharedBucketV4},
+    next_hop::{NextHop, NextHopId},
+    path,
+    service::{Roles, ServiceKey},
+    time::Tick,
+};
+
+use crate::engine::{Generation, Neighbours, Now, Shared, Toward};
+
+/// The only interface.
+pub(super) const INTERFACE: u32 = 1;
+
+/// The balancer's own MAC: locally administered, as are all here.
+pub(super) const MAC: [u8; 6] = [2, 0x66, 0x70, 0, 0, 1];
+
+/// Everybody is a neighbour: the next hop of an address is the address.
+pub(super) struct Everywhere;
+
+/// The MAC that stands for an address.
+pub(super) fn mac_of(address: u32) -> [u8; 6] {
+    let [a, b, c, d] = address.to_be_bytes();
+    [2, 0, a, b, c, d]
+}
+
+fn next_hop(id: NextHopId) -> NextHop {
+    NextHop { interface: INTERFACE, destination: mac_of(id.0), source: MAC, ..NextHop::default() }
+}
+
+impl Neighbours for Everywhere {
+    fn toward(&self, destination: IpAddr) -> Toward {
+        match destination {
+            IpAddr::V4(v4) => Toward::Known(NextHopId(v4.to_bits())),
+            IpAddr::V6(_) => Toward::Unreachable,
+        }
+    }
+
+    fn entry(&self, id: NextHopId) -> NextHop {
+        next_hop(id)
+    }
+}
+
+/// The program's maps, as they would be.
+pub(super) struct Path<'a> {
+    pub shared: &'a Shared,
+    pub generation: &'a Generation,
+    pub now: Now,
+}
+
+impl path::Tables for Path<'_> {
+    fn now(&self) -> Tick {
+        Tick::from_nanos(u64::try_from(self.now.monotonic.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn geometry(&self) -> Geometry {
+        *self.shared.flows.geometry()
+    }
+
+    fn bucket(&self, index: u32) -> Option<&SharedBucketV4> {
+        self.shared.flows.bucket(index)
+    }
+
+    fn next_hop(&self, id: NextHopId) -> Option<NextHop> {
+        Some(next_hop(id))
+    }
+
+    fn roles(&self, address: &Address) -> Roles {
+        self.generation.roles(address)
+    }
+
+    fn is_service(&self, key: &ServiceKey) -> bool {
+        self.generation.service(key).is_some()
+    }
+}
+
+/// A frame in the program's hands.
+pub(super) struct Wire(pub Vec<u8>);
+
+impl path::Frame for Wire {
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    fn interface(&self) -> u32 {
+        INTERFACE
+    }
+
+    fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.0.get_mut(OFFSET..OFFSET + N)?.try_into().ok()
+    }
+
+    fn grow_head(&mut self, grow: i32) -> bool {
+        let bytes = grow.unsigned_abs() as usize;
+        if grow >= 0 {
+            self.0.splice(..0, std::iter::repeat_n(0, bytes));
+        } else {
+            self.0.drain(..bytes.min(self.0.len()));
+        }
+        true
+    }
+}
