@@ -2,6 +2,8 @@
 
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod forwarding;

@@ -34,7 +34,8 @@ pub fn show(target: &Target, filter: &FlowFilter, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn query_string(query: &Value) -> String {
+/// A query string of an object's fields.
+pub fn query_string(query: &Value) -> String {
     let pairs = query.as_object().into_iter().flatten();
     let pairs = pairs.map(|(key, value)| match value {
         Value::String(text) => format!("{key}={}", escaped(text)),

@@ -3,6 +3,7 @@
 
 mod client;
 mod columns;
+mod explain;
 mod flows;
 mod status;
 mod tables;
@@ -79,6 +80,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what would happen to a flow and why, or what was decided about it
+    ///
+    /// Asks the running daemon. Without one, --config FILE is enough: the decision is then that of a balancer that has just been started.
+    Explain(explain::Explain),
     /// Read the configuration anew, without touching established flows
     Reload {
         #[command(flatten)]
@@ -120,6 +125,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
         Command::Tables { target, json } => tables::show(&target, json),
+        Command::Explain(explain) => explain::show(&explain),
         Command::Reload { target } => reload(&target),
         Command::Detach { target } => detach(&target),
     }

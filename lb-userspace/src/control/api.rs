@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/flows` | flows; filters and `limit` as query parameters, see [`FlowFilter`] |
 //! | `GET /v1/tables` | scripts' tables and their entries, see [`TableView`] |
+//! | `GET /v1/explain` | what was or would be decided about a flow, see [`explain::Asked`] and [`explain::Said`] |
 //! | `GET /metrics` | counters and gauges, OpenMetrics text |
 //! | `POST /v1/reload` | reads the configuration anew; 422 and the problems if it is refused |
 //! | `POST /v1/stop?detach=true` | stops the daemon, with or without the data path |
@@ -21,9 +22,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{metrics, status::Status};
+use super::{explain, metrics, status::Status};
 use crate::{
-    engine::{FlowView, Found, Shared},
+    engine::{Explanation, FirstPacket, FlowView, Found, Shared},
     table::{Name, Table, Value},
     worker,
 };
@@ -32,6 +33,15 @@ use crate::{
 pub enum Request {
     /// How things are.
     Status(oneshot::Sender<Status>),
+    /// What would become of a flow; if nothing listens there, what does.
+    Explain {
+        /// Its first packet.
+        flow: FirstPacket,
+        /// The worker that would get it.
+        worker: u16,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    },
     /// Read the configuration anew.
     Reload(oneshot::Sender<Result<u32, String>>),
     /// Stop.
@@ -109,6 +119,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/flows", get(flows))
         .route("/v1/tables", get(tables))
+        .route("/v1/explain", get(explain::handle))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/metrics", get(open_metrics))

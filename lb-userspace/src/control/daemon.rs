@@ -7,10 +7,10 @@
 use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use lb_common::event::Event;
+use lb_common::{address::Port, event::Event, service::ServiceKey};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Duration, MissedTickBehavior, interval},
 };
 use tracing::{error, info, warn};
@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use super::{
     api::{Api, Request},
     connection_log::ConnectionLog,
+    explain::nobody_listens,
     lock::Lock,
     network::{addresses, service::NetworkHandle},
     paths::Paths,
@@ -32,7 +33,7 @@ use crate::{
         AddressRoles, Datapath, EventCounts, Options, Pins, ServiceMap, check_environment,
         queue_count, wait_for_grace_period,
     },
-    engine::{Generation, Shared, adopt, log::timestamp},
+    engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
     script::Runtime,
     worker::{Common, Crew, Plan},
 };
@@ -220,6 +221,9 @@ impl Daemon {
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(Request::Status(answer)) => { let _ = answer.send(self.status()); }
+                    Some(Request::Explain { flow, worker, answer }) => {
+                        self.explain(flow, worker, answer);
+                    }
                     Some(Request::Reload(answer)) => { let _ = answer.send(self.reload().await); }
                     Some(Request::Stop { detach, answer }) => {
                         let _ = answer.send(());
@@ -294,6 +298,23 @@ impl Daemon {
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;
         Ok(number)
+    }
+
+    /// Has a worker say what would become of a flow; the answer does not come by way of us.
+    fn explain(
+        &self,
+        flow: FirstPacket,
+        worker: u16,
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    ) {
+        let port = Port::new(flow.vip.port());
+        let key = ServiceKey::new(flow.vip.ip().into(), port, flow.protocol);
+        let config = &self.generation.config;
+        if self.generation.service(&key).is_none() {
+            let _ = answer.send(Err(nobody_listens(config, &flow)));
+        } else {
+            self.crew.explain(worker, flow, answer);
+        }
     }
 
     fn status(&self) -> Status {

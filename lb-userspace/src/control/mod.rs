@@ -3,6 +3,7 @@
 pub mod api;
 mod connection_log;
 mod daemon;
+pub mod explain;
 mod lock;
 mod metrics;
 pub mod network;

@@ -31,6 +31,27 @@ pub struct Query<'a> {
     pub payload: &'a [u8],
 }
 
+/// The same, to keep.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FirstPacket {
+    /// The transport.
+    pub protocol: Protocol,
+    /// Who sends it.
+    pub client: SocketAddr,
+    /// Where to.
+    pub vip: SocketAddr,
+    /// What follows the transport header.
+    pub payload: Vec<u8>,
+}
+
+impl FirstPacket {
+    /// As the engine takes it.
+    pub fn query(&self) -> Query<'_> {
+        let Self { protocol, client, vip, ref payload } = *self;
+        Query { protocol, client, vip, payload }
+    }
+}
+
 /// What becomes of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -310,8 +331,15 @@ impl Evidence<'_> {
         }
     }
 
+    /// Of a run that failed, only what it looked up: nothing else stays of it.
     fn tables(&self) -> Vec<TableAccess> {
-        let by_scripts = self.runs.iter().flat_map(|run| &run.tables);
+        let stays = |run: &RunEntry, access: &TableAccess| {
+            run.ending != Ending::Failed || access.action == "table_lookup"
+        };
+        let by_scripts = self
+            .runs
+            .iter()
+            .flat_map(|run| run.tables.iter().filter(move |access| stays(run, access)));
         by_scripts.chain(self.persisted).cloned().collect()
     }
 

@@ -42,7 +42,7 @@ use lb_common::{
 
 pub use counters::Counters;
 pub use effects::{Effects, Transmit};
-pub use explanation::{Explanation, Query, Ruling};
+pub use explanation::{Explanation, FirstPacket, Query, Ruling};
 pub use flows::adopt;
 pub use generation::Generation;
 pub use lifecycle::State;

@@ -18,7 +18,7 @@ use std::{
 
 use lb_common::{
     address::Protocol,
-    flow::{FlowKeyV4, Geometry},
+    flow::Geometry,
     hash::HashSeed,
     path::{Verdict, forward},
 };
@@ -163,16 +163,6 @@ impl Simulation {
 
     /// The flow between these two, if there is one.
     pub fn flow(&self, protocol: Protocol, client: SocketAddr, vip: SocketAddr) -> Option<Found> {
-        let (SocketAddr::V4(client), SocketAddr::V4(vip)) = (client, vip) else { return None };
-        let key = FlowKeyV4 {
-            source: client.ip().octets(),
-            destination: vip.ip().octets(),
-            source_port: client.port().to_be_bytes(),
-            destination_port: vip.port().to_be_bytes(),
-            protocol: protocol.number(),
-            ..FlowKeyV4::default()
-        };
-        let (id, _) = self.shared.flows.find(&key)?;
-        Found::at(&self.shared.flows, id)
+        Found::of(&self.shared.flows, protocol, client, vip)
     }
 }

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender};
 use lb_common::event::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use clock::now;
 pub use crew::{Common, Crew, Plan, Seat};
@@ -24,7 +24,7 @@ pub use crew::{Common, Crew, Plan, Seat};
 use crate::{
     control::network::view::NextHopView,
     datapath::Socket,
-    engine::{Counters, Effects, Engine, FlowLog, Generation},
+    engine::{Counters, Effects, Engine, Explanation, FirstPacket, FlowLog, Generation},
     script::ScriptError,
 };
 
@@ -36,6 +36,8 @@ const SLEEP: Duration = Duration::from_millis(10);
 pub enum Command {
     /// Decide new flows by this configuration; the answer says whether its scripts loaded.
     Replace(Arc<Generation>, Sender<Result<(), ScriptError>>),
+    /// Say what would become of a flow.
+    Explain(FirstPacket, oneshot::Sender<Result<Explanation, String>>),
     /// Stop, leaving every flow where it is.
     Stop,
 }
@@ -114,6 +116,11 @@ impl Worker {
                 Command::Stop => return true,
                 Command::Replace(generation, answer) => {
                     let _ = answer.send(self.engine.replace(generation));
+                }
+                Command::Explain(flow, answer) => {
+                    let explanation = self.engine.explain(now(), flow.query());
+                    let gone = || "the virtual service is gone by now".to_owned();
+                    let _ = answer.send(explanation.ok_or_else(gone));
                 }
             }
         }
