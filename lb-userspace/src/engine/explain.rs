@@ -10,7 +10,7 @@ use lb_common::{
 use super::{
     Engine, Explanation, Now, Query,
     decide::{Decided, Decider},
-    explanation::Evidence,
+    evidence::Evidence,
     persistence::Stored,
 };
 use crate::{
