@@ -55,8 +55,16 @@ fn services(status: &Status) -> Columns {
 }
 
 fn pools(status: &Status) -> Columns {
-    let mut columns =
-        Columns::new(["POOL", "ALGORITHM", "MODE", "SERVER", "RATIO", "STATE", "NEXT HOP"]);
+    let mut columns = Columns::new([
+        "POOL",
+        "ALGORITHM",
+        "MODE",
+        "SERVER",
+        "RATIO",
+        "STATE",
+        "FLOWS",
+        "NEXT HOP",
+    ]);
     for pool in &status.pools {
         for server in &pool.servers {
             columns.push([
@@ -66,6 +74,7 @@ fn pools(status: &Status) -> Columns {
                 server.address.to_string(),
                 server.ratio.to_string(),
                 if server.up { "up" } else { "disabled" }.to_owned(),
+                server.connections.to_string(),
                 server.next_hop.clone(),
             ]);
         }

@@ -133,6 +133,7 @@ fn pool(raw: RawPool) -> Option<Pool> {
     Some(Pool {
         name: raw.name?.into_inner(),
         algorithm: raw.algorithm,
+        hash_by: raw.hash_by,
         forwarding: raw.forwarding,
         servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
     })

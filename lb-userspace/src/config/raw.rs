@@ -12,7 +12,7 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, OnError, Pool,
+    Algorithm, Forwarding, HashBy, OnError, Pool,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host,
     instance::{self, RawInstance, TIMEOUTS},
@@ -54,6 +54,7 @@ pub(super) struct RawService {
 pub(super) struct RawPool {
     pub name: Option<Spanned<String>>,
     pub algorithm: Algorithm,
+    pub hash_by: HashBy,
     pub forwarding: Forwarding,
     pub servers: Vec<RawServer>,
 }
@@ -193,7 +194,8 @@ fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
 
 fn pool(mut section: Section<'_>) -> RawPool {
     let name = section.required("name", "\"web\"", value::name);
-    let algorithm = section.or("algorithm", Algorithm::default(), value::one_of(&ALGORITHMS));
+    let algorithm = section.or("algorithm", Algorithm::default(), value::one_of(&Algorithm::ALL));
+    let hash_by = hash_by(&mut section, algorithm);
     let forwarding = section.or("forwarding", Forwarding::default(), value::one_of(&FORWARDINGS));
     let servers = section.tables("servers", "an entry of `servers`");
     if section.is_empty("servers") {
@@ -205,11 +207,31 @@ fn pool(mut section: Section<'_>) -> RawPool {
         section.report().add(problem.with_help("spread them over several pools"));
     }
     section.finish();
-    RawPool { name, algorithm, forwarding, servers: servers.into_iter().map(server).collect() }
+    RawPool {
+        name,
+        algorithm,
+        hash_by,
+        forwarding,
+        servers: servers.into_iter().map(server).collect(),
+    }
 }
 
-const ALGORITHMS: [(&str, Algorithm); 2] =
-    [("round-robin", Algorithm::RoundRobin), ("consistent-hash", Algorithm::ConsistentHash)];
+const HASH_BY: [(&str, HashBy); 2] = [
+    ("source-address", HashBy::SourceAddress),
+    ("source-address-and-port", HashBy::SourceAddressAndPort),
+];
+
+fn hash_by(section: &mut Section<'_>, algorithm: Algorithm) -> HashBy {
+    let Some(hash_by) = section.optional("hash_by", value::one_of(&HASH_BY)) else {
+        return HashBy::default();
+    };
+    if algorithm != Algorithm::ConsistentHash {
+        let message = format!("`hash_by` means nothing to algorithm {:?}", algorithm.name());
+        let problem = section.report().at(hash_by.span(), message);
+        section.report().add(problem.with_help("leave it out, or set \"consistent-hash\""));
+    }
+    hash_by.into_inner()
+}
 
 const FORWARDINGS: [(&str, Forwarding); 2] =
     [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];

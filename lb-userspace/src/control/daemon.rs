@@ -338,7 +338,7 @@ impl Daemon {
             logged_flows: self.log.written(),
             events: self.event_counts(),
             virtual_services: services_of(config),
-            pools: pools_of(config, &self.network),
+            pools: pools_of(&self.generation, &self.shared.servers, &self.network),
         }
     }
 

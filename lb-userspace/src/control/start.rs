@@ -28,9 +28,8 @@ use super::{
 use crate::{
     config::Config,
     datapath::{Attached, Datapath, DatapathError, Socket, wait_for_grace_period},
-    engine::{Gauge, Generation, Shared},
-    flow_table::{Catalog, FlowTable, Grace, SlotId},
-    table::Tables,
+    engine::{Generation, Shared},
+    flow_table::{Catalog, FlowTable, SlotId},
     worker::{Plan, Port, Seat},
 };
 
@@ -70,14 +69,9 @@ pub(super) fn share(datapath: &mut Datapath, config: &Config) -> Result<Arc<Shar
     let table = datapath.map_flow_table()?;
     let catalog = datapath.take_catalog()?;
     let kept = catalog.read().context("cannot read the pinned catalog")?;
-    Ok(Arc::new(Shared {
-        flows: FlowTable::new(datapath.geometry(), Box::new(table)),
-        grace: Grace::default(),
-        catalog: Catalog::new(kept, Box::new(catalog)),
-        tables: Arc::new(Tables::new(instance.tables)),
-        notes: crate::engine::log::Notes::default(),
-        gauge: Gauge::new(instance.flow_capacity, instance.half_open_share),
-    }))
+    let flows = FlowTable::new(datapath.geometry(), Box::new(table));
+    let catalog = Catalog::new(kept, Box::new(catalog));
+    Ok(Arc::new(Shared::new(flows, catalog, instance, instance.flow_capacity)))
 }
 
 /// The highest generation that adopted flows were decided by.

@@ -9,15 +9,15 @@ use super::{
     log::{DecidedBy, EndReason},
 };
 use crate::{
-    config::{
-        Algorithm, Destination, Member, PoolGroupIndex, PoolIndex, ServerIndex, VirtualService,
-    },
+    config::{Destination, Member, PoolGroupIndex, PoolIndex, ServerIndex, VirtualService},
+    pool::ServerStates,
     script::{Chosen, Ending, Place, RunEntry, TableAccess},
 };
 
 /// What an explanation is made from.
 pub(super) struct Evidence<'a> {
     pub generation: &'a Generation,
+    pub servers: &'a ServerStates,
     pub worker: u16,
     pub service: &'a VirtualService,
     pub query: Query<'a>,
@@ -191,10 +191,7 @@ impl Evidence<'_> {
         match self.choice().map(|choice| choice.by) {
             Some(DecidedBy::ScriptServer) => "server named by the script",
             Some(DecidedBy::Persistence) => "server stored under the key",
-            _ => match self.generation.pools.pool(pool).algorithm() {
-                Algorithm::RoundRobin => "round-robin",
-                Algorithm::ConsistentHash => "consistent-hash",
-            },
+            _ => self.generation.pools.pool(pool).algorithm().name(),
         }
     }
 
@@ -218,6 +215,7 @@ impl Evidence<'_> {
         let candidate = |member: &Member| Candidate {
             name: self.pool_name(member.pool),
             ratio: member.ratio,
+            connections: None,
             chosen: chosen == Some(member.pool),
             why: if !up(member.pool) {
                 "no server up".into()
@@ -240,6 +238,9 @@ impl Evidence<'_> {
             Candidate {
                 name: server.address.to_string(),
                 ratio: server.ratio,
+                connections: Some(
+                    self.servers.connections(self.generation.server_number(pool, index)),
+                ),
                 chosen: chosen == Some(index),
                 why: self.why(pool, index, chosen == Some(index)).into(),
             }
@@ -251,10 +252,16 @@ impl Evidence<'_> {
         let manner = self.manner(pool);
         match (self.generation.is_up(pool, server), chosen, manner) {
             (false, ..) => "disabled",
-            (true, true, "round-robin") => "its turn",
-            (true, false, "round-robin") => "not its turn",
+            (true, true, "round-robin" | "core-affinity") => "its turn",
+            (true, false, "round-robin" | "core-affinity") => "not its turn",
             (true, true, "consistent-hash") => "the key's hash leads here",
             (true, false, "consistent-hash") => "the key's hash leads elsewhere",
+            (true, true, "least-connections") => "the fewest connections for its ratio",
+            (true, false, "least-connections") => "another has fewer for its ratio, or its turn",
+            (true, true, "random") => "drawn, and the less loaded of two",
+            (true, false, "random") => "not drawn, or more loaded",
+            (true, true, "fastest-response") => "the fastest for its load",
+            (true, false, "fastest-response") => "slower, or more loaded",
             (true, true, other) => other,
             (true, false, _) => "not asked for",
         }

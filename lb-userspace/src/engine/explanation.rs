@@ -124,6 +124,9 @@ pub struct Candidate {
     pub name: String,
     /// Its share.
     pub ratio: u16,
+    /// Flows that a server has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
     /// Whether it was chosen.
     pub chosen: bool,
     /// Why, or why not.

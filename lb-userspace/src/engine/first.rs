@@ -163,7 +163,7 @@ impl Engine {
             snat: &generation.config.instance.snat_addresses,
             to_server,
             to_client: first.to_client,
-            show_response: generation.has_response_script(first.service),
+            show_response: generation.shows_response(first.service, choice.pool),
             record,
             now: turn.now.monotonic,
         };

@@ -63,7 +63,7 @@ use ports::Ports;
 
 use crate::{
     flow_table::SlotId,
-    pool::Balancer,
+    pool::{Balancer, Seat},
     script::{self, Runtime},
 };
 
@@ -83,6 +83,12 @@ pub struct Position {
     pub worker: u16,
     /// How many there are.
     pub workers: u16,
+}
+
+impl Position {
+    fn seat(self) -> Seat {
+        Seat { worker: self.worker.into(), workers: self.workers.into() }
+    }
 }
 
 /// A worker's state. It stays on the worker's thread: Lua does not travel.
@@ -158,7 +164,7 @@ impl Engine {
         let share = ports::share(&instance.snat_ports, position.worker, position.workers);
         Ok(Self {
             position,
-            balancer: Balancer::new(&generation.pools, position.worker.into()),
+            balancer: Balancer::new(&generation.pools, position.seat()),
             ports: Ports::new(share),
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
@@ -185,7 +191,7 @@ impl Engine {
             self.runtime = runtime;
         }
         let Position { worker, workers } = self.position;
-        self.balancer = Balancer::new(&generation.pools, worker.into());
+        self.balancer = Balancer::new(&generation.pools, self.position.seat());
         self.ports.set_share(ports::share(&instance.snat_ports, worker, workers));
         self.flows.set_timeouts(instance);
         self.world = Rc::new(Status(Arc::clone(&generation)));

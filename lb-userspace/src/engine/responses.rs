@@ -1,6 +1,6 @@
 //! The server's first packet, shown to the service's L4_RESPONSE scripts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::{
     address::{Port, Protocol},
@@ -21,6 +21,8 @@ impl Engine {
     ) -> bool {
         let forward = SlotId(self.shared.flows.record(reply).load().partner);
         let Some(found) = Found::at(&self.shared.flows, forward) else { return true };
+        let since = turn.now.monotonic.saturating_sub(Duration::from_nanos(found.record.created));
+        self.shared.servers.answered(found.record.server, since);
         let generation = Arc::clone(&self.generation);
         let vip = found.vip();
         let key = ServiceKey::new(vip.ip().into(), Port::new(vip.port()), packet.protocol);

@@ -27,10 +27,9 @@ use thiserror::Error;
 use crate::{
     config::Config,
     engine::{
-        Counters, Effects, Engine, Explanation, Found, Gauge, Generation, Now, Position, Query,
-        Shared, log::Notes,
+        Counters, Effects, Engine, Explanation, Found, Generation, Now, Position, Query, Shared,
     },
-    flow_table::{Catalog, CatalogFull, FlowTable, Grace, OwnedMemory},
+    flow_table::{Catalog, CatalogFull, FlowTable, OwnedMemory},
     script::ScriptError,
     table::Tables,
 };
@@ -82,14 +81,9 @@ impl Simulation {
         let instance = &config.instance;
         let capacity = flows.clamp(64, instance.flow_capacity.max(64));
         let geometry = Geometry { buckets: Geometry::buckets_for(capacity), seed: SEED };
-        let shared = Arc::new(Shared {
-            flows: FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry))),
-            grace: Grace::default(),
-            catalog: Catalog::new([], Box::new(())),
-            tables: Arc::new(Tables::new(instance.tables)),
-            notes: Notes::default(),
-            gauge: Gauge::new(capacity, instance.half_open_share),
-        });
+        let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
+        let catalog = Catalog::new([], Box::new(()));
+        let shared = Arc::new(Shared::new(table, catalog, instance, capacity));
         let generation = Arc::new(Generation::new(1, config, &shared.catalog)?);
         let counters = Arc::new(Counters::default());
         let position = Position { worker: 0, workers: 1 };

@@ -13,8 +13,8 @@ use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime}
 use super::*;
 use crate::{
     config::{
-        Algorithm, AttachMode, DataScriptSet, Forwarding, Instance, Member, Pool, PoolGroup,
-        ScriptLimits, Server, TableLimits, VirtualService,
+        Algorithm, AttachMode, DataScriptSet, Forwarding, HashBy, Instance, Member, Pool,
+        PoolGroup, ScriptLimits, Server, TableLimits, VirtualService,
     },
     table::Tables,
 };
@@ -194,6 +194,7 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
     Pool {
         name: name.to_owned(),
         algorithm: Algorithm::RoundRobin,
+        hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers: servers.iter().map(server).collect(),
     }
