@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod drops;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod harness;

@@ -25,12 +25,13 @@ use super::{
     serve::{self, SocketFile},
     start,
     status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of},
+    trace,
 };
 use crate::{
     config::Config,
     datapath::{
-        AddressRoles, Datapath, EventCounts, Options, Pins, ServiceMap, check_environment,
-        queue_count, wait_for_grace_period,
+        AddressRoles, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
+        check_environment, queue_count, wait_for_grace_period,
     },
     engine::{Generation, Shared, adopt, log::timestamp},
     script::Runtime,
@@ -119,6 +120,7 @@ struct Daemon {
     services: ServiceMap,
     addresses: AddressRoles,
     events: EventCounts,
+    drops: Vec<DropCounts>,
     network: NetworkHandle,
     crew: Crew,
     log: ConnectionLog,
@@ -141,7 +143,7 @@ impl Daemon {
             trace: options.trace,
         })?;
         if options.trace {
-            start::trace(&mut datapath)?;
+            trace::show(&mut datapath)?;
         }
         let shared = start::share(&mut datapath, &config)?;
         let plan = Plan {
@@ -171,6 +173,7 @@ impl Daemon {
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
         let attached = start::attach(&mut datapath, &config, &indices)?;
         let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
+        let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())
             .with_context(|| format!("cannot open {:?}", instance.connection_log))?;
         let common = Common {
@@ -200,6 +203,7 @@ impl Daemon {
             services,
             addresses,
             events,
+            drops,
             network,
             crew,
             log,
@@ -244,6 +248,9 @@ impl Daemon {
 
     async fn stop(self, detach: bool) -> Result<()> {
         let instance = self.generation.config.instance.name.clone();
+        // The workers' sockets close with the last descriptor: from then on drops are counted
+        // as for want of a worker.
+        drop(self.drops);
         self.crew.stop();
         self.log.stop();
         drop(self.shared);
@@ -315,20 +322,26 @@ impl Daemon {
                 capacity: gauge.capacity(),
             },
             logged_flows: self.log.written(),
+            lost_log_records: self.log.lost(),
+            refused_table_inserts: self.shared.tables.refused(),
             events: self.event_counts(),
             virtual_services: services_of(config),
             pools: pools_of(config, &self.network),
         }
     }
 
-    /// Of the XDP program and all workers together.
+    /// Of the XDP program, the kernel's AF_XDP sockets and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
-        let xdp: BTreeMap<Event, u64> =
-            self.events.read().unwrap_or_default().into_iter().collect();
+        let xdp = self.events.read().unwrap_or_default();
+        let sockets = self.drops.iter().flat_map(|drops| drops.read()).flatten();
+        let mut kernel: BTreeMap<Event, u64> = BTreeMap::new();
+        for (event, count) in xdp.into_iter().chain(sockets) {
+            *kernel.entry(event).or_default() += count;
+        }
         let counters = self.crew.counters();
         let count = |event: &Event| {
             let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();
-            (event.name().to_owned(), workers + xdp.get(event).copied().unwrap_or_default())
+            (event.name().to_owned(), workers + kernel.get(event).copied().unwrap_or_default())
         };
         Event::ALL.iter().map(count).collect()
     }

@@ -12,7 +12,9 @@ mod serve;
 mod start;
 pub mod status;
 mod targets;
+mod trace;
 
+pub use connection_log::LogSender;
 pub use daemon::{RunOptions, detach, run};
 pub use lock::{Lock, LockError};
 pub use reload::load;

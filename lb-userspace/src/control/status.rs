@@ -32,7 +32,12 @@ pub struct Status {
     pub flows: FlowGauge,
     /// Records of the connection log so far.
     pub logged_flows: u64,
-    /// Packets by what happened to them, in the XDP program and the workers together, by name.
+    /// Records that the connection log has lost: its disk was too slow, or refused them.
+    pub lost_log_records: u64,
+    /// Inserts of scripts, and puts, that found their table full.
+    pub refused_table_inserts: u64,
+    /// Packets by what happened to them, in the XDP program, the kernel's sockets and the workers
+    /// together, by name.
     pub events: BTreeMap<String, u64>,
     /// Virtual services.
     pub virtual_services: Vec<ServiceStatus>,

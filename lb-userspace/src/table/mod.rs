@@ -109,6 +109,12 @@ impl Tables {
         list
     }
 
+    /// Inserts that found their table full, of all tables.
+    pub fn refused(&self) -> u64 {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.values().map(|table| table.refused()).sum()
+    }
+
     /// Reclaims entries whose lifetime has passed, looking at about `most` of each table at most;
     /// says how many it reclaimed. Nothing depends on it but memory.
     pub fn sweep(&self, now: Duration, most: usize) -> usize {
