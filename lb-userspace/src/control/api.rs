@@ -193,7 +193,8 @@ fn list_tables(shared: &Shared) -> Vec<TableView> {
 }
 
 fn table_view(name: &Name, table: &Table) -> TableView {
-    let entries = table.entries(worker::now().monotonic).into_iter().map(|entry| EntryView {
+    let entries = table.entries(b"", usize::MAX, worker::now().monotonic);
+    let entries = entries.into_iter().map(|entry| EntryView {
         key: printable(&entry.key),
         value: match entry.value {
             Value::String(bytes) => printable(&bytes).into(),

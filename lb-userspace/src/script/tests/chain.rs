@@ -9,7 +9,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
     assert_eq!((outcome.selection, outcome.close, outcome.chash), (None, None, None));
     assert_eq!(outcome.log, "");
     let table = bench.tables.table("dns", b"").unwrap();
-    assert_eq!(table.entries(bench.now), []);
+    assert_eq!(table.entries(b"", 9, bench.now), []);
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_run_that_fails_does_not_extend_a_lifetime() {
     let lifetime = Duration::from_secs(10);
     table.insert(b"k", crate::table::Value::Number(1.0), lifetime, bench.now);
     assert!(bench.run().failure.is_some());
-    assert_eq!(table.entries(bench.now)[0].remaining, 10);
+    assert_eq!(table.entries(b"", 9, bench.now)[0].remaining, 10);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn persist_ends_the_run_and_the_chain_and_what_it_did_before_counts() {
     let outcome = bench.run();
     assert_eq!((outcome.failure, outcome.log.as_str()), (None, "1"));
     assert_eq!(outcome.selection, None);
-    assert_eq!(bench.tables.table("dns", b"").unwrap().entries(bench.now).len(), 1);
+    assert_eq!(bench.tables.table("dns", b"").unwrap().entries(b"", 9, bench.now).len(), 1);
 }
 
 #[test]
