@@ -19,3 +19,5 @@ mod scripts;
 mod silence;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod tables;

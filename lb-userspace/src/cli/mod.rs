@@ -4,6 +4,7 @@
 mod client;
 mod columns;
 mod flows;
+mod query;
 mod status;
 mod tables;
 mod target;
@@ -71,14 +72,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the entries of scripts' tables
-    Tables {
-        #[command(flatten)]
-        target: Target,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what scripts have stored, or get, put and delete entries
+    Tables(tables::Tables),
     /// Read the configuration anew, without touching established flows
     Reload {
         #[command(flatten)]
@@ -119,7 +114,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Check { file } => check(&file),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
-        Command::Tables { target, json } => tables::show(&target, json),
+        Command::Tables(arguments) => tables::run(arguments),
         Command::Reload { target } => reload(&target),
         Command::Detach { target } => detach(&target),
     }

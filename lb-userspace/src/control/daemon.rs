@@ -7,7 +7,6 @@
 use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use lb_common::event::Event;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -24,7 +23,7 @@ use super::{
     reload::{self, load},
     serve::{self, SocketFile},
     start,
-    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of},
+    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of, sum_of_events},
     trace,
 };
 use crate::{
@@ -224,6 +223,9 @@ impl Daemon {
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(Request::Status(answer)) => { let _ = answer.send(self.status()); }
+                    Some(Request::Config(answer)) => {
+                        let _ = answer.send(Arc::clone(&self.generation.config));
+                    }
                     Some(Request::Reload(answer)) => { let _ = answer.send(self.reload().await); }
                     Some(Request::Stop { detach, answer }) => {
                         let _ = answer.send(());
@@ -333,17 +335,8 @@ impl Daemon {
     /// Of the XDP program, the kernel's AF_XDP sockets and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
         let xdp = self.events.read().unwrap_or_default();
-        let sockets = self.drops.iter().flat_map(|drops| drops.read()).flatten();
-        let mut kernel: BTreeMap<Event, u64> = BTreeMap::new();
-        for (event, count) in xdp.into_iter().chain(sockets) {
-            *kernel.entry(event).or_default() += count;
-        }
-        let counters = self.crew.counters();
-        let count = |event: &Event| {
-            let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();
-            (event.name().to_owned(), workers + kernel.get(event).copied().unwrap_or_default())
-        };
-        Event::ALL.iter().map(count).collect()
+        let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();
+        sum_of_events(xdp.into_iter().chain(sockets), &self.crew.counters())
     }
 }
 

@@ -6,11 +6,13 @@ mod daemon;
 mod lock;
 mod metrics;
 pub mod network;
+pub mod notation;
 pub mod paths;
 mod reload;
 mod serve;
 mod start;
 pub mod status;
+pub mod tables;
 mod targets;
 mod trace;
 

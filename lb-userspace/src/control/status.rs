@@ -1,11 +1,15 @@
 //! What `lb status` and `/metrics` show.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
 
 use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
-use crate::config::{Algorithm, Config, Forwarding};
+use crate::{
+    config::{Algorithm, Config, Forwarding},
+    engine::Counters,
+};
 
 /// The state of a running instance.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -106,6 +110,20 @@ pub struct ServerStatus {
     pub up: bool,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
+}
+
+/// Events by name, those that never happened too: of the kernel, and of the workers.
+pub(super) fn sum_of_events(
+    kernel: impl Iterator<Item = (Event, u64)>,
+    workers: &[Arc<Counters>],
+) -> BTreeMap<String, u64> {
+    let in_workers = |event: Event| workers.iter().map(|counters| counters.get(event)).sum();
+    let names = Event::ALL.iter().map(|event| (event.name().to_owned(), in_workers(*event)));
+    let mut sum: BTreeMap<String, u64> = names.collect();
+    for (event, count) in kernel {
+        *sum.entry(event.name().to_owned()).or_default() += count;
+    }
+    sum
 }
 
 /// The virtual services of a configuration.
