@@ -6,6 +6,8 @@ mod decisions;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod drops;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod harness;
@@ -19,3 +21,5 @@ mod scripts;
 mod silence;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod tables;

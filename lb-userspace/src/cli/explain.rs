@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{client, columns::Columns, flows::query_string, target::Target};
+use super::{client, columns::Columns, query::query, target::Target};
 use crate::{
     control::{
         self,
@@ -69,7 +69,7 @@ pub fn show(explain: &Explain) -> Result<()> {
             Said::Would(Box::new(explanation))
         }
         _ => {
-            let query = query_string(&serde_json::to_value(&asked)?);
+            let query = query(&asked)?;
             client::get(&explain.target.socket()?, &format!("/v1/explain{query}"))?
         }
     };

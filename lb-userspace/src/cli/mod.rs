@@ -5,6 +5,7 @@ mod client;
 mod columns;
 mod explain;
 mod flows;
+mod query;
 mod status;
 mod tables;
 mod target;
@@ -72,14 +73,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the entries of scripts' tables
-    Tables {
-        #[command(flatten)]
-        target: Target,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what scripts have stored, or get, put and delete entries
+    Tables(tables::Tables),
     /// Say what would happen to a flow and why, or what was decided about it
     ///
     /// Asks the running daemon. Without one, --config FILE is enough: the decision is then that of a balancer that has just been started.
@@ -124,7 +119,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Check { file } => check(&file),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
-        Command::Tables { target, json } => tables::show(&target, json),
+        Command::Tables(arguments) => tables::run(arguments),
         Command::Explain(explain) => explain::show(&explain),
         Command::Reload { target } => reload(&target),
         Command::Detach { target } => detach(&target),

@@ -32,12 +32,24 @@ fn print(status: &Status) {
         "flows          {} of {}, {} not established; {} adopted at the start, {} logged",
         flows.now, flows.capacity, flows.half_open, status.adopted_flows, status.logged_flows
     );
+    print!("{}", losses(status));
     println!();
     print!("{}", services(status));
     println!();
     print!("{}", pools(status));
     println!();
     print!("{}", events(status));
+}
+
+/// What ought not to happen and is no packet's fate; empty if it never did.
+fn losses(status: &Status) -> String {
+    let records = "records of the connection log: the disk is too slow, or refuses them";
+    let losses = [
+        ("lost", status.lost_log_records, records),
+        ("refused", status.refused_table_inserts, "inserts into tables that were full"),
+    ];
+    let lines = losses.iter().filter(|(_, count, _)| *count > 0);
+    lines.map(|(label, count, what)| format!("{label:<15}{count} {what}\n")).collect()
 }
 
 fn services(status: &Status) -> Columns {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use lb_common::{address::Port, event::Event, service::ServiceKey};
+use lb_common::{address::Port, service::ServiceKey};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -25,13 +25,14 @@ use super::{
     reload::{self, load},
     serve::{self, SocketFile},
     start,
-    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of},
+    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of, sum_of_events},
+    trace,
 };
 use crate::{
     config::Config,
     datapath::{
-        AddressRoles, Datapath, EventCounts, Options, Pins, ServiceMap, check_environment,
-        queue_count, wait_for_grace_period,
+        AddressRoles, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
+        check_environment, queue_count, wait_for_grace_period,
     },
     engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
     script::Runtime,
@@ -120,6 +121,7 @@ struct Daemon {
     services: ServiceMap,
     addresses: AddressRoles,
     events: EventCounts,
+    drops: Vec<DropCounts>,
     network: NetworkHandle,
     crew: Crew,
     log: ConnectionLog,
@@ -142,7 +144,7 @@ impl Daemon {
             trace: options.trace,
         })?;
         if options.trace {
-            start::trace(&mut datapath)?;
+            trace::show(&mut datapath)?;
         }
         let shared = start::share(&mut datapath, &config)?;
         let plan = Plan {
@@ -172,6 +174,7 @@ impl Daemon {
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
         let attached = start::attach(&mut datapath, &config, &indices)?;
         let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
+        let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())
             .with_context(|| format!("cannot open {:?}", instance.connection_log))?;
         let common = Common {
@@ -201,6 +204,7 @@ impl Daemon {
             services,
             addresses,
             events,
+            drops,
             network,
             crew,
             log,
@@ -223,6 +227,9 @@ impl Daemon {
                     Some(Request::Status(answer)) => { let _ = answer.send(self.status()); }
                     Some(Request::Explain { flow, worker, answer }) => {
                         self.explain(flow, worker, answer);
+                    }
+                    Some(Request::Config(answer)) => {
+                        let _ = answer.send(Arc::clone(&self.generation.config));
                     }
                     Some(Request::Reload(answer)) => { let _ = answer.send(self.reload().await); }
                     Some(Request::Stop { detach, answer }) => {
@@ -248,6 +255,9 @@ impl Daemon {
 
     async fn stop(self, detach: bool) -> Result<()> {
         let instance = self.generation.config.instance.name.clone();
+        // The workers' sockets close with the last descriptor: from then on drops are counted
+        // as for want of a worker.
+        drop(self.drops);
         self.crew.stop();
         self.log.stop();
         drop(self.shared);
@@ -336,22 +346,19 @@ impl Daemon {
                 capacity: gauge.capacity(),
             },
             logged_flows: self.log.written(),
+            lost_log_records: self.log.lost(),
+            refused_table_inserts: self.shared.tables.refused(),
             events: self.event_counts(),
             virtual_services: services_of(config),
             pools: pools_of(&self.generation, &self.shared.servers, &self.network),
         }
     }
 
-    /// Of the XDP program and all workers together.
+    /// Of the XDP program, the kernel's AF_XDP sockets and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
-        let xdp: BTreeMap<Event, u64> =
-            self.events.read().unwrap_or_default().into_iter().collect();
-        let counters = self.crew.counters();
-        let count = |event: &Event| {
-            let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();
-            (event.name().to_owned(), workers + xdp.get(event).copied().unwrap_or_default())
-        };
-        Event::ALL.iter().map(count).collect()
+        let xdp = self.events.read().unwrap_or_default();
+        let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();
+        sum_of_events(xdp.into_iter().chain(sockets), &self.crew.counters())
     }
 }
 

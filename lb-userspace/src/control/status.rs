@@ -1,13 +1,14 @@
 //! What `lb status` and `/metrics` show.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
 
 use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
-    engine::Generation,
+    engine::{Counters, Generation},
     pool::ServerStates,
 };
 
@@ -36,7 +37,12 @@ pub struct Status {
     pub flows: FlowGauge,
     /// Records of the connection log so far.
     pub logged_flows: u64,
-    /// Packets by what happened to them, in the XDP program and the workers together, by name.
+    /// Records that the connection log has lost: its disk was too slow, or refused them.
+    pub lost_log_records: u64,
+    /// Inserts of scripts, and puts, that found their table full.
+    pub refused_table_inserts: u64,
+    /// Packets by what happened to them, in the XDP program, the kernel's sockets and the workers
+    /// together, by name.
     pub events: BTreeMap<String, u64>,
     /// Virtual services.
     pub virtual_services: Vec<ServiceStatus>,
@@ -110,6 +116,20 @@ pub struct ServerStatus {
     pub response_us: Option<u64>,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
+}
+
+/// Events by name, those that never happened too: of the kernel, and of the workers.
+pub(super) fn sum_of_events(
+    kernel: impl Iterator<Item = (Event, u64)>,
+    workers: &[Arc<Counters>],
+) -> BTreeMap<String, u64> {
+    let in_workers = |event: Event| workers.iter().map(|counters| counters.get(event)).sum();
+    let names = Event::ALL.iter().map(|event| (event.name().to_owned(), in_workers(*event)));
+    let mut sum: BTreeMap<String, u64> = names.collect();
+    for (event, count) in kernel {
+        *sum.entry(event.name().to_owned()).or_default() += count;
+    }
+    sum
 }
 
 /// The virtual services of a configuration.

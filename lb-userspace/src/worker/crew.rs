@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Links, Passed, Port, Worker};
 use crate::{
-    control::network::view::NextHopView,
-    engine::{Counters, Engine, Explanation, FirstPacket, FlowLog, Generation, Position, Shared},
+    control::{LogSender, network::view::NextHopView},
+    engine::{Counters, Engine, Explanation, FirstPacket, Generation, Position, Shared},
     flow_table::SlotId,
     script::ScriptError,
 };
@@ -75,7 +75,7 @@ pub struct Common {
     /// The configuration to start with.
     pub generation: Arc<Generation>,
     /// Finished flows.
-    pub log: Sender<FlowLog>,
+    pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
     /// Where packets go.

@@ -22,9 +22,9 @@ pub use clock::now;
 pub use crew::{Common, Crew, Plan, Seat};
 
 use crate::{
-    control::network::view::NextHopView,
+    control::{LogSender, network::view::NextHopView},
     datapath::Socket,
-    engine::{Counters, Effects, Engine, Explanation, FirstPacket, FlowLog, Generation},
+    engine::{Counters, Effects, Engine, Explanation, FirstPacket, Generation},
     script::ScriptError,
 };
 
@@ -63,7 +63,7 @@ pub struct Links {
     /// Wakes the worker when a command has been sent.
     pub wake: Arc<OwnedFd>,
     /// Finished flows, to the connection log.
-    pub log: Sender<FlowLog>,
+    pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
     /// Where packets go.
@@ -151,8 +151,7 @@ impl Worker {
             }
         }
         for record in effects.log.drain(..) {
-            // A log that cannot keep up must not hold packets up.
-            let _ = links.log.try_send(record);
+            links.log.send(record);
         }
         for client in effects.resolve.drain(..) {
             // Asked again with the next packet if the queue is full.
