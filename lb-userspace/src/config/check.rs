@@ -5,7 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use serde_spanned::Spanned;
 
 use super::{
-    Forwarding, OnError, PoolIndex, SetIndex, addresses,
+    BuiltInParser, Forwarding, OnError, ParserIndex, ParserReference, PoolIndex, SetIndex,
+    addresses, parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
     value::nearest,
@@ -16,6 +17,7 @@ use super::{
 pub(super) struct Names {
     pub pools: HashMap<String, PoolIndex>,
     pub sets: HashMap<String, SetIndex>,
+    pub parsers: HashMap<String, ParserReference>,
 }
 
 /// Reports whatever does not go together.
@@ -24,6 +26,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     let names = Names {
         pools: index("pool", &raw.pools, PoolIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
+        parsers: parsers(raw, report),
     };
     for reference in pool_references(raw) {
         resolve("pool", reference, &names.pools, report);
@@ -31,6 +34,10 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     for reference in raw.services.iter().flat_map(|service| &service.datascripts) {
         resolve("datascript", reference, &names.sets, report);
     }
+    for reference in raw.sets.iter().flat_map(|set| &set.protocol_parsers) {
+        resolve("protocol_parser", reference, &names.parsers, report);
+    }
+    parser::check(&raw.parsers, report);
     listeners(&raw.services, report);
     for service in &raw.services {
         target(service, raw, &names, report);
@@ -40,6 +47,15 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     }
     snat(raw, &names, report);
     addresses::check(raw, &names, report);
+    names
+}
+
+/// The parsers of the configuration, and those that are built in.
+fn parsers(raw: &RawConfig, report: &Report) -> HashMap<String, ParserReference> {
+    let configured = |index| ParserReference::Configured(ParserIndex(index));
+    let mut names = index("protocol_parser", &raw.parsers, configured, report);
+    let own = BuiltInParser::ALL.map(|own| (own.name().to_owned(), ParserReference::BuiltIn(own)));
+    names.extend(own);
     names
 }
 

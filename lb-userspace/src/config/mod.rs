@@ -21,6 +21,7 @@ mod check;
 mod host;
 mod instance;
 mod model;
+mod parser;
 mod problem;
 mod raw;
 mod section;
@@ -32,6 +33,7 @@ mod tests;
 use std::{fs, io, path::Path, sync::Arc};
 
 pub use model::*;
+pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use problem::{Problem, Problems, Source};
 use section::Report;
 use toml::de::DeTable;

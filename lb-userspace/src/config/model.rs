@@ -10,6 +10,8 @@ use std::{
 
 use lb_common::address::Protocol;
 
+use super::{ParserReference, ProtocolParser};
+
 /// A configuration that holds together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -23,6 +25,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
+    /// In the file's order; those that are built in are not among them.
+    pub protocol_parsers: Vec<ProtocolParser>,
 }
 
 /// Index into [`Config::pools`].
@@ -180,6 +184,8 @@ pub struct DataScriptSet {
     pub name: String,
     /// The pools that its scripts may name.
     pub pools: Vec<PoolIndex>,
+    /// The protocol parsers that its scripts may `require`.
+    pub protocol_parsers: Vec<ParserReference>,
     /// Runs on a flow's first packet.
     pub l4_request: Option<Arc<Script>>,
     /// Runs on the server's first packet.

@@ -14,6 +14,7 @@ use toml::de::DeTable;
 use super::{
     Algorithm, Forwarding, OnError, Pool, host,
     instance::{self, RawInstance, TIMEOUTS},
+    parser::{self, RawParser},
     section::{Report, Section, Span},
     value,
 };
@@ -25,6 +26,7 @@ pub(super) struct RawConfig {
     pub services: Vec<RawService>,
     pub pools: Vec<RawPool>,
     pub sets: Vec<RawSet>,
+    pub parsers: Vec<RawParser>,
 }
 
 /// `[[virtual_service]]`.
@@ -68,6 +70,7 @@ pub(super) struct RawServer {
 pub(super) struct RawSet {
     pub name: Option<Spanned<String>>,
     pub pools: Vec<Spanned<String>>,
+    pub protocol_parsers: Vec<Spanned<String>>,
     pub l4_request: Option<Spanned<PathBuf>>,
     pub l4_response: Option<Spanned<PathBuf>>,
     pub on_error: OnError,
@@ -89,7 +92,7 @@ macro_rules! named {
     };
 }
 
-named!(RawService RawPool RawSet);
+named!(RawService RawPool RawSet RawParser);
 
 /// Reads the whole document. Paths in `[instance]` are relative to `folder`.
 pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> RawConfig {
@@ -112,6 +115,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
         services: services.into_iter().map(service).collect(),
         pools: root.tables("pool", "[[pool]]").into_iter().map(pool).collect(),
         sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
+        parsers: root
+            .tables("protocol_parser", "[[protocol_parser]]")
+            .into_iter()
+            .map(parser::read)
+            .collect(),
     };
     root.not_yet("pool_group", "pool groups", "name pools with [[pool]]");
     root.finish();
@@ -213,7 +221,8 @@ fn set(mut section: Section<'_>) -> RawSet {
     let pools = section.list("pools", value::name);
     unique(&pools, "pools", section.report());
     section.not_yet("pool_groups", "pool groups", "leave the list empty, and name `pools`");
-    section.not_yet("protocol_parsers", "protocol parsers", "leave the list empty");
+    let protocol_parsers = section.list("protocol_parsers", value::name);
+    unique(&protocol_parsers, "protocol_parsers", section.report());
     let l4_request = section.optional("l4_request", value::path);
     let l4_response = section.optional("l4_response", value::path);
     if section.key_span("l4_request").or(section.key_span("l4_response")).is_none() {
@@ -222,7 +231,7 @@ fn set(mut section: Section<'_>) -> RawSet {
     }
     let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
     section.finish();
-    RawSet { name, pools, l4_request, l4_response, on_error }
+    RawSet { name, pools, protocol_parsers, l4_request, l4_response, on_error }
 }
 
 const ON_ERROR: [(&str, OnError); 2] =

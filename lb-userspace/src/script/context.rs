@@ -14,6 +14,7 @@ use super::{
     Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, World,
     limits::Meter,
     names::{Names, Service, SetNames},
+    parsers::{Modules, Parsers},
 };
 use crate::{
     config::{Config, PoolIndex, ServerIndex, SetIndex},
@@ -27,6 +28,7 @@ pub(super) struct Context {
     pub(super) memory: usize,
     pub(super) tables: Arc<Tables>,
     pub(super) config: RefCell<Option<Arc<Config>>>,
+    pub(super) parsers: RefCell<Parsers>,
     /// The run has ended by `persist`: no `pcall` may keep it alive.
     pub(super) ended: Cell<bool>,
     pub(super) run: RefCell<Run>,
@@ -43,6 +45,8 @@ impl Context {
 pub(super) struct Run {
     pub(super) event: Event,
     pub(super) set: SetIndex,
+    /// The script's name as Lua shows it.
+    pub(super) script: Rc<str>,
     pub(super) names: Rc<SetNames>,
     pub(super) service: Service,
     pub(super) protocol: Protocol,
@@ -55,6 +59,7 @@ pub(super) struct Run {
     pub(super) random: u64,
     pub(super) tables: Transaction,
     pub(super) effects: Effects,
+    pub(super) modules: Modules,
 }
 
 impl std::fmt::Debug for Run {
@@ -124,6 +129,7 @@ impl Run {
         Self {
             event: Event::L4Request,
             set: SetIndex(0),
+            script: "".into(),
             names,
             service: Service { name: Arc::clone(&name), pool: None },
             protocol: Protocol::Tcp,
@@ -136,6 +142,7 @@ impl Run {
             random: 0,
             tables: Transaction::new(tables, name, Duration::ZERO),
             effects: Effects::default(),
+            modules: Modules::default(),
         }
     }
 
@@ -168,11 +175,13 @@ impl Run {
     pub(super) fn begin_script(
         &mut self,
         set: SetIndex,
+        script: &Rc<str>,
         names: &Rc<SetNames>,
         tables: &Arc<Tables>,
         now: Duration,
     ) {
         self.set = set;
+        self.script = Rc::clone(script);
         self.names = Rc::clone(names);
         self.random = seed(self.wall, self.client);
         let service = Arc::clone(&self.service.name);

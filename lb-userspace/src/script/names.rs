@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, rc::Rc, sync::Arc};
 
-use crate::config::{Config, Pool, PoolIndex, ServerIndex, SetIndex, VirtualService};
+use crate::config::{
+    Config, ParserReference, Pool, PoolIndex, ServerIndex, SetIndex, VirtualService,
+};
 
 /// The names of a whole configuration.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Service {
 pub(super) struct SetNames {
     pub(super) set: String,
     pools: HashMap<String, Rc<PoolNames>>,
+    /// In the configuration's order.
+    parsers: Vec<(String, ParserReference)>,
 }
 
 /// A pool and its servers by address.
@@ -41,7 +45,14 @@ impl Names {
                 let name = config.pools.get(pool.0)?.name.clone();
                 Some((name, Rc::clone(pools.get(pool.0)?)))
             });
-            Rc::new(SetNames { set: set.name.clone(), pools: referenced.collect() })
+            let parsers = set.protocol_parsers.iter().filter_map(|reference| {
+                Some((config.parser_name(*reference)?.to_owned(), *reference))
+            });
+            Rc::new(SetNames {
+                set: set.name.clone(),
+                pools: referenced.collect(),
+                parsers: parsers.collect(),
+            })
         };
         let service = |service: &VirtualService| {
             let known = Service { name: service.name.as_str().into(), pool: service.pool };
@@ -69,11 +80,25 @@ impl Names {
 impl SetNames {
     /// Those of no set.
     pub(super) fn none() -> Self {
-        Self { set: String::new(), pools: HashMap::new() }
+        Self { set: String::new(), pools: HashMap::new(), parsers: Vec::new() }
     }
 
     pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
         self.pools.get(name)
+    }
+
+    pub(super) fn parser(&self, name: &str) -> Option<ParserReference> {
+        let known = self.parsers.iter().find(|(own, _)| own == name);
+        known.map(|(_, reference)| *reference)
+    }
+
+    /// The parsers' names in a sentence.
+    pub(super) fn parsers(&self) -> String {
+        if self.parsers.is_empty() {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = self.parsers.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        names.join(", ")
     }
 }
 

@@ -200,11 +200,8 @@ fn what_is_not_available_yet_says_so() {
         ),
         Case(
             "pools = [\"resolvers\"]",
-            "pools = [\"resolvers\"]\n‹pool_groups = [\"all\"]\n‹protocol_parsers = [\"dns\"]",
-            &[
-                ("pool groups are not available yet", "leave the list empty, and name `pools`"),
-                ("protocol parsers are not available yet", "leave the list empty"),
-            ],
+            "pools = [\"resolvers\"]\n‹pool_groups = [\"all\"]",
+            &[("pool groups are not available yet", "leave the list empty, and name `pools`")],
         ),
         Case(
             "protocol = \"udp\"",
@@ -220,7 +217,7 @@ fn what_is_not_available_yet_says_so() {
             &[("`tcp_mode` is for services over TCP", "leave it out")],
         ),
     ]);
-    let empty = VALID.replace("l4_request", "pool_groups = []\nprotocol_parsers = []\nl4_request");
+    let empty = VALID.replace("l4_request", "pool_groups = []\nl4_request");
     assert_eq!(parse(&empty), parse(VALID));
 }
 

@@ -5,6 +5,7 @@ mod chain;
 mod check;
 mod library;
 mod limits;
+mod parsers;
 mod sandbox;
 mod tables;
 
@@ -140,6 +141,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
     let set = |(index, request): (usize, &&str)| DataScriptSet {
         name: format!("s{index}"),
         pools: vec![PoolIndex(0), PoolIndex(1)],
+        protocol_parsers: Vec::new(),
         l4_request: script(format!("scripts/s{index}.lua"), request),
         l4_response: None,
         on_error: OnError::Close,
@@ -148,6 +150,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
     datascripts.extend(response.map(|source| DataScriptSet {
         name: "response".to_owned(),
         pools: vec![PoolIndex(0)],
+        protocol_parsers: Vec::new(),
         l4_request: None,
         l4_response: script("scripts/response.lua".to_owned(), source),
         on_error: OnError::DefaultPool,
@@ -162,6 +165,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
             pool("other", &["10.0.0.99:80"]),
         ],
         datascripts,
+        protocol_parsers: Vec::new(),
     }
 }
 
