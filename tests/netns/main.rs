@@ -10,6 +10,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod scripts;
