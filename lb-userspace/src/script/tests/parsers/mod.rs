@@ -2,6 +2,7 @@
 //! malformed ones, on ones cut anywhere and on ones made at random.
 
 mod dhcp;
+mod documentation;
 mod radius;
 mod random;
 mod require;
