@@ -14,6 +14,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod scripts;

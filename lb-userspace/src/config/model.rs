@@ -11,6 +11,8 @@ use std::{
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 
+use super::{ParserReference, ProtocolParser};
+
 /// A configuration that holds together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub l4_policies: Vec<L4Policy>,
     /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
+    /// In the file's order; those that are built in are not among them.
+    pub protocol_parsers: Vec<ProtocolParser>,
 }
 
 impl Config {
@@ -308,6 +312,8 @@ pub struct DataScriptSet {
     pub pools: Vec<PoolIndex>,
     /// The pool groups that its scripts may name.
     pub pool_groups: Vec<PoolGroupIndex>,
+    /// The protocol parsers that its scripts may `require`.
+    pub protocol_parsers: Vec<ParserReference>,
     /// Runs on a flow's first packet.
     pub l4_request: Option<Arc<Script>>,
     /// Runs on the server's first packet.

@@ -16,6 +16,7 @@ use super::{
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host,
     instance::{self, RawInstance, TIMEOUTS},
+    parser::{self, RawParser},
     section::{Report, Section, Span},
     value,
 };
@@ -29,6 +30,7 @@ pub(super) struct RawConfig {
     pub groups: Vec<RawGroup>,
     pub policies: Vec<RawPolicy>,
     pub sets: Vec<RawSet>,
+    pub parsers: Vec<RawParser>,
 }
 
 /// `[[virtual_service]]`.
@@ -75,6 +77,7 @@ pub(super) struct RawSet {
     pub name: Option<Spanned<String>>,
     pub pools: Vec<Spanned<String>>,
     pub groups: Vec<Spanned<String>>,
+    pub protocol_parsers: Vec<Spanned<String>>,
     pub l4_request: Option<Spanned<PathBuf>>,
     pub l4_response: Option<Spanned<PathBuf>>,
     pub on_error: OnError,
@@ -96,7 +99,7 @@ macro_rules! named {
     };
 }
 
-named!(RawService RawPool RawSet);
+named!(RawService RawPool RawSet RawParser);
 
 /// Reads the whole document. Paths in `[instance]` are relative to `folder`.
 pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> RawConfig {
@@ -129,6 +132,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
             .map(destinations::policy)
             .collect(),
         sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
+        parsers: root
+            .tables("protocol_parser", "[[protocol_parser]]")
+            .into_iter()
+            .map(parser::read)
+            .collect(),
     };
     root.finish();
     config
@@ -254,7 +262,8 @@ fn set(mut section: Section<'_>) -> RawSet {
     unique(&pools, "pools", section.report());
     let groups = section.list("pool_groups", value::name);
     unique(&groups, "pool_groups", section.report());
-    section.not_yet("protocol_parsers", "protocol parsers", "leave the list empty");
+    let protocol_parsers = section.list("protocol_parsers", value::name);
+    unique(&protocol_parsers, "protocol_parsers", section.report());
     let l4_request = section.optional("l4_request", value::path);
     let l4_response = section.optional("l4_response", value::path);
     if section.key_span("l4_request").or(section.key_span("l4_response")).is_none() {
@@ -263,7 +272,7 @@ fn set(mut section: Section<'_>) -> RawSet {
     }
     let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
     section.finish();
-    RawSet { name, pools, groups, l4_request, l4_response, on_error }
+    RawSet { name, pools, groups, protocol_parsers, l4_request, l4_response, on_error }
 }
 
 const ON_ERROR: [(&str, OnError); 2] =
