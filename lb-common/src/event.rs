@@ -59,6 +59,10 @@ events! {
     DropClosed = 35, "drop_closed";
     /// No room in the frame for the VLAN tag that the way out needs.
     DropNoHeadroom = 36, "drop_no_headroom";
+    /// The service's network security policy denies the client.
+    DropDenied = 37, "drop_denied";
+    /// More new flows than the service's limits allow, of this client or of all.
+    DropRateLimited = 38, "drop_rate_limited";
 
     /// No flow, and not the start of one.
     DropNoFlow = 64, "drop_no_flow";

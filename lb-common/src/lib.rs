@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod admission;
 pub mod atomic;
 pub mod checksum;
 pub mod event;

@@ -6,10 +6,11 @@
 
 use crate::{
     address::{Address, Protocol},
+    admission::{self, Admission, PolicyClient, Rate, RateKey},
     event::Event,
     flow::{Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
     next_hop::{NextHop, NextHopId},
-    service::{Roles, ServiceKey},
+    service::{Roles, Service, ServiceKey},
     time::Tick,
     wire::{
         self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4, IPV4_PORTS, IPV4_TCP,
@@ -49,8 +50,13 @@ pub trait Frame {
 
 /// The maps.
 pub trait Tables {
-    /// Now, coarse.
-    fn now(&self) -> Tick;
+    /// Now, coarse: nanoseconds of the monotonic clock.
+    fn nanos(&self) -> u64;
+    /// The same, as flows are stamped with it.
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        Tick::from_nanos(self.nanos())
+    }
     /// Where keys live.
     fn geometry(&self) -> Geometry;
     /// A bucket of `flows_v4`.
@@ -59,8 +65,12 @@ pub trait Tables {
     fn next_hop(&self, id: NextHopId) -> Option<NextHop>;
     /// What the address is to this instance.
     fn roles(&self, address: &Address) -> Roles;
-    /// Whether a virtual service listens there.
-    fn is_service(&self, key: &ServiceKey) -> bool;
+    /// The virtual service that listens there.
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// What a policy says of a client, by the longest of its prefixes that holds.
+    fn admission(&self, client: &PolicyClient) -> Option<Admission>;
+    /// Whether the rate lets one more flow begin now, by the word that is kept for this key.
+    fn is_due(&self, key: &RateKey, rate: &Rate) -> bool;
 }
 
 /// The slot that holds `key`, and its entry.
@@ -239,9 +249,21 @@ fn unless_ours<const L3: usize, F: Frame, T: Tables>(
     let packet = Ipv4(window);
     let address = Address::v4(packet.destination());
     // One lookup tells most foreign traffic apart, whatever its port.
-    let is_service = tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
-        && tables.is_service(&ServiceKey::new(address, packet.destination_port(), protocol));
-    if is_service { ours } else { not_ours }
+    if !tables.roles(&address).any(Roles::VIRTUAL_SERVICE) {
+        return not_ours;
+    }
+    let key = ServiceKey::new(address, packet.destination_port(), protocol);
+    let client = Address::v4(packet.source());
+    match tables.service(&key) {
+        None => not_ours,
+        Some(service) if !admission::is_allowed(tables, &service, client) => {
+            Verdict::Drop(Event::DropDenied)
+        }
+        Some(service) if !admission::is_in_time(tables, &service, client) => {
+            Verdict::Drop(Event::DropRateLimited)
+        }
+        Some(_) => ours,
+    }
 }
 
 /// Shorter than header and ports: only the last of a packet's fragments can be, where no link

@@ -1,6 +1,9 @@
 //! Which packets are ours.
 
-use crate::address::{Address, Port, Protocol};
+use crate::{
+    address::{Address, Port, Protocol},
+    admission::Rate,
+};
 
 /// Most virtual services that an instance can have.
 pub const VIRTUAL_SERVICES: u32 = 16_384;
@@ -37,9 +40,15 @@ impl ServiceKey {
 pub struct Service {
     /// The service's number in this instance, as flow records and logs name it.
     pub id: u32,
+    /// The number of its network security policy; 0 if everyone may begin flows.
+    pub policy: u32,
+    /// How often flows may begin.
+    pub rate: Rate,
+    /// How often each client may begin one.
+    pub client_rate: Rate,
 }
 
-const _: () = assert!(size_of::<Service>() == 4);
+const _: () = assert!(size_of::<Service>() == 24);
 
 /// The value of the `addresses` map: what an address is to this instance, as a set of bits.
 #[repr(transparent)]

@@ -2,13 +2,18 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, PerCpuArray, XskMap},
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap,
+        lpm_trie::Key,
+    },
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
     address::Address,
+    admission::{ARRIVALS, Admission, CLIENT_PREFIXES, PolicyClient, Rate, RateKey},
+    atomic::AtomicU64,
     event::{EVENTS, Event},
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
@@ -16,7 +21,6 @@ use lb_common::{
     next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
-    time::Tick,
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -44,6 +48,14 @@ static SERVICES: HashMap<ServiceKey, Service, { VIRTUAL_SERVICES as usize }> = H
 /// Every address that means something to this instance.
 #[btf_map(name = "addresses")]
 static ADDRESS_ROLES: HashMap<Address, Roles, { ADDRESSES as usize }> = HashMap::new();
+
+/// Whom network security policies let in.
+#[btf_map(name = "client_prefixes")]
+static PREFIXES: LpmTrie<PolicyClient, Admission, { CLIENT_PREFIXES as usize }> = LpmTrie::new();
+
+/// When the next flow of a client, or of all clients, of a service is due.
+#[btf_map(name = "arrivals")]
+static DUE: LruHashMap<RateKey, u64, { ARRIVALS as usize }> = LruHashMap::new();
 
 /// One counter an [`Event`].
 #[btf_map(name = "events")]
@@ -77,9 +89,9 @@ pub struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]
-    fn now(&self) -> Tick {
+    fn nanos(&self) -> u64 {
         // SAFETY: a helper without arguments, there since kernel 5.11.
-        Tick::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]
@@ -112,9 +124,27 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn is_service(&self, key: &ServiceKey) -> bool {
-        // SAFETY: only its presence is asked.
-        unsafe { SERVICES.get(key) }.is_some()
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: copied at once, as above.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn admission(&self, client: &PolicyClient) -> Option<Admission> {
+        let bits = 8 * size_of::<PolicyClient>() as u32;
+        PREFIXES.get(&Key::new(bits, *client)).copied()
+    }
+
+    #[inline(always)]
+    fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
+        let due = DUE.get_ptr_mut(key).or_else(|| {
+            let _ = DUE.insert(key, 0, 0);
+            DUE.get_ptr_mut(key)
+        });
+        let Some(due) = due else { return false };
+        // SAFETY: a map's value is aligned and lives as long as the program runs; every access is
+        // of the whole word. An entry reused meanwhile is another client's, for one packet.
+        rate.admits(unsafe { &*due.cast::<AtomicU64>() }, self.nanos())
     }
 }
 

@@ -106,7 +106,7 @@ impl World {
         };
         datapath.take_next_hops()?.set(NextHopId(1), &target, &next_hop)?;
         let service = ServiceKey::new(Address::v4(VIP), Port::new(80), Protocol::Tcp);
-        datapath.take_services()?.replace(&[(service, Service { id: 1 })])?;
+        datapath.take_services()?.replace(&[(service, Service { id: 1, ..Service::default() })])?;
         datapath.take_addresses()?.replace(&[(Address::v4(VIP), Roles::VIRTUAL_SERVICE)].into())?;
         Ok(Self { datapath, _table: table })
     }

@@ -1,16 +1,19 @@
 //! The packet path over plain memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lb_common::{
     address::Address,
+    admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
     flow::{Geometry, SharedBucketV4},
     next_hop::{NextHop, NextHopId},
     path::{self, Frame, Tables, Verdict},
-    service::{Roles, ServiceKey},
-    time::Tick,
+    service::{Roles, Service, ServiceKey},
 };
-use lb_userspace::flow_table::{FlowTable, OwnedMemory};
+use lb_userspace::{
+    flow_table::{FlowTable, OwnedMemory},
+    simulation::Arrivals,
+};
 
 use crate::{
     observed::{self, Observed},
@@ -61,12 +64,14 @@ pub struct Memory {
     table: FlowTable,
     next_hops: HashMap<NextHopId, NextHop>,
     roles: HashMap<Address, Roles>,
-    services: HashSet<ServiceKey>,
+    services: HashMap<ServiceKey, Service>,
+    prefixes: Vec<ClientPrefix>,
+    arrivals: Arrivals,
 }
 
 impl Tables for Memory {
-    fn now(&self) -> Tick {
-        observed::now()
+    fn nanos(&self) -> u64 {
+        observed::nanos()
     }
 
     fn geometry(&self) -> Geometry {
@@ -85,8 +90,23 @@ impl Tables for Memory {
         self.roles.get(address).copied().unwrap_or_default()
     }
 
-    fn is_service(&self, key: &ServiceKey) -> bool {
-        self.services.contains(key)
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.services.get(key).copied()
+    }
+
+    fn admission(&self, asked: &PolicyClient) -> Option<Admission> {
+        let holds = |prefix: &&ClientPrefix| {
+            let [of, asked_for] =
+                [prefix.of.client, asked.client].map(|a| u128::from_be_bytes(a.0));
+            let differing = (of ^ asked_for).leading_zeros();
+            prefix.of.policy == asked.policy && differing >= prefix.bits
+        };
+        let longest = self.prefixes.iter().filter(holds).max_by_key(|prefix| prefix.bits);
+        longest.map(|prefix| prefix.admission)
+    }
+
+    fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
+        self.arrivals.is_due(key, rate, self.nanos())
     }
 }
 
@@ -100,7 +120,9 @@ impl Memory {
             table,
             next_hops: setup.next_hops.iter().copied().collect(),
             roles: Setup::roles().into_iter().collect(),
-            services: Setup::services().into_iter().collect(),
+            services: setup.services().into_iter().collect(),
+            prefixes: Setup::prefixes(),
+            arrivals: Arrivals::default(),
         }
     }
 

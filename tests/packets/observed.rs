@@ -56,11 +56,16 @@ pub fn consequence(verdict: Verdict) -> (u32, Vec<(Event, u64)>) {
     }
 }
 
-/// The time that flows are stamped with.
-pub fn now() -> Tick {
+/// The time that the program sees.
+pub fn nanos() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     let [seconds, nanos] = [now.tv_sec, now.tv_nsec].map(|part| u64::try_from(part).unwrap());
-    Tick::from_nanos(seconds * 1_000_000_000 + nanos)
+    seconds * 1_000_000_000 + nanos
+}
+
+/// The time that flows are stamped with.
+pub fn now() -> Tick {
+    Tick::from_nanos(nanos())
 }
 
 /// Runs something, and says what it wrote to the table's slots.

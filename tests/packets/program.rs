@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
-use lb_common::{address::Address, event::Event, next_hop::NextHopTarget, service::Service};
+use lb_common::{address::Address, event::Event, next_hop::NextHopTarget};
 use lb_userspace::{
     datapath::{Datapath, EventCounts, Options, Pins},
     flow_table::FlowTable,
@@ -73,9 +73,8 @@ impl Program {
         for (id, next_hop) in &setup.next_hops {
             next_hops.set(*id, &host(), next_hop).unwrap();
         }
-        let services = Setup::services().into_iter().map(|key| (key, Service { id: 1 }));
-        let services: Vec<_> = services.collect();
-        datapath.take_services().unwrap().replace(&services).unwrap();
+        datapath.take_services().unwrap().replace(&setup.services()).unwrap();
+        datapath.take_client_prefixes().unwrap().replace(&Setup::prefixes()).unwrap();
         let roles = Setup::roles().into_iter().collect();
         datapath.take_addresses().unwrap().replace(&roles).unwrap();
         let events = datapath.take_events().unwrap();

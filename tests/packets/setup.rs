@@ -2,11 +2,12 @@
 
 use lb_common::{
     address::{Address, Port, Protocol},
+    admission::{Admission, ClientPrefix, PolicyClient, RateKey},
     flow::{Activity, Entry, Flags, FlowKeyV4, Geometry, SharedSlotV4},
     hash::HashSeed,
     next_hop::{Mac, NextHop, NextHopId},
     rewrite::{EndpointsV4, RewriteV4},
-    service::{Roles, ServiceKey},
+    service::{Roles, Service, ServiceKey},
     time::Tick,
 };
 use lb_userspace::flow_table::FlowTable;
@@ -25,6 +26,9 @@ pub const SERVER: [u8; 4] = [10, 0, 0, 11];
 pub const DNAT_SERVER: [u8; 4] = [10, 0, 1, 11];
 /// The port that virtual services listen on, TCP and UDP.
 pub const PORT: u16 = 80;
+
+/// Number of the network security policy that services may have.
+pub const POLICY: u32 = 9;
 
 /// Index of the loopback interface: a test run's packets come in by it unless it says otherwise.
 pub const LOOPBACK: u32 = 1;
@@ -166,6 +170,8 @@ fn long_ago() -> Activity {
 pub struct Setup {
     pub flows: Vec<Flow>,
     pub next_hops: Vec<(NextHopId, NextHop)>,
+    /// What every virtual service asks of those who begin flows.
+    pub service: Service,
 }
 
 impl Setup {
@@ -176,7 +182,13 @@ impl Setup {
             (VLAN_100, next_hop(VLAN_100, LOOPBACK, 100)),
             (REDIRECT, next_hop(REDIRECT, ELSEWHERE, 0)),
         ];
-        Self { flows: flows.into_iter().collect(), next_hops }
+        let service = Service { id: 1, ..Service::default() };
+        Self { flows: flows.into_iter().collect(), next_hops, service }
+    }
+
+    /// With services that ask this.
+    pub fn asking(self, service: Service) -> Self {
+        Self { service, ..self }
     }
 
     /// Both directions of a `snat` and a `dnat` flow, TCP and UDP.
@@ -200,12 +212,31 @@ impl Setup {
     }
 
     /// The virtual services.
-    pub fn services() -> Vec<ServiceKey> {
+    pub fn services(&self) -> Vec<(ServiceKey, Service)> {
         let both = [Protocol::Tcp, Protocol::Udp];
         let at = |address| {
             both.map(|protocol| ServiceKey::new(Address::v4(address), Port::new(PORT), protocol))
         };
-        [at(VIP), at(DNAT_VIP)].concat()
+        let keys = [at(VIP), at(DNAT_VIP)].concat();
+        keys.into_iter().map(|key| (key, self.service)).collect()
+    }
+
+    /// What the policy [`POLICY`] says: only 198.51.100.0/24 and one host elsewhere, and there
+    /// not 198.51.100.64/26, of which again .65 may.
+    pub fn prefixes() -> Vec<ClientPrefix> {
+        let (allow, deny) = (Admission::ALLOW, Admission::DENY);
+        let v4 = |address: [u8; 4], length: u32, admission| {
+            let of = PolicyClient { policy: POLICY, client: Address::v4(address) };
+            ClientPrefix { bits: 96 + length, of, admission }
+        };
+        let others = PolicyClient { policy: POLICY, client: RateKey::EVERYONE };
+        vec![
+            v4([198, 51, 100, 0], 24, allow),
+            v4([198, 51, 100, 64], 26, deny),
+            v4([198, 51, 100, 65], 32, allow),
+            v4([203, 0, 113, 9], 32, allow),
+            ClientPrefix { bits: 0, of: others, admission: deny },
+        ]
     }
 
     /// Puts the flows where they belong.

@@ -209,7 +209,7 @@ fn no_packet_leaves_with_parts_of_two_rewrites() {
     }
     let ways = (1..=2 * WAYS).map(NextHopId);
     let next_hops = ways.map(|id| (id, next_hop(id, LOOPBACK, 0))).collect();
-    let mut program = Program::load(&Setup { flows: Vec::new(), next_hops }, 1);
+    let mut program = Program::load(&Setup { next_hops, ..Setup::new([]) }, 1);
     let (program, table) = program.parts();
     let (stop, mut seen) = (AtomicBool::new(false), Seen::default());
     thread::scope(|scope| {

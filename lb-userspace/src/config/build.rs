@@ -20,6 +20,7 @@ use super::{
     parser::{ProtocolParser, RawParser},
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
     section::Report,
+    security,
 };
 
 /// The scripts by the paths that the file gives.
@@ -89,6 +90,11 @@ pub(super) fn build(
             .into_iter()
             .map(|policy| l4_policy(policy, names))
             .collect::<Option<_>>()?,
+        network_security_policies: raw
+            .securities
+            .into_iter()
+            .map(security::build)
+            .collect::<Option<_>>()?,
         pools: raw.pools.into_iter().map(pool).collect::<Option<_>>()?,
         datascripts: raw
             .sets
@@ -110,6 +116,10 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         Some(raw) => Some(destination(raw, names)?),
         None => None,
     };
+    let security = match &raw.security {
+        Some(name) => Some(*names.securities.get(name.get_ref())?),
+        None => None,
+    };
     let policies = raw.policies.iter().map(|name| names.policies.get(name.get_ref()).copied());
     let datascripts = raw.datascripts.iter().map(|name| names.sets.get(name.get_ref()).copied());
     Some(VirtualService {
@@ -118,6 +128,9 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         protocol,
         destination,
         l4_policies: policies.collect::<Option<_>>()?,
+        network_security_policy: security,
+        connection_rate_limit: raw.connection_rate_limit,
+        client_connection_rate_limit: raw.client_connection_rate_limit,
         datascripts: datascripts.collect::<Option<_>>()?,
         idle_timeout: raw
             .idle_timeout

@@ -6,11 +6,12 @@ use serde_spanned::Spanned;
 
 use super::{
     BuiltInParser, Forwarding, OnError, ParserIndex, ParserReference, PolicyIndex, PoolGroupIndex,
-    PoolIndex, SetIndex, addresses,
+    PoolIndex, SecurityIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
     parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
+    security,
     value::nearest,
 };
 
@@ -20,6 +21,7 @@ pub(super) struct Names {
     pub pools: HashMap<String, PoolIndex>,
     pub groups: HashMap<String, PoolGroupIndex>,
     pub policies: HashMap<String, PolicyIndex>,
+    pub securities: HashMap<String, SecurityIndex>,
     pub sets: HashMap<String, SetIndex>,
     pub parsers: HashMap<String, ParserReference>,
 }
@@ -31,6 +33,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         pools: index("pool", &raw.pools, PoolIndex, report),
         groups: index("pool_group", &raw.groups, PoolGroupIndex, report),
         policies: index("l4_policy", &raw.policies, PolicyIndex, report),
+        securities: index("network_security_policy", &raw.securities, SecurityIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
         parsers: parsers(raw, report),
     };
@@ -53,6 +56,10 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         resolve("protocol_parser", reference, &names.parsers, report);
     }
     parser::check(&raw.parsers, report);
+    for reference in raw.services.iter().filter_map(|service| service.security.as_ref()) {
+        resolve("network_security_policy", reference, &names.securities, report);
+    }
+    raw.securities.iter().for_each(|policy| security::check(policy, report));
     listeners(&raw.services, report);
     for service in &raw.services {
         target(service, raw, &names, report);

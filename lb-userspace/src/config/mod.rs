@@ -26,6 +26,7 @@ mod parser;
 mod problem;
 mod raw;
 mod section;
+mod security;
 mod value;
 
 #[cfg(test)]

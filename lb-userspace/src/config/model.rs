@@ -29,6 +29,8 @@ pub struct Config {
     /// In the file's order.
     pub l4_policies: Vec<L4Policy>,
     /// In the file's order.
+    pub network_security_policies: Vec<NetworkSecurityPolicy>,
+    /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
     /// In the file's order; those that are built in are not among them.
     pub protocol_parsers: Vec<ProtocolParser>,
@@ -56,6 +58,10 @@ pub struct PoolGroupIndex(pub usize);
 /// Index into [`Config::l4_policies`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PolicyIndex(pub usize);
+
+/// Index into [`Config::network_security_policies`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SecurityIndex(pub usize);
 
 /// Where flows are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -156,6 +162,12 @@ pub struct VirtualService {
     pub destination: Option<Destination>,
     /// The first rule that holds sends the flow elsewhere; before any script runs.
     pub l4_policies: Vec<PolicyIndex>,
+    /// Who may begin flows; everyone if there is none.
+    pub network_security_policy: Option<SecurityIndex>,
+    /// `connection_rate_limit`: new flows a second, of all clients; 0 for no limit.
+    pub connection_rate_limit: u32,
+    /// `client_connection_rate_limit`: new flows a second of each client; 0 for no limit.
+    pub client_connection_rate_limit: u32,
     /// In the order of execution.
     pub datascripts: Vec<SetIndex>,
     /// A flow ends after this long without a packet. Default: TCP 10 minutes, UDP 30 seconds.
@@ -300,6 +312,38 @@ impl L4Rule {
         self.protocol.is_none_or(|own| own == protocol)
             && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
             && (self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client)))
+    }
+}
+
+/// `[[network_security_policy]]`: who may begin flows. The longest prefix that a client is in
+/// decides; a client in none may unless `allow` names somebody.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NetworkSecurityPolicy {
+    /// Unique.
+    pub name: String,
+    /// Who may.
+    pub allow: Vec<IpNet>,
+    /// Who may not.
+    pub deny: Vec<IpNet>,
+}
+
+impl NetworkSecurityPolicy {
+    /// The longest prefix that a client is in, and whether it is among those allowed.
+    pub fn rule(&self, client: IpAddr) -> Option<(IpNet, bool)> {
+        let allowed = self.allow.iter().map(|prefix| (*prefix, true));
+        let all = allowed.chain(self.deny.iter().map(|prefix| (*prefix, false)));
+        let holding = all.filter(|(prefix, _)| prefix.contains(&client));
+        holding.max_by_key(|(prefix, _)| prefix.prefix_len())
+    }
+
+    /// Whether a client in no prefix may begin flows.
+    pub fn allows_others(&self) -> bool {
+        self.allow.is_empty()
+    }
+
+    /// Whether a client may begin flows.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.rule(client).map_or(self.allows_others(), |(_, allowed)| allowed)
     }
 }
 

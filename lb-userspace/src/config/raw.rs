@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     net::IpAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use super::{
     instance::{self, RawInstance, TIMEOUTS},
     parser::{self, RawParser},
     section::{Report, Section, Span},
+    security::{self, RawSecurity},
     value,
 };
 
@@ -29,6 +31,7 @@ pub(super) struct RawConfig {
     pub pools: Vec<RawPool>,
     pub groups: Vec<RawGroup>,
     pub policies: Vec<RawPolicy>,
+    pub securities: Vec<RawSecurity>,
     pub sets: Vec<RawSet>,
     pub parsers: Vec<RawParser>,
 }
@@ -43,6 +46,9 @@ pub(super) struct RawService {
     pub protocol: Option<Spanned<Protocol>>,
     pub destination: Option<RawDestination>,
     pub policies: Vec<Spanned<String>>,
+    pub security: Option<Spanned<String>>,
+    pub connection_rate_limit: u32,
+    pub client_connection_rate_limit: u32,
     pub datascripts: Vec<Spanned<String>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     /// Whether it names a pool or a group of them, rightly or not.
@@ -131,6 +137,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
             .into_iter()
             .map(destinations::policy)
             .collect(),
+        securities: root
+            .tables("network_security_policy", "[[network_security_policy]]")
+            .into_iter()
+            .map(security::read)
+            .collect(),
         sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
         parsers: root
             .tables("protocol_parser", "[[protocol_parser]]")
@@ -142,6 +153,9 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
     config
 }
 
+/// New flows a second; 0 for no limit.
+const RATES: RangeInclusive<u64> = 0..=100_000_000;
+
 fn service(mut section: Section<'_>) -> RawService {
     let name = section.required("name", "\"web\"", value::name);
     let address = section.required("address", "\"192.0.2.10\"", host::address);
@@ -151,6 +165,10 @@ fn service(mut section: Section<'_>) -> RawService {
     let destination = destinations::destination(&mut section);
     let policies = section.list("l4_policies", value::name);
     unique(&policies, "l4_policies", section.report());
+    let security = section.optional("network_security_policy", value::name);
+    let connection_rate_limit = section.or("connection_rate_limit", 0, value::integer(RATES));
+    let client_connection_rate_limit =
+        section.or("client_connection_rate_limit", 0, value::integer(RATES));
     let datascripts = section.list("datascripts", value::name);
     unique(&datascripts, "datascripts", section.report());
     let has_datascripts = !section.is_empty("datascripts");
@@ -166,6 +184,9 @@ fn service(mut section: Section<'_>) -> RawService {
         protocol,
         destination,
         policies,
+        security,
+        connection_rate_limit,
+        client_connection_rate_limit,
         datascripts,
         idle_timeout,
         has_destination,

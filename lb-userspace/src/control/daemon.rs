@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::Config,
     datapath::{
-        AddressRoles, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
+        AddressRoles, ClientPrefixes, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
         check_environment, queue_count, wait_for_grace_period,
     },
     engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
@@ -119,6 +119,7 @@ struct Daemon {
     shared: Arc<Shared>,
     datapath: Datapath,
     services: ServiceMap,
+    prefixes: ClientPrefixes,
     addresses: AddressRoles,
     events: EventCounts,
     drops: Vec<DropCounts>,
@@ -168,7 +169,9 @@ impl Daemon {
             start::ensure_addresses(&config).await?;
         }
         let mut services = datapath.take_services()?;
+        let mut prefixes = datapath.take_client_prefixes()?;
         let mut addresses = datapath.take_addresses()?;
+        prefixes.replace(&generation.client_prefixes()).context("cannot fill map prefixes")?;
         addresses.replace(generation.address_roles()).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
@@ -202,6 +205,7 @@ impl Daemon {
             shared,
             datapath,
             services,
+            prefixes,
             addresses,
             events,
             drops,
@@ -301,9 +305,11 @@ impl Daemon {
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
+        // Policies before the services that name them: none is let in by one that is not there.
         let maps = self
-            .addresses
-            .replace(generation.address_roles())
+            .prefixes
+            .replace(&generation.client_prefixes())
+            .and_then(|()| self.addresses.replace(generation.address_roles()))
             .and_then(|()| self.services.replace(&generation.service_entries()));
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;

@@ -1,13 +1,17 @@
 //! The maps that are written by system call, typed.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
 };
 use lb_common::{
     address::Address,
+    admission::{Admission, ClientPrefix, PolicyClient},
     event::{EVENTS, Event},
     layout::{CATALOG, CatalogEntry, Instance, Interface},
     next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
@@ -32,6 +36,8 @@ macro_rules! pod {
 pod! {
     PodNextHop(NextHop),
     PodNextHopTarget(NextHopTarget),
+    PodPolicyClient(PolicyClient),
+    PodAdmission(Admission),
     PodServiceKey(ServiceKey),
     PodService(Service),
     PodAddress(Address),
@@ -102,6 +108,26 @@ impl ServiceMap {
             .filter_map(Result::ok)
             .filter(|key| !services.iter().any(|(kept, _)| *kept == key.0))
             .collect();
+        gone.iter().try_for_each(|key| self.0.remove(key)).map_err(io_error)
+    }
+}
+
+/// `client_prefixes`.
+pub struct ClientPrefixes(pub(super) LpmTrie<MapData, PodPolicyClient, PodAdmission>);
+
+impl ClientPrefixes {
+    /// Makes the map hold exactly these, new ones before old ones go.
+    pub fn replace(&mut self, prefixes: &[ClientPrefix]) -> io::Result<()> {
+        let mut wanted = HashSet::new();
+        for ClientPrefix { bits, of, admission } in prefixes {
+            let bits = PolicyClient::POLICY_BITS + bits;
+            wanted.insert((bits, *of));
+            let key = Key::new(bits, PodPolicyClient(*of));
+            self.0.insert(&key, PodAdmission(*admission), 0).map_err(io_error)?;
+        }
+        let is_gone =
+            |key: &Key<PodPolicyClient>| !wanted.contains(&(key.prefix_len(), key.data().0));
+        let gone: Vec<_> = self.0.keys().filter_map(Result::ok).filter(is_gone).collect();
         gone.iter().try_for_each(|key| self.0.remove(key)).map_err(io_error)
     }
 }

@@ -11,6 +11,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::{
+    admission::{ARRIVALS, CLIENT_PREFIXES},
     event::EVENTS,
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
@@ -18,7 +19,7 @@ use lb_common::{
         CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
-    service::{ADDRESSES, VIRTUAL_SERVICES},
+    service::{ADDRESSES, Service, VIRTUAL_SERVICES},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -26,8 +27,8 @@ use super::{
     DatapathError,
     attach::{self, Attached},
     maps::{
-        AddressRoles, CatalogMap, EventCounts, NextHopMap, PodInstance, PodInterface, ServiceMap,
-        typed,
+        AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
+        PodInterface, ServiceMap, typed,
     },
     memory::MappedTable,
     object,
@@ -144,6 +145,11 @@ impl Datapath {
     /// `virtual_services`.
     pub fn take_services(&mut self) -> Result<ServiceMap, DatapathError> {
         Ok(ServiceMap(typed("virtual_services", take(&mut self.ebpf, "virtual_services")?)?))
+    }
+
+    /// `client_prefixes`.
+    pub fn take_client_prefixes(&mut self) -> Result<ClientPrefixes, DatapathError> {
+        Ok(ClientPrefixes(typed("client_prefixes", take(&mut self.ebpf, "client_prefixes")?)?))
     }
 
     /// `addresses`.
@@ -286,7 +292,10 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
         array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
-        hash("virtual_services", 20, 4, VIRTUAL_SERVICES),
+        hash("virtual_services", 20, size_of::<Service>(), VIRTUAL_SERVICES),
+        // A trie's key is the prefix's length and what it is of.
+        Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
+        Shape { kind: MapType::LruHash, ..hash("arrivals", 20, 8, ARRIVALS) },
         hash("addresses", 16, 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },

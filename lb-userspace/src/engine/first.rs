@@ -12,7 +12,7 @@ use lb_common::{
 };
 
 use super::{
-    Engine, Ingress, Known, Now, Toward, Turn,
+    Engine, Generation, Ingress, Known, Now, Toward, Turn,
     decide::{Choice, Decided, Decision},
     explanation::Query,
     flows,
@@ -53,6 +53,10 @@ impl Engine {
         if packet.protocol == Protocol::Tcp && !packet.flags().opens() {
             reset_client(packet, ingress, turn);
             self.count(Event::DropNoFlow, 1);
+            return None;
+        }
+        if ingress.is_irregular(packet) && !is_allowed(&generation, service, packet) {
+            self.count(Event::DropDenied, 1);
             return None;
         }
         if let Some(event) = self.no_room(packet) {
@@ -233,6 +237,12 @@ impl Engine {
         };
         turn.effects.log.push(refused.log(now, &self.shared));
     }
+}
+
+/// The program asks this of packets that it can read; the others are ours to refuse.
+fn is_allowed(generation: &Generation, service: &VirtualService, packet: &Packet<'_>) -> bool {
+    let policy = generation.security(service);
+    policy.is_none_or(|policy| policy.allows(packet.source().ip()))
 }
 
 fn reset_client(packet: &Packet<'_>, ingress: Ingress<'_>, turn: &mut Turn<'_>) {

@@ -7,15 +7,17 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use lb_common::{
     address::{Address, Port},
+    admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
     service::{Roles, Service, ServiceKey},
 };
 
 use crate::{
     config::{
-        Algorithm, Config, Destination, Forwarding, L4Rule, PolicyIndex, PoolIndex, Script,
-        ServerIndex, VirtualService,
+        Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy, PolicyIndex,
+        PoolIndex, Script, ServerIndex, VirtualService,
     },
     flow_table::{Catalog, CatalogFull, Kind},
     pool::Pools,
@@ -36,6 +38,7 @@ pub struct Generation {
     server_numbers: Vec<Vec<u32>>,
     script_numbers: HashMap<PathBuf, u32>,
     rule_numbers: Vec<Vec<u32>>,
+    security_numbers: Vec<u32>,
 }
 
 /// A rule of a policy.
@@ -78,6 +81,10 @@ impl Generation {
         let rule_number = |name: String| catalog.number(Kind::Rule, &name);
         let rule_numbers =
             rules.map(|names| names.map(rule_number).collect()).collect::<Result<_, _>>()?;
+        let names = config.network_security_policies.iter().map(|policy| &policy.name);
+        let security_numbers = names
+            .map(|name| catalog.number(Kind::SecurityPolicy, name))
+            .collect::<Result<_, _>>()?;
         let keys = config.virtual_services.iter().map(service_key);
         let services = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let pools = Pools::new(&config);
@@ -93,6 +100,7 @@ impl Generation {
             server_numbers,
             script_numbers,
             rule_numbers,
+            security_numbers,
         })
     }
 
@@ -185,7 +193,42 @@ impl Generation {
     /// What the `virtual_services` map has to hold.
     pub fn service_entries(&self) -> Vec<(ServiceKey, Service)> {
         let services = self.services.iter();
-        services.map(|(key, index)| (*key, Service { id: self.service_number(*index) })).collect()
+        services.filter_map(|(key, index)| Some((*key, self.service_entry(*index)?))).collect()
+    }
+
+    /// What the program has to know about the service that listens there.
+    pub fn entry(&self, key: &ServiceKey) -> Option<Service> {
+        self.service_entry(*self.services.get(key)?)
+    }
+
+    fn service_entry(&self, index: usize) -> Option<Service> {
+        let service = self.config.virtual_services.get(index)?;
+        let policy = service.network_security_policy;
+        let policy = policy.and_then(|policy| self.security_numbers.get(policy.0));
+        Some(Service {
+            id: self.service_number(index),
+            policy: policy.copied().unwrap_or_default(),
+            rate: Rate::per_second(service.connection_rate_limit),
+            client_rate: Rate::per_second(service.client_connection_rate_limit),
+        })
+    }
+
+    /// The policy that says who may begin flows to a service.
+    pub fn security(&self, service: &VirtualService) -> Option<&NetworkSecurityPolicy> {
+        self.config.network_security_policies.get(service.network_security_policy?.0)
+    }
+
+    /// What a policy says of a client, as the program finds it in its maps.
+    pub fn admission(&self, asked: &PolicyClient) -> Option<Admission> {
+        let position = self.security_numbers.iter().position(|own| *own == asked.policy)?;
+        let policy = self.config.network_security_policies.get(position)?;
+        Some(admission(policy.allows(asked.client.ip())))
+    }
+
+    /// What the `client_prefixes` map has to hold.
+    pub fn client_prefixes(&self) -> Vec<ClientPrefix> {
+        let policies = self.config.network_security_policies.iter().zip(&self.security_numbers);
+        policies.flat_map(|(policy, number)| prefixes(policy, *number)).collect()
     }
 
     /// What the `addresses` map has to hold.
@@ -213,6 +256,27 @@ fn rule_names(config: &Config, policy: usize) -> impl Iterator<Item = String> {
     let policy = config.l4_policies.get(policy).into_iter();
     policy
         .flat_map(|policy| policy.rules.iter().map(|rule| format!("{}/{}", policy.name, rule.name)))
+}
+
+/// A policy's prefixes, and the one of length 0 for everybody else.
+fn prefixes(policy: &NetworkSecurityPolicy, number: u32) -> impl Iterator<Item = ClientPrefix> {
+    let of = move |client| PolicyClient { policy: number, client };
+    let allowed = policy.allow.iter().map(|prefix| (prefix, true));
+    let listed = allowed.chain(policy.deny.iter().map(|prefix| (prefix, false)));
+    let listed = listed.map(move |(prefix, allowed)| {
+        let bits = match prefix {
+            // An IPv4 address is the end of one of IPv6.
+            IpNet::V4(v4) => 96 + u32::from(v4.prefix_len()),
+            IpNet::V6(v6) => v6.prefix_len().into(),
+        };
+        ClientPrefix { bits, of: of(prefix.network().into()), admission: admission(allowed) }
+    });
+    let others = admission(policy.allows_others());
+    listed.chain([ClientPrefix { bits: 0, of: of(RateKey::EVERYONE), admission: others }])
+}
+
+fn admission(allowed: bool) -> Admission {
+    if allowed { Admission::ALLOW } else { Admission::DENY }
 }
 
 fn address_roles(config: &Config) -> HashMap<Address, Roles> {

@@ -39,6 +39,7 @@ use lb_common::{
     event::Event,
     flow::{Entry, Flags},
     next_hop::NextHopId,
+    wire::IPV4,
 };
 
 pub use counters::Counters;
@@ -128,6 +129,11 @@ struct Ingress<'a> {
 }
 
 impl Ingress<'_> {
+    /// Whether the program could not read the packet's ports.
+    fn is_irregular(&self, packet: &Packet<'_>) -> bool {
+        !self.fragments.is_empty() || packet.network.header != IPV4
+    }
+
     /// The frames that the packet came in, as they came.
     fn frames(&self) -> Vec<Vec<u8>> {
         if self.fragments.is_empty() {

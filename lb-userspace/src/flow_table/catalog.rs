@@ -25,10 +25,13 @@ pub enum Kind {
     Script = 4,
     /// A rule of an L4 policy, as `policy/rule`.
     Rule = 5,
+    /// A network security policy.
+    SecurityPolicy = 6,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Service, Self::Pool, Self::Server, Self::Script, Self::Rule];
+    const ALL: [Self; 6] =
+        [Self::Service, Self::Pool, Self::Server, Self::Script, Self::Rule, Self::SecurityPolicy];
 }
 
 /// Where the catalog is kept: the pinned map, or nowhere.
@@ -47,7 +50,7 @@ impl CatalogStore for () {
 /// There are no numbers left.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this instance has known {CATALOG} services, pools, servers, scripts and rules, and cannot name more: \
+    "this instance has known {CATALOG} services, pools, servers, scripts, rules and policies, and cannot name more: \
      `lb detach` and a new start forget the old ones"
 )]
 pub struct CatalogFull;

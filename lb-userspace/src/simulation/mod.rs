@@ -4,6 +4,7 @@
 //! the surroundings: frames, time, next hops (every address has one) and the kernel's grace
 //! periods. The same frames at the same times give the same decisions.
 
+mod arrivals;
 mod frames;
 mod network;
 
@@ -34,6 +35,7 @@ use crate::{
     table::Tables,
 };
 
+pub use arrivals::Arrivals;
 pub use frames::{first_packet, from_server};
 use network::{Everywhere, Path, Wire};
 
@@ -67,6 +69,7 @@ pub struct Simulation {
     generation: Arc<Generation>,
     engine: Engine,
     network: Everywhere,
+    arrivals: Arrivals,
     started: SystemTime,
 }
 
@@ -91,7 +94,8 @@ impl Simulation {
         let mut engine = Engine::new(position, parts.0, parts.1, parts.2)?;
         engine.keep_explanations();
         let network = Everywhere;
-        Ok(Self { shared, counters, generation, engine, network, started })
+        let arrivals = Arrivals::default();
+        Ok(Self { shared, counters, generation, engine, network, arrivals, started })
     }
 
     /// New flows are decided by another configuration from now on.
@@ -128,7 +132,8 @@ impl Simulation {
     /// how it was decided, is among the effects.
     pub fn receive(&mut self, now: Now, frame: &[u8], effects: &mut Effects) -> Verdict {
         let mut wire = Wire(frame.to_vec());
-        let path = Path { shared: &self.shared, generation: &self.generation, now };
+        let Self { shared, generation, arrivals, .. } = &*self;
+        let path = Path { shared, generation, arrivals, now };
         let verdict = forward(&mut wire, &path);
         match verdict {
             Verdict::Punt(_) => {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use lb_common::{
     address::Address,
+    admission::{Admission, PolicyClient, Rate, RateKey},
     flow::{Geometry, SharedBucketV4},
     next_hop::{NextHop, NextHopId},
     path,
-    service::{Roles, ServiceKey},
-    time::Tick,
+    service::{Roles, Service, ServiceKey},
 };
 
+use super::Arrivals;
 use crate::engine::{Generation, Neighbours, Now, Shared, Toward};
 
 /// The only interface.
@@ -49,12 +50,13 @@ impl Neighbours for Everywhere {
 pub(super) struct Path<'a> {
     pub shared: &'a Shared,
     pub generation: &'a Generation,
+    pub arrivals: &'a Arrivals,
     pub now: Now,
 }
 
 impl path::Tables for Path<'_> {
-    fn now(&self) -> Tick {
-        Tick::from_nanos(u64::try_from(self.now.monotonic.as_nanos()).unwrap_or(u64::MAX))
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.now.monotonic.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn geometry(&self) -> Geometry {
@@ -73,8 +75,16 @@ impl path::Tables for Path<'_> {
         self.generation.roles(address)
     }
 
-    fn is_service(&self, key: &ServiceKey) -> bool {
-        self.generation.service(key).is_some()
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.generation.entry(key)
+    }
+
+    fn admission(&self, client: &PolicyClient) -> Option<Admission> {
+        self.generation.admission(client)
+    }
+
+    fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
+        self.arrivals.is_due(key, rate, self.nanos())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The cases, by what they are about.
 
+mod admission;
 mod closed;
 mod forward;
 mod icmp;

@@ -6,12 +6,12 @@ use std::{collections::HashMap, net::Ipv4Addr, path::Path};
 
 use lb_common::{
     address::Address,
+    admission::{Admission, PolicyClient, Rate, RateKey},
     flow::{Geometry, SharedBucketV4},
     hash::HashSeed,
     next_hop::NextHop,
     path::{Tables, Verdict, forward},
-    service::Roles,
-    time::Tick,
+    service::{Roles, Service},
 };
 
 use super::{frames::*, *};
@@ -271,6 +271,7 @@ pub struct World {
     pub generation: Arc<Generation>,
     pub net: Net,
     pub time: Duration,
+    pub arrivals: crate::simulation::Arrivals,
     pub workers: Vec<Member>,
 }
 
@@ -293,7 +294,14 @@ impl World {
             Member { engine, counters }
         };
         let workers = (0..workers).map(member).collect();
-        Self { shared, generation, net: Net::default(), time: 1000 * SECOND, workers }
+        Self {
+            shared,
+            generation,
+            net: Net::default(),
+            time: 1000 * SECOND,
+            arrivals: Default::default(),
+            workers,
+        }
     }
 
     pub fn now(&self) -> Now {
@@ -468,8 +476,8 @@ impl lb_common::path::Frame for Wire {
 }
 
 impl Tables for World {
-    fn now(&self) -> Tick {
-        tick(self.time)
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.time.as_nanos()).unwrap()
     }
 
     fn geometry(&self) -> Geometry {
@@ -488,7 +496,15 @@ impl Tables for World {
         self.generation.roles(address)
     }
 
-    fn is_service(&self, key: &ServiceKey) -> bool {
-        self.generation.service(key).is_some()
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.generation.entry(key)
+    }
+
+    fn admission(&self, client: &PolicyClient) -> Option<Admission> {
+        self.generation.admission(client)
+    }
+
+    fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
+        self.arrivals.is_due(key, rate, self.nanos())
     }
 }
