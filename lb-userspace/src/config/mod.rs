@@ -36,6 +36,7 @@ pub use model::*;
 pub use problem::{Problem, Problems, Source};
 use section::Report;
 use toml::de::DeTable;
+pub(crate) use value::nearest;
 
 impl Config {
     /// Reads and checks a file and the scripts that it names.

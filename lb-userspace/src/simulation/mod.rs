@@ -28,7 +28,8 @@ use crate::{
     config::Config,
     engine::{
         Counters, Effects, Engine, Explanation, Found, Gauge, Generation, Now, Position, Query,
-        Shared, log::Notes,
+        Shared,
+        log::{Note, Notes},
     },
     flow_table::{Catalog, CatalogFull, FlowTable, Grace, OwnedMemory},
     script::ScriptError,
@@ -174,5 +175,10 @@ impl Simulation {
         };
         let (id, _) = self.shared.flows.find(&key)?;
         Found::at(&self.shared.flows, id)
+    }
+
+    /// What scripts have said so far of a flow that goes on.
+    pub fn note(&self, flow: &Found) -> Note {
+        self.shared.notes.get(flow.id)
     }
 }
