@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     engine::Explanation,
-    script_test::{self, Failure, Report, SUFFIX},
+    script_test::{self, Failure, Place, Report, SUFFIX},
 };
 
 /// What to test, and how to tell.
@@ -191,7 +191,9 @@ impl<'a> Console<'a> {
         let Some(failure) = &report.failure else { return Ok(()) };
         let name = report.test.clone().unwrap_or_else(|| report.file.display().to_string());
         writeln!(self.out, "{}  {name}", self.painted(RED, "FAILED"))?;
-        let mut places = failure.places.iter();
+        let own = report.line.map(|line| Place { file: report.file.display().to_string(), line });
+        let places = if failure.places.is_empty() { own.as_slice() } else { &failure.places };
+        let mut places = places.iter();
         if let Some(place) = places.next() {
             writeln!(self.out, "  at {place}")?;
             if let Some(line) = line_of(Path::new(&place.file), place.line) {

@@ -101,6 +101,11 @@ impl Failure {
             Error::RuntimeError(text) | Error::MemoryError(text) => {
                 Self::of_text(text, traceback, sources)
             }
+            Error::BadArgument { to: Some(to), name: Some(name), .. } if name == "self" => {
+                let method = to.rsplit('.').next().unwrap_or_default();
+                let message = format!("{method} is called with a colon, such as lb:{method}(…)");
+                Self { places: trace(traceback, sources), ..Self::new(message) }
+            }
             other => Self { places: trace(traceback, sources), ..Self::new(other.to_string()) },
         }
     }

@@ -45,46 +45,64 @@ pub struct Report {
 }
 
 /// Runs a file's tests whose names contain `filter`, and tells of each.
+///
+/// Each test has a Lua state of its own, in which the file is loaded anew: no test finds what
+/// another has left behind, and each does alone what it does among all.
 pub fn run(file: &Path, filter: &str, tell: &mut dyn FnMut(Report)) {
-    let report = |test: Option<&Test>, since: Instant, failure| Report {
+    let begun = Instant::now();
+    let tests = match Loaded::new(file) {
+        Ok(loaded) => loaded.session.tests.take(),
+        Err(failure) => return tell(report(file, None, begun, Some(failure))),
+    };
+    for (index, test) in tests.iter().enumerate() {
+        if test.name.contains(filter) {
+            let begun = Instant::now();
+            let result = Loaded::new(file).and_then(|loaded| loaded.attempt(index));
+            tell(report(file, Some(test), begun, result.err()));
+        }
+    }
+}
+
+fn report(file: &Path, test: Option<&Test>, begun: Instant, failure: Option<Failure>) -> Report {
+    Report {
         file: file.to_owned(),
         test: test.map(|test| test.name.clone()),
         line: test.and_then(|test| test.place.as_ref()).map(|place| place.line),
-        took: since.elapsed(),
+        took: begun.elapsed(),
         failure,
-    };
-    let (begun, session) = (Instant::now(), Session::new(file));
-    let lua = match collect(file, &session) {
-        Ok(lua) => lua,
-        Err(failure) => return tell(report(None, begun, Some(failure))),
-    };
-    let tests = session.tests.borrow().clone();
-    for test in tests.iter().filter(|test| test.name.contains(filter)) {
-        let begun = Instant::now();
-        let failure = attempt(&lua, &session, test).err();
-        tell(report(Some(test), begun, failure));
     }
 }
 
-/// Loads a file, which names its tests.
-fn collect(file: &Path, session: &Rc<Session>) -> Result<Lua, Failure> {
-    let of_lua = |error| Failure::from_lua(&error, &session.sources.borrow());
-    let lua = state::state(session).map_err(of_lua)?;
-    let loaded = state::limit(&lua).and_then(|()| state::load(&lua, session, file)?.call::<()>(()));
-    // A file that ends with an error names no tests, or not all.
-    loaded.map_err(|error| Failure { unreadable: true, ..of_lua(error) })?;
-    if session.tests.borrow().is_empty() {
-        return Err(Failure::unreadable(
-            "no tests in here: write test(\"what holds\", function() … end)",
-        ));
-    }
-    Ok(lua)
+/// A file that has named its tests.
+struct Loaded {
+    lua: Lua,
+    session: Rc<Session>,
 }
 
-fn attempt(lua: &Lua, session: &Session, test: &Test) -> Result<(), Failure> {
-    session.begin();
-    let result = state::limit(lua).and_then(|()| test.function.call::<()>(()));
-    session.running.set(false);
-    result.map_err(|error| Failure::from_lua(&error, &session.sources.borrow()))?;
-    session.left_open().map_or(Ok(()), Err)
+impl Loaded {
+    fn new(file: &Path) -> Result<Self, Failure> {
+        let session = Session::new(file);
+        let of_lua = |error| Failure::from_lua(&error, &session.sources.borrow());
+        let lua = state::state(&session).map_err(of_lua)?;
+        let loaded =
+            state::limit(&lua).and_then(|()| state::load(&lua, &session, file)?.call::<()>(()));
+        // A file that ends with an error names no tests, or not all.
+        loaded.map_err(|error| Failure { unreadable: true, ..of_lua(error) })?;
+        if session.tests.borrow().is_empty() {
+            let help = "write test(\"what holds\", function() … end)";
+            return Err(Failure::unreadable(format!("no tests in here: {help}")));
+        }
+        Ok(Self { lua, session })
+    }
+
+    fn attempt(&self, index: usize) -> Result<(), Failure> {
+        let Self { lua, session } = self;
+        let test = session.tests.borrow().get(index).map(|test| test.function.clone());
+        // The same file names the same tests, unless somebody is writing it.
+        let test = test.ok_or_else(|| Failure::unreadable("the file has changed meanwhile"))?;
+        session.running.set(true);
+        let result = state::limit(lua).and_then(|()| test.call::<()>(()));
+        result.map_err(|error| Failure::from_lua(&error, &session.sources.borrow()))?;
+        session.left_open().map_or(Ok(()), Err)
+    }
 }

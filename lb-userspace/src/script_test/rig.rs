@@ -12,7 +12,7 @@ use super::failure::Told;
 use crate::{
     config::{Config, VirtualService, nearest},
     engine::{Effects, Explanation, Found, Query, log::FlowLog, log::Note},
-    simulation::{Simulation, SimulationError, first_packet, from_server},
+    simulation::{Simulation, SimulationError, first_packet, from_client, from_server},
     table::{Listed, Value},
 };
 
@@ -73,7 +73,8 @@ impl Rig {
         explanation.ok_or_else(|| self.why_dropped(&counted))
     }
 
-    /// The flow's server sends its first packet, or another.
+    /// The flow's server sends its first packet, or another; of TCP the client acknowledges it, and
+    /// the connection stands.
     pub fn answer(&mut self, ends: Ends, payload: &[u8]) -> Told<()> {
         let Some(found) = self.find(ends) else {
             return Err("the flow has ended: no server answers any more".to_owned());
@@ -83,6 +84,9 @@ impl Rig {
         }
         let frame = from_server(&found, payload).ok_or_else(|| too_long(payload))?;
         self.receive(&frame);
+        if let (Protocol::Tcp, Some(frame)) = (ends.protocol, from_client(&found, &[])) {
+            self.receive(&frame);
+        }
         Ok(())
     }
 

@@ -62,13 +62,6 @@ impl Session {
         self.folder.join(path)
     }
 
-    /// A test begins: what others have asked is none of its business.
-    pub fn begin(&self) {
-        self.running.set(true);
-        self.read.take();
-        self.expectations.take();
-    }
-
     /// A field of a flow has been read: what is expected next is about that flow.
     pub fn read(&self, flow: &Rc<Flow>) {
         self.read.replace(Some(Rc::clone(flow)));
