@@ -21,7 +21,7 @@ test("the tester always gets the very server", function()
   end
 end)
 
-test("the tester gets another server of the pool when that one is down, and the log says so", function()
+test("while that server is down the tester gets another, and the log says so", function()
   local lb = balancer("by-client.toml")
   lb:disable("staff", "10.0.0.12:80")
   local tester = lb:flow { client = "192.0.2.101" }
