@@ -109,7 +109,10 @@ fn complain(error: &anyhow::Error) -> ExitCode {
         eprintln!("{}", if colour { problems.styled() } else { problems.to_string() });
         return ExitCode::from(BAD_CONFIGURATION);
     }
-    if let Some(test::Unsuccessful { status }) = error.downcast_ref() {
+    if let Some(test::Unsuccessful { status, why }) = error.downcast_ref() {
+        if let Some(why) = why {
+            eprintln!("lb: {why}");
+        }
         return ExitCode::from(*status);
     }
     eprintln!("lb: {error:#}");

@@ -140,15 +140,11 @@ end
 
 -- Written with a dot; a colon, which passes the expectation itself, is as good.
 local function bind(expectation, number, got, name)
-  return function(first, ...)
-    if rawequal(first, expectation) then
-      return check(number, got, name, select("#", ...), ...)
+  return function(...)
+    if rawequal((...), expectation) then
+      return check(number, got, name, select("#", ...) - 1, select(2, ...))
     end
-    local count = select("#", ...)
-    if first ~= nil or count > 0 or matchers[name][1] > 0 then
-      count = count + 1
-    end
-    return check(number, got, name, count, first, ...)
+    return check(number, got, name, select("#", ...), ...)
   end
 end
 

@@ -202,6 +202,8 @@ impl Rig {
     fn receive(&mut self, frame: &[u8]) {
         let now = self.simulation.at(self.now);
         self.simulation.receive(now, frame, &mut self.effects);
+        // A flow that was closed by it is logged at once.
+        self.simulation.tick(now, &mut self.effects);
         let explanations = std::mem::take(&mut self.effects.explanations);
         self.collect();
         self.effects.explanations = explanations;

@@ -1,88 +1,22 @@
-//! `lb test`.
+//! What became of the tests: for people, or for programs.
 
 use std::{
-    fmt,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use clap::Args;
 use serde_json::json;
 
 use crate::{
     engine::Explanation,
-    script_test::{self, Failure, Place, Report, SUFFIX},
+    script_test::{Failure, Place, Report},
 };
-
-/// What to test, and how to tell.
-#[derive(Args)]
-pub struct Options {
-    /// Folder in which `*_test.lua` are looked for, or one such file
-    #[arg(value_name = "DIR")]
-    path: PathBuf,
-    /// Only tests whose name contains this
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    filter: String,
-    /// As JSON, an object a test
-    #[arg(long)]
-    json: bool,
-}
-
-/// Not every test passed, which has been told already.
-#[derive(Debug)]
-pub struct Unsuccessful {
-    /// The exit status: 1 if tests failed, 2 if files or configurations cannot be read.
-    pub status: u8,
-}
-
-impl fmt::Display for Unsuccessful {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not every test passed")
-    }
-}
-
-impl std::error::Error for Unsuccessful {}
-
-const FAILED: u8 = 1;
-const UNREADABLE: u8 = 2;
-
-/// Runs the tests and reports.
-pub fn run(options: &Options) -> Result<()> {
-    let path = &options.path;
-    let files = script_test::find(path).with_context(|| path.display().to_string());
-    let files = files.or_else(|error| refuse(&format!("{error:#}")))?;
-    if files.is_empty() {
-        let names = format!("no file there has a name that ends with {SUFFIX}");
-        return refuse(&format!("{}: nothing to test: {names}", path.display()));
-    }
-    let stdout = io::stdout();
-    let colour = stdout.is_terminal();
-    let mut console = Console::new(Box::new(stdout.lock()), colour, options.json);
-    for file in &files {
-        script_test::run(file, &options.filter, &mut |report| console.tell(report));
-    }
-    console.finish(files.len())?;
-    let tally = console.tally;
-    if tally.passed + tally.failed == 0 {
-        return refuse(&format!("no test's name contains {:?}", options.filter));
-    }
-    match tally.status() {
-        0 => Ok(()),
-        status => Err(Unsuccessful { status }.into()),
-    }
-}
-
-/// Nothing was tested.
-fn refuse<T>(why: &str) -> Result<T> {
-    eprintln!("lb: {why}");
-    Err(Unsuccessful { status: UNREADABLE }.into())
-}
 
 /// How many there were of each kind.
 #[derive(Clone, Copy, Default)]
-struct Tally {
+pub struct Tally {
+    files: usize,
     passed: usize,
     failed: usize,
     unreadable: bool,
@@ -99,18 +33,24 @@ impl Tally {
         }
     }
 
-    fn status(self) -> u8 {
+    /// How many tests there were.
+    pub fn total(self) -> usize {
+        self.passed + self.failed
+    }
+
+    /// The exit status.
+    pub fn status(self) -> u8 {
         match self {
-            Self { unreadable: true, .. } => UNREADABLE,
+            Self { unreadable: true, .. } => super::UNREADABLE,
             Self { failed: 0, .. } => 0,
-            _ => FAILED,
+            _ => super::FAILED,
         }
     }
 }
 
 /// Tells people, or programs.
-struct Console<'a> {
-    out: Box<dyn Write + 'a>,
+pub struct Console<'a> {
+    out: &'a mut dyn Write,
     colour: bool,
     json: bool,
     begun: Instant,
@@ -123,15 +63,22 @@ struct Console<'a> {
 }
 
 impl<'a> Console<'a> {
-    fn new(out: Box<dyn Write + 'a>, colour: bool, json: bool) -> Self {
+    /// Has told nothing yet.
+    pub fn new(out: &'a mut dyn Write, colour: bool, json: bool) -> Self {
         let (begun, tally, file) = (Instant::now(), Tally::default(), PathBuf::new());
         Self { out, colour, json, begun, tally, file, failed: Vec::new(), broken: Ok(()) }
     }
 
-    /// Of one test.
-    fn tell(&mut self, report: Report) {
+    /// Of one test. Those of a file come together.
+    pub fn tell(&mut self, report: Report) {
         self.tally.count(report.failure.as_ref());
-        let told = if self.json { self.tell_program(&report) } else { self.tell_person(&report) };
+        let first = self.file != report.file;
+        if first {
+            self.file.clone_from(&report.file);
+            self.tally.files += 1;
+        }
+        let told =
+            if self.json { self.tell_program(&report) } else { self.tell_person(&report, first) };
         if self.broken.is_ok() {
             self.broken = told;
         }
@@ -155,9 +102,8 @@ impl<'a> Console<'a> {
         writeln!(self.out, "{object}")
     }
 
-    fn tell_person(&mut self, report: &Report) -> io::Result<()> {
-        if self.file != report.file {
-            self.file.clone_from(&report.file);
+    fn tell_person(&mut self, report: &Report, first: bool) -> io::Result<()> {
+        if first {
             writeln!(self.out, "{}", report.file.display())?;
         }
         let word = match report.failure {
@@ -169,22 +115,23 @@ impl<'a> Console<'a> {
     }
 
     /// The failures in detail, and the sum.
-    fn finish(&mut self, files: usize) -> Result<()> {
+    pub fn finish(&mut self) -> io::Result<Tally> {
         std::mem::replace(&mut self.broken, Ok(()))?;
-        if self.json {
-            return Ok(());
+        if self.json || self.tally.total() == 0 {
+            return Ok(self.tally);
         }
         for report in std::mem::take(&mut self.failed) {
             writeln!(self.out)?;
             self.detail(&report)?;
         }
-        let Tally { passed, failed, .. } = self.tally;
-        let passed =
-            self.painted(if failed == 0 { GREEN } else { "" }, &format!("{passed} passed"));
-        let failed = self.painted(if failed > 0 { RED } else { "" }, &format!("{failed} failed"));
+        let Tally { files, passed, failed, .. } = self.tally;
+        let green = if failed == 0 { GREEN } else { "" };
+        let red = if failed > 0 { RED } else { "" };
+        let passed = self.painted(green, &format!("{passed} passed"));
+        let failed = self.painted(red, &format!("{failed} failed"));
         let (files, took) = (counted(files, "file"), milliseconds(self.begun.elapsed()));
         writeln!(self.out, "\n{passed}, {failed} in {files} ({took})")?;
-        Ok(())
+        Ok(self.tally)
     }
 
     fn detail(&mut self, report: &Report) -> io::Result<()> {
