@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod harness;

@@ -27,7 +27,7 @@ fn look(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             look(&path, found)?;
         } else if entry.file_name().to_string_lossy().ends_with(SUFFIX) {
-            found.push(path);
+            found.push(path.strip_prefix(".").unwrap_or(&path).to_owned());
         }
     }
     Ok(())
