@@ -3,8 +3,8 @@
 use std::{cell::Cell, fs, path::Path, rc::Rc};
 
 use mlua::{
-    Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState,
-    chunk::ChunkMode,
+    FromLuaMulti, Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, LuaString, StdLib, Table,
+    Value, VmState, chunk::ChunkMode,
 };
 
 use super::{
@@ -21,9 +21,9 @@ const STRIDE: u32 = 10_000;
 /// Bytes of a file's state.
 const MEMORY: usize = 256 << 20;
 
-/// What a test file may use of Lua's own. The rest reaches files and processes, loads bytecode, or
-/// makes a test run differently every time.
+/// Ours, and what stays of Lua's own.
 const LIBRARY: &str = include_str!("library.lua");
+/// Payloads, for test files.
 const PAYLOADS: &str = include_str!("payloads.lua");
 
 /// A state for a test file.
@@ -75,72 +75,66 @@ pub(super) fn load(lua: &Lua, session: &Session, path: &Path) -> mlua::Result<Fu
     lua.load(text).set_name(name).set_mode(ChunkMode::Text).into_function()
 }
 
-/// The functions that our Lua code and test files call.
+/// The functions that our Lua code calls, and makes known to test files.
 fn host(lua: &Lua, session: &Rc<Session>) -> mlua::Result<Table> {
-    let host = lua.create_table()?;
+    let functions = [
+        ("test", bound(lua, session, add_test)?),
+        ("balancer", bound(lua, session, |lua, own, given| Balancer::open(lua, own, &given))?),
+        ("file", bound(lua, session, read)?),
+        ("dofile", bound(lua, session, run_file)?),
+        ("expect", bound(lua, session, |lua, own, ()| Ok(own.expect(places(lua))))?),
+        ("asked", bound(lua, session, asked)?),
+        ("disappoint", bound(lua, session, disappoint)?),
+        ("fail", lua.create_function(|lua, message: String| raise(lua, Err::<(), _>(message)))?),
+        ("printable", lua.create_function(|_, text: LuaString| Ok(printable(&text.as_bytes())))?),
+        ("print", lua.create_function(print)?),
+    ];
+    lua.create_table_from(functions)
+}
+
+/// A function that knows its session.
+fn bound<A: FromLuaMulti, R: IntoLuaMulti>(
+    lua: &Lua,
+    session: &Rc<Session>,
+    function: impl Fn(&Lua, &Rc<Session>, A) -> mlua::Result<R> + 'static,
+) -> mlua::Result<Function> {
     let own = Rc::clone(session);
-    host.set("test", lua.create_function(move |lua, given| add_test(lua, &own, given))?)?;
-    let own = Rc::clone(session);
-    host.set(
-        "balancer",
-        lua.create_function(move |lua, given| Balancer::open(lua, &own, &given))?,
-    )?;
-    let own = Rc::clone(session);
-    host.set("file", lua.create_function(move |lua, path: String| read(lua, &own, &path))?)?;
-    let own = Rc::clone(session);
-    host.set(
-        "dofile",
-        lua.create_function(move |lua, path: String| {
-            load(lua, &own, &own.beside(&path))?.call::<Value>(())
-        })?,
-    )?;
-    let own = Rc::clone(session);
-    host.set("expect", lua.create_function(move |lua, ()| Ok(own.expect(places(lua))))?)?;
-    let own = Rc::clone(session);
-    host.set(
-        "asked",
-        lua.create_function(move |_, number| {
-            own.asked(number);
-            Ok(())
-        })?,
-    )?;
-    let own = Rc::clone(session);
-    host.set(
-        "disappoint",
-        lua.create_function(move |lua, (number, message): (usize, LuaString)| {
-            let message = message.to_string_lossy();
-            Err::<(), _>(own.disappointed(number, message, places(lua)).raise())
-        })?,
-    )?;
-    host.set(
-        "fail",
-        lua.create_function(|lua, message: String| {
-            Err::<(), _>(Failure::here(lua, message).raise())
-        })?,
-    )?;
-    host.set(
-        "printable",
-        lua.create_function(|_, text: LuaString| Ok(printable(&text.as_bytes())))?,
-    )?;
-    host.set(
-        "print",
-        lua.create_function(|_, text: LuaString| {
-            eprintln!("{}", text.to_string_lossy());
-            Ok(())
-        })?,
-    )?;
-    Ok(host)
+    lua.create_function(move |lua, arguments: A| function(lua, &own, arguments))
+}
+
+fn run_file(lua: &Lua, session: &Rc<Session>, path: String) -> mlua::Result<Value> {
+    load(lua, session, &session.beside(&path))?.call(())
+}
+
+fn asked(_: &Lua, session: &Rc<Session>, number: usize) -> mlua::Result<()> {
+    session.asked(number);
+    Ok(())
+}
+
+/// The standard output is the report's.
+fn print(_: &Lua, text: LuaString) -> mlua::Result<()> {
+    eprintln!("{}", text.display());
+    Ok(())
+}
+
+fn disappoint(
+    lua: &Lua,
+    session: &Rc<Session>,
+    (number, message): (usize, LuaString),
+) -> mlua::Result<()> {
+    let message = message.to_string_lossy();
+    Err(session.disappointed(number, message, places(lua)).raise())
 }
 
 /// A binary file beside the test.
-fn read(lua: &Lua, session: &Session, path: &str) -> mlua::Result<LuaString> {
-    let path = session.beside(path);
+fn read(lua: &Lua, session: &Rc<Session>, path: String) -> mlua::Result<LuaString> {
+    let path = session.beside(&path);
     let read = fs::read(&path);
     let bytes = read.map_err(|error| format!("{} cannot be read: {error}", path.display()));
     lua.create_string(raise(lua, bytes)?)
 }
 
-fn add_test(lua: &Lua, session: &Session, given: (Value, Value)) -> mlua::Result<()> {
+fn add_test(lua: &Lua, session: &Rc<Session>, given: (Value, Value)) -> mlua::Result<()> {
     let wrong = |message: String| Err(Failure::here(lua, message).raise());
     let (Value::String(name), Value::Function(function)) = given else {
         return wrong("a test is written: test(\"what holds\", function() … end)".to_owned());

@@ -59,9 +59,12 @@ const FAILS: &str = "test('fails', function()
   expect(flow.log).is('unseen')
 end)\n";
 
+/// Test files, the exit status, and what is said.
+type Case<'a> = (&'a [(&'a str, &'a str)], u8, &'a [&'a str]);
+
 #[test]
 fn the_exit_status_tells_how_it_went() {
-    let cases: [(&[(&str, &str)], u8, &[&str]); 10] = [
+    let cases: [Case<'_>; 10] = [
         (
             &[("a_test.lua", PASSES)],
             0,
