@@ -86,6 +86,13 @@ events! {
     DropTransmitFull = 75, "drop_transmit_full";
     /// The flow's server is not there any more.
     DropServerGone = 76, "drop_server_gone";
+    /// The worker did not keep up: the queue to it was full.
+    DropReceiveFull = 77, "drop_receive_full";
+    /// Needed a worker, and was longer than what one can be handed: merged by an offload, or a
+    /// jumbo frame.
+    DropReceiveTooLong = 78, "drop_receive_too_long";
+    /// The kernel refused the frame that a worker gave it to send.
+    DropTransmitRefused = 79, "drop_transmit_refused";
 }
 
 impl Event {

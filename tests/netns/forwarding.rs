@@ -54,7 +54,9 @@ fn a_trace_tells_what_became_of_each_packet() {
     http_get(&site.client, URL, None).unwrap();
     wait_until("the trace", SOON, || {
         let trace = balancer.process().stderr();
-        Ok(trace.contains("punt") && trace.contains("redirect") && trace.contains(VIP))
+        Ok(trace.contains("punt_first_packet protocol 6")
+            && trace.contains("redirect")
+            && trace.contains(VIP))
     })
     .unwrap();
 }

@@ -2,7 +2,11 @@
 
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod dns;
+#[cfg(test)]
+mod drops;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
@@ -12,6 +16,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod scripts;
@@ -19,3 +25,5 @@ mod scripts;
 mod silence;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod tables;

@@ -47,6 +47,7 @@ pub const NETWORK: &[Package] = &[
     package("dnsmasq-base", "dnsmasq", "is the DNS servers"),
     package("dnsutils", "dig", "asks the DNS servers"),
     package("curl", "curl", "asks the HTTP servers"),
+    package("freeradius-utils", "radclient", "asks for access by RADIUS"),
     package("iperf3", "iperf3", "measures throughput"),
     package("tcpdump", "tcpdump", "sees which packets a host gets"),
     package("bpftool", "bpftool", "shows a flow in its pinned map"),

@@ -3,7 +3,9 @@
 
 mod client;
 mod columns;
+mod explain;
 mod flows;
+mod query;
 mod status;
 mod tables;
 mod target;
@@ -74,14 +76,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the entries of scripts' tables
-    Tables {
-        #[command(flatten)]
-        target: Target,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what scripts have stored, or get, put and delete entries
+    Tables(tables::Tables),
+    /// Say what would happen to a flow and why, or what was decided about it
+    ///
+    /// Asks the running daemon. Without one, --config FILE is enough: the decision is then that of a balancer that has just been started.
+    Explain(explain::Explain),
     /// Read the configuration anew, without touching established flows
     Reload {
         #[command(flatten)]
@@ -129,7 +129,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
-        Command::Tables { target, json } => tables::show(&target, json),
+        Command::Tables(arguments) => tables::run(arguments),
+        Command::Explain(explain) => explain::show(&explain),
         Command::Reload { target } => reload(&target),
         Command::Detach { target } => detach(&target),
     }

@@ -32,12 +32,24 @@ fn print(status: &Status) {
         "flows          {} of {}, {} not established; {} adopted at the start, {} logged",
         flows.now, flows.capacity, flows.half_open, status.adopted_flows, status.logged_flows
     );
+    print!("{}", losses(status));
     println!();
     print!("{}", services(status));
     println!();
     print!("{}", pools(status));
     println!();
     print!("{}", events(status));
+}
+
+/// What ought not to happen and is no packet's fate; empty if it never did.
+fn losses(status: &Status) -> String {
+    let records = "records of the connection log: the disk is too slow, or refuses them";
+    let losses = [
+        ("lost", status.lost_log_records, records),
+        ("refused", status.refused_table_inserts, "inserts into tables that were full"),
+    ];
+    let lines = losses.iter().filter(|(_, count, _)| *count > 0);
+    lines.map(|(label, count, what)| format!("{label:<15}{count} {what}\n")).collect()
 }
 
 fn services(status: &Status) -> Columns {
@@ -55,8 +67,16 @@ fn services(status: &Status) -> Columns {
 }
 
 fn pools(status: &Status) -> Columns {
-    let mut columns =
-        Columns::new(["POOL", "ALGORITHM", "MODE", "SERVER", "RATIO", "STATE", "NEXT HOP"]);
+    let mut columns = Columns::new([
+        "POOL",
+        "ALGORITHM",
+        "MODE",
+        "SERVER",
+        "RATIO",
+        "STATE",
+        "FLOWS",
+        "NEXT HOP",
+    ]);
     for pool in &status.pools {
         for server in &pool.servers {
             columns.push([
@@ -66,6 +86,7 @@ fn pools(status: &Status) -> Columns {
                 server.address.to_string(),
                 server.ratio.to_string(),
                 if server.up { "up" } else { "disabled" }.to_owned(),
+                server.connections.to_string(),
                 server.next_hop.clone(),
             ]);
         }

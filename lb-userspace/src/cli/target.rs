@@ -32,6 +32,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The configuration, if that is how the instance is named.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The admin socket.
     pub fn socket(&self) -> Result<PathBuf> {
         if let Some(socket) = &self.socket {

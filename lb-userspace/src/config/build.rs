@@ -17,6 +17,7 @@ use super::{
     VirtualService,
     check::Names,
     destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
+    parser::{ProtocolParser, RawParser},
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
     section::Report,
 };
@@ -32,7 +33,9 @@ pub(super) fn read_scripts(
     read: impl Fn(&Path) -> io::Result<String>,
 ) -> Scripts {
     let mut scripts = Scripts::new();
-    for given in raw.sets.iter().flat_map(|set| [&set.l4_request, &set.l4_response]).flatten() {
+    let scripts_of_sets = raw.sets.iter().flat_map(|set| [&set.l4_request, &set.l4_response]);
+    let parsers = raw.parsers.iter().map(|parser| &parser.file);
+    for given in scripts_of_sets.chain(parsers).flatten() {
         if scripts.contains_key(given.get_ref()) {
             continue;
         }
@@ -92,6 +95,11 @@ pub(super) fn build(
             .into_iter()
             .map(|set| datascript_set(set, names, scripts))
             .collect::<Option<_>>()?,
+        protocol_parsers: raw
+            .parsers
+            .into_iter()
+            .map(|parser| protocol_parser(parser, scripts))
+            .collect::<Option<_>>()?,
         instance: raw.instance.instance?,
     })
 }
@@ -133,6 +141,7 @@ fn pool(raw: RawPool) -> Option<Pool> {
     Some(Pool {
         name: raw.name?.into_inner(),
         algorithm: raw.algorithm,
+        hash_by: raw.hash_by,
         forwarding: raw.forwarding,
         servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
     })
@@ -181,12 +190,20 @@ fn datascript_set(raw: RawSet, names: &Names, scripts: &Scripts) -> Option<DataS
     let script = |path: &Spanned<PathBuf>| scripts.get(path.get_ref()).cloned();
     let pools = raw.pools.iter().map(|name| names.pools.get(name.get_ref()).copied());
     let groups = raw.groups.iter().map(|name| names.groups.get(name.get_ref()).copied());
+    let parsers = raw.protocol_parsers.iter();
+    let parsers = parsers.map(|name| names.parsers.get(name.get_ref()).copied());
     Some(DataScriptSet {
         name: raw.name?.into_inner(),
         pools: pools.collect::<Option<_>>()?,
         pool_groups: groups.collect::<Option<_>>()?,
+        protocol_parsers: parsers.collect::<Option<_>>()?,
         l4_request: raw.l4_request.as_ref().and_then(script),
         l4_response: raw.l4_response.as_ref().and_then(script),
         on_error: raw.on_error,
     })
+}
+
+fn protocol_parser(raw: RawParser, scripts: &Scripts) -> Option<ProtocolParser> {
+    let script = scripts.get(raw.file?.get_ref()).cloned()?;
+    Some(ProtocolParser { name: raw.name?.into_inner(), script })
 }

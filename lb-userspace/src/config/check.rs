@@ -5,8 +5,10 @@ use std::{collections::HashMap, net::SocketAddr};
 use serde_spanned::Spanned;
 
 use super::{
-    Forwarding, OnError, PolicyIndex, PoolGroupIndex, PoolIndex, SetIndex, addresses,
+    BuiltInParser, Forwarding, OnError, ParserIndex, ParserReference, PolicyIndex, PoolGroupIndex,
+    PoolIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
+    parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
     value::nearest,
@@ -19,6 +21,7 @@ pub(super) struct Names {
     pub groups: HashMap<String, PoolGroupIndex>,
     pub policies: HashMap<String, PolicyIndex>,
     pub sets: HashMap<String, SetIndex>,
+    pub parsers: HashMap<String, ParserReference>,
 }
 
 /// Reports whatever does not go together.
@@ -29,6 +32,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         groups: index("pool_group", &raw.groups, PoolGroupIndex, report),
         policies: index("l4_policy", &raw.policies, PolicyIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
+        parsers: parsers(raw, report),
     };
     for policy in &raw.policies {
         index("l4_policy.rules", &policy.rules, |_| (), report);
@@ -45,6 +49,10 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     for reference in raw.services.iter().flat_map(|service| &service.datascripts) {
         resolve("datascript", reference, &names.sets, report);
     }
+    for reference in raw.sets.iter().flat_map(|set| &set.protocol_parsers) {
+        resolve("protocol_parser", reference, &names.parsers, report);
+    }
+    parser::check(&raw.parsers, report);
     listeners(&raw.services, report);
     for service in &raw.services {
         target(service, raw, &names, report);
@@ -57,6 +65,15 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     }
     snat(raw, &names, report);
     addresses::check(raw, &names, report);
+    names
+}
+
+/// The parsers of the configuration, and those that are built in.
+fn parsers(raw: &RawConfig, report: &Report) -> HashMap<String, ParserReference> {
+    let configured = |index| ParserReference::Configured(ParserIndex(index));
+    let mut names = index("protocol_parser", &raw.parsers, configured, report);
+    let own = BuiltInParser::ALL.map(|own| (own.name().to_owned(), ParserReference::BuiltIn(own)));
+    names.extend(own);
     names
 }
 

@@ -22,6 +22,7 @@ mod destinations;
 mod host;
 mod instance;
 mod model;
+mod parser;
 mod problem;
 mod raw;
 mod section;
@@ -33,6 +34,7 @@ mod tests;
 use std::{fs, io, path::Path, sync::Arc};
 
 pub use model::*;
+pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use problem::{Problem, Problems, Source};
 use section::Report;
 use toml::de::DeTable;

@@ -11,6 +11,8 @@ use std::{
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 
+use super::{ParserReference, ProtocolParser};
+
 /// A configuration that holds together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub l4_policies: Vec<L4Policy>,
     /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
+    /// In the file's order; those that are built in are not among them.
+    pub protocol_parsers: Vec<ProtocolParser>,
 }
 
 impl Config {
@@ -165,6 +169,8 @@ pub struct Pool {
     pub name: String,
     /// How a server is picked.
     pub algorithm: Algorithm,
+    /// What consistent hashing hashes.
+    pub hash_by: HashBy,
     /// How packets reach the server.
     pub forwarding: Forwarding,
     /// At least one; no two share address and port.
@@ -183,8 +189,44 @@ pub enum Algorithm {
     /// `round-robin`: in turn, each as often as its ratio says.
     #[default]
     RoundRobin,
-    /// `consistent-hash` of the client's address: Maglev.
+    /// `least-connections`: the one with the fewest flows for its ratio.
+    LeastConnections,
+    /// `consistent-hash`: Maglev.
     ConsistentHash,
+    /// `random`: two are drawn, and the one with fewer flows for its ratio takes the flow.
+    Random,
+    /// `fastest-response`: the one that answers first packets fastest, for its flows and ratio.
+    FastestResponse,
+    /// `core-affinity`: each worker has servers of its own, which take turns.
+    CoreAffinity,
+}
+
+impl Algorithm {
+    /// Every algorithm, by its name in the file.
+    pub const ALL: [(&str, Self); 6] = [
+        ("round-robin", Self::RoundRobin),
+        ("least-connections", Self::LeastConnections),
+        ("consistent-hash", Self::ConsistentHash),
+        ("random", Self::Random),
+        ("fastest-response", Self::FastestResponse),
+        ("core-affinity", Self::CoreAffinity),
+    ];
+
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        let own = Self::ALL.iter().find(|(_, algorithm)| *algorithm == self);
+        own.map_or("", |(name, _)| name)
+    }
+}
+
+/// What consistent hashing hashes, if no script calls `avi.pool.chash`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HashBy {
+    /// `source-address`: a client stays with its server.
+    #[default]
+    SourceAddress,
+    /// `source-address-and-port`: its connections are spread.
+    SourceAddressAndPort,
 }
 
 /// How packets reach a server.
@@ -270,6 +312,8 @@ pub struct DataScriptSet {
     pub pools: Vec<PoolIndex>,
     /// The pool groups that its scripts may name.
     pub pool_groups: Vec<PoolGroupIndex>,
+    /// The protocol parsers that its scripts may `require`.
+    pub protocol_parsers: Vec<ParserReference>,
     /// Runs on a flow's first packet.
     pub l4_request: Option<Arc<Script>>,
     /// Runs on the server's first packet.

@@ -12,10 +12,11 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, OnError, Pool,
+    Algorithm, Forwarding, HashBy, OnError, Pool,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host,
     instance::{self, RawInstance, TIMEOUTS},
+    parser::{self, RawParser},
     section::{Report, Section, Span},
     value,
 };
@@ -29,6 +30,7 @@ pub(super) struct RawConfig {
     pub groups: Vec<RawGroup>,
     pub policies: Vec<RawPolicy>,
     pub sets: Vec<RawSet>,
+    pub parsers: Vec<RawParser>,
 }
 
 /// `[[virtual_service]]`.
@@ -54,6 +56,7 @@ pub(super) struct RawService {
 pub(super) struct RawPool {
     pub name: Option<Spanned<String>>,
     pub algorithm: Algorithm,
+    pub hash_by: HashBy,
     pub forwarding: Forwarding,
     pub servers: Vec<RawServer>,
 }
@@ -74,6 +77,7 @@ pub(super) struct RawSet {
     pub name: Option<Spanned<String>>,
     pub pools: Vec<Spanned<String>>,
     pub groups: Vec<Spanned<String>>,
+    pub protocol_parsers: Vec<Spanned<String>>,
     pub l4_request: Option<Spanned<PathBuf>>,
     pub l4_response: Option<Spanned<PathBuf>>,
     pub on_error: OnError,
@@ -95,7 +99,7 @@ macro_rules! named {
     };
 }
 
-named!(RawService RawPool RawSet);
+named!(RawService RawPool RawSet RawParser);
 
 /// Reads the whole document. Paths in `[instance]` are relative to `folder`.
 pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> RawConfig {
@@ -128,6 +132,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
             .map(destinations::policy)
             .collect(),
         sets: root.tables("datascript", "[[datascript]]").into_iter().map(set).collect(),
+        parsers: root
+            .tables("protocol_parser", "[[protocol_parser]]")
+            .into_iter()
+            .map(parser::read)
+            .collect(),
     };
     root.finish();
     config
@@ -193,7 +202,8 @@ fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
 
 fn pool(mut section: Section<'_>) -> RawPool {
     let name = section.required("name", "\"web\"", value::name);
-    let algorithm = section.or("algorithm", Algorithm::default(), value::one_of(&ALGORITHMS));
+    let algorithm = section.or("algorithm", Algorithm::default(), value::one_of(&Algorithm::ALL));
+    let hash_by = hash_by(&mut section, algorithm);
     let forwarding = section.or("forwarding", Forwarding::default(), value::one_of(&FORWARDINGS));
     let servers = section.tables("servers", "an entry of `servers`");
     if section.is_empty("servers") {
@@ -205,11 +215,31 @@ fn pool(mut section: Section<'_>) -> RawPool {
         section.report().add(problem.with_help("spread them over several pools"));
     }
     section.finish();
-    RawPool { name, algorithm, forwarding, servers: servers.into_iter().map(server).collect() }
+    RawPool {
+        name,
+        algorithm,
+        hash_by,
+        forwarding,
+        servers: servers.into_iter().map(server).collect(),
+    }
 }
 
-const ALGORITHMS: [(&str, Algorithm); 2] =
-    [("round-robin", Algorithm::RoundRobin), ("consistent-hash", Algorithm::ConsistentHash)];
+const HASH_BY: [(&str, HashBy); 2] = [
+    ("source-address", HashBy::SourceAddress),
+    ("source-address-and-port", HashBy::SourceAddressAndPort),
+];
+
+fn hash_by(section: &mut Section<'_>, algorithm: Algorithm) -> HashBy {
+    let Some(hash_by) = section.optional("hash_by", value::one_of(&HASH_BY)) else {
+        return HashBy::default();
+    };
+    if algorithm != Algorithm::ConsistentHash {
+        let message = format!("`hash_by` means nothing to algorithm {:?}", algorithm.name());
+        let problem = section.report().at(hash_by.span(), message);
+        section.report().add(problem.with_help("leave it out, or set \"consistent-hash\""));
+    }
+    hash_by.into_inner()
+}
 
 const FORWARDINGS: [(&str, Forwarding); 2] =
     [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];
@@ -232,7 +262,8 @@ fn set(mut section: Section<'_>) -> RawSet {
     unique(&pools, "pools", section.report());
     let groups = section.list("pool_groups", value::name);
     unique(&groups, "pool_groups", section.report());
-    section.not_yet("protocol_parsers", "protocol parsers", "leave the list empty");
+    let protocol_parsers = section.list("protocol_parsers", value::name);
+    unique(&protocol_parsers, "protocol_parsers", section.report());
     let l4_request = section.optional("l4_request", value::path);
     let l4_response = section.optional("l4_response", value::path);
     if section.key_span("l4_request").or(section.key_span("l4_response")).is_none() {
@@ -241,7 +272,7 @@ fn set(mut section: Section<'_>) -> RawSet {
     }
     let on_error = section.or("on_error", OnError::default(), value::one_of(&ON_ERROR));
     section.finish();
-    RawSet { name, pools, groups, l4_request, l4_response, on_error }
+    RawSet { name, pools, groups, protocol_parsers, l4_request, l4_response, on_error }
 }
 
 const ON_ERROR: [(&str, OnError); 2] =

@@ -61,8 +61,6 @@ pub(super) struct Section<'d> {
     pub place: Span,
     table: &'d DeTable<'d>,
     known: Vec<&'static str>,
-    /// Keys that are known to come: refused by a message of their own, and never suggested.
-    later: Vec<&'static str>,
     report: &'d Report,
 }
 
@@ -73,7 +71,7 @@ impl<'d> Section<'d> {
         table: &'d DeTable<'d>,
         report: &'d Report,
     ) -> Self {
-        Self { kind, place, table, known: Vec::new(), later: Vec::new(), report }
+        Self { kind, place, table, known: Vec::new(), report }
     }
 
     /// The value of a key, if it is there and right. What is wrong is reported.
@@ -157,25 +155,11 @@ impl<'d> Section<'d> {
         self.section(key, kind, value)
     }
 
-    /// A key of a feature that is not there yet: anything but an empty array is refused.
-    pub fn not_yet(&mut self, key: &'static str, feature: &str, help: &str) -> bool {
-        self.later.push(key);
-        let Some((name, value)) = self.table.get_key_value(key) else {
-            return false;
-        };
-        let used = !value.get_ref().as_array().is_some_and(|array| array.is_empty());
-        if used {
-            let message = format!("{feature} are not available yet");
-            self.report.add(self.report.at(name.span(), message).with_help(help));
-        }
-        used
-    }
-
     /// Reports the keys that nobody asked for.
     pub fn finish(self) {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
-            if !self.known.contains(&name) && !self.later.contains(&name) {
+            if !self.known.contains(&name) {
                 let message = format!("{} has no key `{}`", self.kind, name.escape_debug());
                 let problem = self.report.at(key.span(), message);
                 self.report.add(problem.with_help(self.known_keys(name)));

@@ -4,16 +4,30 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/flows` | flows; filters and `limit` as query parameters, see [`FlowFilter`] |
-//! | `GET /v1/tables` | scripts' tables and their entries, see [`TableView`] |
+//! | `GET /v1/tables` | scripts' tables, see [`TableView`]; filters as query parameters, see [`TableFilter`] |
+//! | `GET /v1/tables/entry` | the [`EntryView`] at a [`Place`], given as query parameters; its lifetime stays |
+//! | `PUT /v1/tables/entry` | stores a [`NewEntry`] there, whatever was there, and shows it |
+//! | `DELETE /v1/tables/entry` | takes it out: 204 |
+//! | `GET /v1/explain` | what was or would be decided about a flow, see [`explain::Asked`] and [`explain::Said`] |
 //! | `GET /metrics` | counters and gauges, OpenMetrics text |
 //! | `POST /v1/reload` | reads the configuration anew; 422 and the problems if it is refused |
 //! | `POST /v1/stop?detach=true` | stops the daemon, with or without the data path |
+//!
+//! Tables answer 404 if there is no such service, table or key, 400 if text has a bad escape, 422
+//! if key or value are longer than configured, 507 if a table is full. Every refusal says why, as
+//! text for a person.
+//!
+//! [`TableView`]: super::tables::TableView
+//! [`TableFilter`]: super::tables::TableFilter
+//! [`EntryView`]: super::tables::EntryView
+//! [`Place`]: super::tables::Place
+//! [`NewEntry`]: super::tables::NewEntry
 
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{DefaultBodyLimit, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,10 +35,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{metrics, status::Status};
+use super::{explain, metrics, status::Status, tables};
 use crate::{
-    engine::{FlowView, Found, Shared},
-    table::{Name, Table, Value},
+    config::Config,
+    engine::{Explanation, FirstPacket, FlowView, Found, Shared},
     worker,
 };
 
@@ -32,6 +46,17 @@ use crate::{
 pub enum Request {
     /// How things are.
     Status(oneshot::Sender<Status>),
+    /// What would become of a flow; if nothing listens there, what does.
+    Explain {
+        /// Its first packet.
+        flow: FirstPacket,
+        /// The worker that would get it.
+        worker: u16,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    },
+    /// The configuration in force.
+    Config(oneshot::Sender<Arc<Config>>),
     /// Read the configuration anew.
     Reload(oneshot::Sender<Result<u32, String>>),
     /// Stop.
@@ -81,46 +106,31 @@ pub struct FlowFilter {
     pub limit: Option<usize>,
 }
 
-/// A script's table.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct TableView {
-    /// The virtual service that it belongs to.
-    pub virtual_service: String,
-    /// Its name; empty for the default table.
-    pub table: String,
-    /// Its entries, by key.
-    pub entries: Vec<EntryView>,
-}
-
-/// An entry of a table. Bytes that are no text are shown with `\xNN`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct EntryView {
-    /// The key.
-    pub key: String,
-    /// A string or a number.
-    pub value: serde_json::Value,
-    /// Seconds until it expires.
-    pub remaining_seconds: u64,
-}
-
 /// The routes.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/flows", get(flows))
-        .route("/v1/tables", get(tables))
+        .route("/v1/tables", get(tables::list))
+        .route("/v1/tables/entry", get(tables::get).put(tables::put).delete(tables::delete))
+        .route("/v1/explain", get(explain::handle))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/metrics", get(open_metrics))
+        // Values may be large, and nobody but root sends any.
+        .layer(DefaultBodyLimit::disable())
         .with_state(api)
 }
 
 /// The control loop is gone or going.
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response()
 }
 
-async fn ask<T>(api: &Api, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+pub(super) async fn ask<T>(
+    api: &Api,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
     let (sender, answer) = oneshot::channel();
     api.requests.send(request(sender)).await.ok()?;
     answer.await.ok()
@@ -150,9 +160,19 @@ async fn stop(State(api): State<Api>, Query(Stop { detach }): Query<Stop>) -> Re
 }
 
 async fn flows(State(api): State<Api>, Query(filter): Query<FlowFilter>) -> Response {
-    // A large table takes a while to read: not on the control loop's thread.
-    let listed = tokio::task::spawn_blocking(move || list_flows(&api.shared, &filter)).await;
-    listed.map_or_else(|_| unavailable(), |flows| Json(flows).into_response())
+    in_background(move || list_flows(&api.shared, &filter)).await
+}
+
+/// Answers with what may take a while to read and to write as text: neither is done on the control
+/// loop's thread.
+pub(super) async fn in_background<T: Serialize>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Response {
+    let text = tokio::task::spawn_blocking(move || serde_json::to_vec(&read())).await;
+    match text {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        _ => unavailable(),
+    }
 }
 
 /// Reads the flow table.
@@ -183,43 +203,6 @@ fn is_name(wanted: Option<&str>, name: Option<&str>) -> bool {
     wanted.is_none() || wanted == name
 }
 
-async fn tables(State(api): State<Api>) -> Response {
-    let listed = tokio::task::spawn_blocking(move || list_tables(&api.shared)).await;
-    listed.map_or_else(|_| unavailable(), |tables| Json(tables).into_response())
-}
-
-fn list_tables(shared: &Shared) -> Vec<TableView> {
-    shared.tables.list().into_iter().map(|(name, table)| table_view(&name, &table)).collect()
-}
-
-fn table_view(name: &Name, table: &Table) -> TableView {
-    let entries = table.entries(worker::now().monotonic).into_iter().map(|entry| EntryView {
-        key: printable(&entry.key),
-        value: match entry.value {
-            Value::String(bytes) => printable(&bytes).into(),
-            Value::Number(number) => number.into(),
-        },
-        remaining_seconds: entry.remaining,
-    });
-    TableView {
-        virtual_service: name.service.to_string(),
-        table: printable(&name.table),
-        entries: entries.collect(),
-    }
-}
-
-/// Bytes as text that loses nothing.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
 async fn open_metrics(State(api): State<Api>) -> Response {
     let status = ask(&api, Request::Status).await;
     let text = status.and_then(|status| metrics::exposition(status).ok());
@@ -230,12 +213,6 @@ async fn open_metrics(State(api): State<Api>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_that_are_no_text_are_shown_and_not_lost() {
-        assert_eq!(printable(b"10.0.0.1-80"), "10.0.0.1-80");
-        assert_eq!(printable(&[b'a', 0xff, b'b', 0xc3]), "a\\xffb\\xc3");
-    }
 
     #[test]
     fn an_address_is_wanted_with_its_port_or_without() {

@@ -7,10 +7,10 @@
 use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use lb_common::event::Event;
+use lb_common::{address::Port, service::ServiceKey};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Duration, MissedTickBehavior, interval},
 };
 use tracing::{error, info, warn};
@@ -18,21 +18,23 @@ use tracing::{error, info, warn};
 use super::{
     api::{Api, Request},
     connection_log::ConnectionLog,
+    explain::nobody_listens,
     lock::Lock,
     network::{addresses, service::NetworkHandle},
     paths::Paths,
     reload::{self, load},
     serve::{self, SocketFile},
     start,
-    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of},
+    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of, sum_of_events},
+    trace,
 };
 use crate::{
     config::Config,
     datapath::{
-        AddressRoles, Datapath, EventCounts, Options, Pins, ServiceMap, check_environment,
-        queue_count, wait_for_grace_period,
+        AddressRoles, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
+        check_environment, queue_count, wait_for_grace_period,
     },
-    engine::{Generation, Shared, adopt, log::timestamp},
+    engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
     script::Runtime,
     worker::{Common, Crew, Plan},
 };
@@ -119,6 +121,7 @@ struct Daemon {
     services: ServiceMap,
     addresses: AddressRoles,
     events: EventCounts,
+    drops: Vec<DropCounts>,
     network: NetworkHandle,
     crew: Crew,
     log: ConnectionLog,
@@ -141,7 +144,7 @@ impl Daemon {
             trace: options.trace,
         })?;
         if options.trace {
-            start::trace(&mut datapath)?;
+            trace::show(&mut datapath)?;
         }
         let shared = start::share(&mut datapath, &config)?;
         let plan = Plan {
@@ -171,6 +174,7 @@ impl Daemon {
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
         let attached = start::attach(&mut datapath, &config, &indices)?;
         let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
+        let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())
             .with_context(|| format!("cannot open {:?}", instance.connection_log))?;
         let common = Common {
@@ -200,6 +204,7 @@ impl Daemon {
             services,
             addresses,
             events,
+            drops,
             network,
             crew,
             log,
@@ -220,6 +225,12 @@ impl Daemon {
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(Request::Status(answer)) => { let _ = answer.send(self.status()); }
+                    Some(Request::Explain { flow, worker, answer }) => {
+                        self.explain(flow, worker, answer);
+                    }
+                    Some(Request::Config(answer)) => {
+                        let _ = answer.send(Arc::clone(&self.generation.config));
+                    }
                     Some(Request::Reload(answer)) => { let _ = answer.send(self.reload().await); }
                     Some(Request::Stop { detach, answer }) => {
                         let _ = answer.send(());
@@ -244,6 +255,9 @@ impl Daemon {
 
     async fn stop(self, detach: bool) -> Result<()> {
         let instance = self.generation.config.instance.name.clone();
+        // The workers' sockets close with the last descriptor: from then on drops are counted
+        // as for want of a worker.
+        drop(self.drops);
         self.crew.stop();
         self.log.stop();
         drop(self.shared);
@@ -296,6 +310,23 @@ impl Daemon {
         Ok(number)
     }
 
+    /// Has a worker say what would become of a flow; the answer does not come by way of us.
+    fn explain(
+        &self,
+        flow: FirstPacket,
+        worker: u16,
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    ) {
+        let port = Port::new(flow.vip.port());
+        let key = ServiceKey::new(flow.vip.ip().into(), port, flow.protocol);
+        let config = &self.generation.config;
+        if self.generation.service(&key).is_none() {
+            let _ = answer.send(Err(nobody_listens(config, &flow)));
+        } else {
+            self.crew.explain(worker, flow, answer);
+        }
+    }
+
     fn status(&self) -> Status {
         let config = &self.generation.config;
         let gauge = &self.shared.gauge;
@@ -315,22 +346,19 @@ impl Daemon {
                 capacity: gauge.capacity(),
             },
             logged_flows: self.log.written(),
+            lost_log_records: self.log.lost(),
+            refused_table_inserts: self.shared.tables.refused(),
             events: self.event_counts(),
             virtual_services: services_of(config),
-            pools: pools_of(config, &self.network),
+            pools: pools_of(&self.generation, &self.shared.servers, &self.network),
         }
     }
 
-    /// Of the XDP program and all workers together.
+    /// Of the XDP program, the kernel's AF_XDP sockets and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
-        let xdp: BTreeMap<Event, u64> =
-            self.events.read().unwrap_or_default().into_iter().collect();
-        let counters = self.crew.counters();
-        let count = |event: &Event| {
-            let workers: u64 = counters.iter().map(|counters| counters.get(*event)).sum();
-            (event.name().to_owned(), workers + xdp.get(event).copied().unwrap_or_default())
-        };
-        Event::ALL.iter().map(count).collect()
+        let xdp = self.events.read().unwrap_or_default();
+        let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();
+        sum_of_events(xdp.into_iter().chain(sockets), &self.crew.counters())
     }
 }
 

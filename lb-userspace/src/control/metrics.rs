@@ -26,14 +26,25 @@ pub(super) fn exposition(status: Status) -> Result<String, fmt::Error> {
 impl Collector for Status {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_packets(&mut encoder)?;
-        let logged = ConstCounter::new(self.logged_flows);
-        let help = "Flows that ended or were refused";
-        logged.encode(encoder.encode_descriptor(
-            "logged_flows",
-            help,
-            None,
-            logged.metric_type(),
-        )?)?;
+        let lost = "Records that the connection log has lost: disk too slow, or it refused them";
+        let counters = [
+            ("logged_flows", "Flows that ended or were refused", self.logged_flows),
+            ("lost_log_records", lost, self.lost_log_records),
+            (
+                "refused_table_inserts",
+                "Inserts that found their table full",
+                self.refused_table_inserts,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
         let gauges = [
             ("flows", "Flows in the table", self.flows.now),
             ("flows_half_open", "Flows not established yet", self.flows.half_open),

@@ -3,6 +3,7 @@
 pub mod api;
 mod connection_log;
 mod daemon;
+pub mod explain;
 mod lock;
 mod metrics;
 pub mod network;
@@ -11,8 +12,11 @@ mod reload;
 mod serve;
 mod start;
 pub mod status;
+pub mod tables;
 mod targets;
+mod trace;
 
+pub use connection_log::LogSender;
 pub use daemon::{RunOptions, detach, run};
 pub use lock::{Lock, LockError};
 pub use reload::load;

@@ -10,22 +10,17 @@ use crate::{
 /// Reads a configuration with its scripts. Refused whole if anything is wrong with either.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let config = Config::load(path)?;
-    let problems: Problems = script::check(&config).into_iter().map(in_script(&config)).collect();
+    let problems: Problems = script::check(&config).into_iter().map(in_script).collect();
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-fn in_script(config: &Config) -> impl Fn(script::Problem) -> Problem {
-    |problem| {
-        let set = &config.datascripts[problem.set.0];
-        let scripts = set.l4_request.iter().chain(&set.l4_response);
-        let text = scripts.filter(|script| script.path == problem.script).map(|s| &s.source).next();
-        let source = Source::new(&problem.script, text.map_or("", String::as_str));
-        let (line, column) = (problem.line as usize, problem.column as usize);
-        let shown = Problem::at_line(&source, line, Some(column), problem.message);
-        match problem.help {
-            Some(help) => shown.with_help(help),
-            None => shown,
-        }
+fn in_script(problem: script::Problem) -> Problem {
+    let source = Source::new(&problem.script.path, problem.script.source.as_str());
+    let (line, column) = (problem.line as usize, problem.column as usize);
+    let shown = Problem::at_line(&source, line, Some(column), problem.message);
+    match problem.help {
+        Some(help) => shown.with_help(help),
+        None => shown,
     }
 }
 

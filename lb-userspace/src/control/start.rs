@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya_log::EbpfLogger;
 use lb_common::next_hop::NextHop;
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 use tokio::sync::mpsc;
@@ -27,18 +26,14 @@ use super::{
 };
 use crate::{
     config::Config,
-    datapath::{Attached, Datapath, DatapathError, Socket, wait_for_grace_period},
-    engine::{Gauge, Generation, Shared},
-    flow_table::{Catalog, FlowTable, Grace, SlotId},
-    table::Tables,
+    datapath::{Attached, Datapath, DatapathError, DropCounts, Socket, wait_for_grace_period},
+    engine::{Generation, Shared},
+    flow_table::{Catalog, FlowTable, SlotId},
     worker::{Plan, Port, Seat},
 };
 
 /// How often grace periods are waited for: how long an ended flow's slot rests at most.
 const GRACE: Duration = Duration::from_millis(50);
-
-/// How often the program's log is read.
-const TRACE: Duration = Duration::from_millis(50);
 
 /// Index and name of each interface.
 pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> {
@@ -51,33 +46,15 @@ pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> 
     names.iter().map(index).collect()
 }
 
-/// Shows what the program logs in this process's own log.
-pub(super) fn trace(datapath: &mut Datapath) -> Result<()> {
-    let mut logger = EbpfLogger::init(datapath.ebpf()).context("cannot read the program's log")?;
-    let mut often = tokio::time::interval(TRACE);
-    tokio::spawn(async move {
-        loop {
-            often.tick().await;
-            logger.flush();
-        }
-    });
-    Ok(())
-}
-
 /// What all workers share, over the mapped table.
 pub(super) fn share(datapath: &mut Datapath, config: &Config) -> Result<Arc<Shared>> {
     let instance = &config.instance;
     let table = datapath.map_flow_table()?;
     let catalog = datapath.take_catalog()?;
     let kept = catalog.read().context("cannot read the pinned catalog")?;
-    Ok(Arc::new(Shared {
-        flows: FlowTable::new(datapath.geometry(), Box::new(table)),
-        grace: Grace::default(),
-        catalog: Catalog::new(kept, Box::new(catalog)),
-        tables: Arc::new(Tables::new(instance.tables)),
-        notes: crate::engine::log::Notes::default(),
-        gauge: Gauge::new(instance.flow_capacity, instance.half_open_share),
-    }))
+    let flows = FlowTable::new(datapath.geometry(), Box::new(table));
+    let catalog = Catalog::new(kept, Box::new(catalog));
+    Ok(Arc::new(Shared::new(flows, catalog, instance, instance.flow_capacity)))
 }
 
 /// The highest generation that adopted flows were decided by.
@@ -162,6 +139,13 @@ pub(super) fn seats(
         }
     }
     Ok(seats)
+}
+
+/// What the kernel drops at the sockets of all seats.
+pub(super) fn drop_counts(seats: &[Seat]) -> Result<Vec<DropCounts>> {
+    let ports = seats.iter().flat_map(|seat| &seat.ports);
+    let counts = ports.map(|port| port.socket.drop_counts()).collect::<io::Result<_>>();
+    counts.context("cannot watch the AF_XDP sockets")
 }
 
 /// For `lb status`.

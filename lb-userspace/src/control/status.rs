@@ -1,11 +1,16 @@
 //! What `lb status` and `/metrics` show.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
 
 use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
-use crate::config::{Algorithm, Config, Forwarding};
+use crate::{
+    config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
+    engine::{Counters, Generation},
+    pool::ServerStates,
+};
 
 /// The state of a running instance.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -32,7 +37,12 @@ pub struct Status {
     pub flows: FlowGauge,
     /// Records of the connection log so far.
     pub logged_flows: u64,
-    /// Packets by what happened to them, in the XDP program and the workers together, by name.
+    /// Records that the connection log has lost: its disk was too slow, or refused them.
+    pub lost_log_records: u64,
+    /// Inserts of scripts, and puts, that found their table full.
+    pub refused_table_inserts: u64,
+    /// Packets by what happened to them, in the XDP program, the kernel's sockets and the workers
+    /// together, by name.
     pub events: BTreeMap<String, u64>,
     /// Virtual services.
     pub virtual_services: Vec<ServiceStatus>,
@@ -99,8 +109,27 @@ pub struct ServerStatus {
     pub ratio: u16,
     /// Whether it takes new flows.
     pub up: bool,
+    /// Flows that it has.
+    pub connections: u32,
+    /// Microseconds that it takes to answer, lately; measured where somebody looks at answers:
+    /// `fastest-response` and L4_RESPONSE scripts.
+    pub response_us: Option<u64>,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
+}
+
+/// Events by name, those that never happened too: of the kernel, and of the workers.
+pub(super) fn sum_of_events(
+    kernel: impl Iterator<Item = (Event, u64)>,
+    workers: &[Arc<Counters>],
+) -> BTreeMap<String, u64> {
+    let in_workers = |event: Event| workers.iter().map(|counters| counters.get(event)).sum();
+    let names = Event::ALL.iter().map(|event| (event.name().to_owned(), in_workers(*event)));
+    let mut sum: BTreeMap<String, u64> = names.collect();
+    for (event, count) in kernel {
+        *sum.entry(event.name().to_owned()).or_default() += count;
+    }
+    sum
 }
 
 /// The virtual services of a configuration.
@@ -116,27 +145,34 @@ pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
     services.collect()
 }
 
-/// The pools of a configuration, and how their servers are reached.
-pub(super) fn pools_of(config: &Config, network: &NetworkHandle) -> Vec<PoolStatus> {
-    let server = |server: &crate::config::Server| ServerStatus {
-        address: server.address,
-        ratio: server.ratio,
-        up: server.enabled,
-        next_hop: next_hop(network, server.address),
-    };
-    let pools = config.pools.iter().map(|pool| PoolStatus {
-        name: pool.name.clone(),
-        algorithm: match pool.algorithm {
-            Algorithm::RoundRobin => "round-robin",
-            Algorithm::ConsistentHash => "consistent-hash",
+/// The pools of a generation, what their servers have to do, and how they are reached.
+pub(super) fn pools_of(
+    generation: &Generation,
+    states: &ServerStates,
+    network: &NetworkHandle,
+) -> Vec<PoolStatus> {
+    let server = |pool, (index, server): (usize, &Server)| {
+        let number = generation.server_number(pool, ServerIndex(index));
+        ServerStatus {
+            address: server.address,
+            ratio: server.ratio,
+            up: generation.is_up(pool, ServerIndex(index)),
+            connections: states.connections(number),
+            response_us: states
+                .response_time(number)
+                .and_then(|time| u64::try_from(time.as_micros()).ok()),
+            next_hop: next_hop(network, server.address),
         }
-        .to_owned(),
+    };
+    let pools = generation.config.pools.iter().enumerate().map(|(index, pool)| PoolStatus {
+        name: pool.name.clone(),
+        algorithm: pool.algorithm.name().to_owned(),
         forwarding: match pool.forwarding {
             Forwarding::Snat => "snat",
             Forwarding::Dnat => "dnat",
         }
         .to_owned(),
-        servers: pool.servers.iter().map(server).collect(),
+        servers: pool.servers.iter().enumerate().map(|it| server(PoolIndex(index), it)).collect(),
     });
     pools.collect()
 }

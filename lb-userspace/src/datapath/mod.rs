@@ -2,6 +2,7 @@
 //! sockets. All of aya and nearly all `unsafe` of user space are here; no policy is.
 
 mod attach;
+mod drops;
 mod environment;
 mod grace;
 mod maps;
@@ -12,6 +13,7 @@ mod program;
 mod socket;
 
 pub use attach::{Attached, Mode};
+pub use drops::DropCounts;
 pub use environment::check as check_environment;
 pub use grace::wait as wait_for_grace_period;
 pub use maps::{AddressRoles, CatalogMap, EventCounts, NextHopMap, ServiceMap};

@@ -16,7 +16,7 @@ use xdp::{
     umem::{FrameSize, UmemCfgBuilder},
 };
 
-use super::{DatapathError, Mode};
+use super::{DatapathError, DropCounts, Mode};
 
 const RING: u32 = 2048;
 /// Half of the frames wait for packets, half carry what is sent.
@@ -76,6 +76,11 @@ impl Socket {
             socket,
             umem,
         })
+    }
+
+    /// What the kernel drops on the way to and from this socket, for another thread to read.
+    pub fn drop_counts(&self) -> io::Result<DropCounts> {
+        self.as_fd().try_clone_to_owned().map(DropCounts::new)
     }
 
     /// Hands each frame that has come to `handle`, up to a batch. Returns how many there were.

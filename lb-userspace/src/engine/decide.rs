@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OnError, PoolGroupIndex, PoolIndex, ServerIndex},
-    pool::{Balancer, HashKey},
+    pool::{Balancer, HashKey, Live, ServerStates},
     script::{self, Chosen, Outcome, Place, Selection, TableAccess},
 };
 
@@ -72,6 +72,7 @@ pub(super) struct Pick {
 pub(super) struct Decider<'a> {
     pub generation: &'a Generation,
     pub balancer: &'a mut Balancer,
+    pub servers: &'a ServerStates,
     /// Where `avi.vs.persist` keeps servers.
     pub stored: Stored<'a>,
     /// What was done there, if somebody wants to know.
@@ -90,6 +91,33 @@ pub(super) struct Status(pub Arc<Generation>);
 impl script::World for Status {
     fn server_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
         self.0.is_up(pool, server)
+    }
+}
+
+/// The servers of a pool at this moment.
+struct LiveServers<'a> {
+    generation: &'a Generation,
+    states: &'a ServerStates,
+    pool: PoolIndex,
+}
+
+impl LiveServers<'_> {
+    fn number(&self, server: ServerIndex) -> u32 {
+        self.generation.server_number(self.pool, server)
+    }
+}
+
+impl Live for LiveServers<'_> {
+    fn is_usable(&self, server: ServerIndex) -> bool {
+        self.generation.is_up(self.pool, server)
+    }
+
+    fn connections(&self, server: ServerIndex) -> u32 {
+        self.states.connections(self.number(server))
+    }
+
+    fn response_time(&self, server: ServerIndex) -> Option<Duration> {
+        self.states.response_time(self.number(server))
     }
 }
 
@@ -171,10 +199,10 @@ impl Decider<'_> {
                 (Some(group), pool)
             }
         };
-        let address = HashKey::Address(self.client.ip());
-        let key = outcome.chash.as_deref().map_or(address, HashKey::Custom);
-        let up = |server| generation.is_up(pool, server);
-        let server = self.balancer.pick(&generation.pools, pool, key, up)?;
+        let own = generation.pools.pool(pool).hash_key(self.client);
+        let key = outcome.chash.as_deref().map_or(own, HashKey::Custom);
+        let live = LiveServers { generation, states: self.servers, pool };
+        let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
         Some(Pick { group, pool, server })
     }
 

@@ -10,7 +10,7 @@ use lb_common::{
 use super::{
     Engine, Explanation, Now, Query,
     decide::{Decided, Decider},
-    explanation::Evidence,
+    evidence::Evidence,
     persistence::Stored,
 };
 use crate::{
@@ -75,6 +75,7 @@ impl Engine {
         let mut decider = Decider {
             generation: &generation,
             balancer,
+            servers: &self.shared.servers,
             stored,
             accesses: explains.then(Vec::new),
             destination,
@@ -87,7 +88,8 @@ impl Engine {
         let explanation = persisted.map(|persisted| {
             let (worker, runs) = (self.position.worker, self.runtime.take_journal());
             let (decided, runs, persisted) = (&decided, &runs[..], &persisted[..]);
-            Evidence { generation: &generation, worker, service, query, decided, runs, persisted }
+            let (generation, servers) = (&*generation, &self.shared.servers);
+            Evidence { generation, servers, worker, service, query, decided, runs, persisted }
                 .explain()
         });
         (decided, explanation)

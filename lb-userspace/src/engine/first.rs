@@ -12,7 +12,7 @@ use lb_common::{
 };
 
 use super::{
-    Effects, Engine, Ingress, Known, Neighbours, Now, Toward,
+    Engine, Ingress, Known, Now, Toward, Turn,
     decide::{Choice, Decided, Decision},
     explanation::Query,
     flows,
@@ -38,11 +38,9 @@ impl Engine {
     /// The first packet of a flow.
     pub(super) fn first(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         packet: &Packet<'_>,
         ingress: Ingress<'_>,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
     ) -> Option<Known> {
         let generation = Arc::clone(&self.generation);
         let ends = &packet.endpoints;
@@ -53,7 +51,7 @@ impl Engine {
             return None;
         };
         if packet.protocol == Protocol::Tcp && !packet.flags().opens() {
-            self.reset(packet, ingress, effects);
+            reset_client(packet, ingress, turn);
             self.count(Event::DropNoFlow, 1);
             return None;
         }
@@ -61,38 +59,42 @@ impl Engine {
             self.count(event, 1);
             return None;
         }
-        let client = packet.source().ip();
-        let to_client = match neighbours.toward(client) {
-            Toward::Known(id) if !self.held.has_from(client) => id,
-            Toward::Known(_) => {
-                // Behind those that came before.
-                self.hold_undecided(now, client, ingress);
-                return None;
-            }
-            Toward::Unknown => {
-                effects.resolve.push(client);
-                self.hold_undecided(now, client, ingress);
-                return None;
-            }
-            Toward::Unreachable => {
-                self.count(Event::DropUnreachable, 1);
-                return None;
-            }
-        };
+        let to_client = self.way_back(turn, packet, ingress)?;
         let query = Query {
             protocol: packet.protocol,
             client: packet.source(),
             vip: packet.destination(),
             payload: packet.payload,
         };
-        let (decided, explanation) = self.decide(now, service, query);
+        let (decided, explanation) = self.decide(turn.now, service, query);
         let first = First { packet, ingress, service, index, to_client };
-        let result = self.carry_out(now, &first, decided, neighbours, effects);
-        effects.explanations.extend(explanation.map(|explanation| match &result {
+        let result = self.carry_out(turn, &first, decided);
+        turn.effects.explanations.extend(explanation.map(|explanation| match &result {
             Ok(_) => explanation,
             Err(event) => explanation.but_dropped(*event),
         }));
         result.ok()
+    }
+
+    /// The next hop toward the client. `None`: the packet waits for it, or is dropped and counted.
+    fn way_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &Packet<'_>,
+        ingress: Ingress<'_>,
+    ) -> Option<NextHopId> {
+        let client = packet.source().ip();
+        match turn.neighbours.toward(client) {
+            Toward::Known(id) if !self.held.has_from(client) => return Some(id),
+            // Behind those that came before.
+            Toward::Known(_) => self.hold_undecided(turn.now, client, ingress),
+            Toward::Unknown => {
+                turn.effects.resolve.push(client);
+                self.hold_undecided(turn.now, client, ingress);
+            }
+            Toward::Unreachable => self.count(Event::DropUnreachable, 1),
+        }
+        None
     }
 
     fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
@@ -119,37 +121,32 @@ impl Engine {
 
     fn carry_out(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         first: &First<'_>,
         decided: Decided,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
     ) -> Result<Known, Event> {
         let (event, reason, choice) = match decided.decision {
-            Decision::Server(choice) => {
-                match self.install(now, first, &choice, &decided, neighbours) {
-                    Ok(known) => {
-                        self.shared.notes.add(known.0, decided.note);
-                        return Ok(known);
-                    }
-                    Err(event) => (event, EndReason::Refused, Some(choice)),
+            Decision::Server(choice) => match self.install(turn, first, &choice, &decided) {
+                Ok(known) => {
+                    self.shared.notes.add(known.0, decided.note);
+                    return Ok(known);
                 }
-            }
+                Err(event) => (event, EndReason::Refused, Some(choice)),
+            },
             Decision::Refuse { event, reason } => (event, reason, None),
         };
-        self.refuse(now, first, (event, reason, choice), decided, effects);
+        self.refuse(turn, first, (event, reason, choice), decided);
         Err(event)
     }
 
     fn install(
         &mut self,
-        now: Now,
+        turn: &Turn<'_>,
         first: &First<'_>,
         choice: &Choice,
         decided: &Decided,
-        neighbours: &dyn Neighbours,
     ) -> Result<Known, Event> {
-        let Toward::Known(to_server) = neighbours.toward(choice.address.ip()) else {
+        let Toward::Known(to_server) = turn.neighbours.toward(choice.address.ip()) else {
             return Err(Event::DropUnreachable);
         };
         let generation = &self.generation;
@@ -157,7 +154,7 @@ impl Engine {
             pool: generation.pool_number(choice.pool),
             server: generation.server_number(choice.pool, choice.server),
             decided_by: choice.by as u8,
-            ..self.record(now, first, decided)
+            ..self.record(turn.now, first, decided)
         };
         let flow = NewFlow {
             key: first.packet.key(),
@@ -166,9 +163,9 @@ impl Engine {
             snat: &generation.config.instance.snat_addresses,
             to_server,
             to_client: first.to_client,
-            show_response: generation.has_response_script(first.service),
+            show_response: generation.shows_response(first.service, choice.pool),
             record,
-            now: now.monotonic,
+            now: turn.now.monotonic,
         };
         let id = flow.install(&self.shared.flows, &mut self.ports)?;
         self.flows.begin(id, record.created, &self.shared);
@@ -198,20 +195,20 @@ impl Engine {
     /// A flow that does not come to be: TCP is told, UDP is dropped, also what follows.
     fn refuse(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         first: &First<'_>,
         (event, reason, choice): (Event, EndReason, Option<Choice>),
         decided: Decided,
-        effects: &mut Effects,
     ) {
         self.count(event, 1);
         let closed = matches!(reason, EndReason::ClosedByScript | EndReason::ScriptError);
+        let now = turn.now;
         let mut record = self.record(now, first, &decided);
         if reason == EndReason::ClosedByScript {
             record.decided_by = DecidedBy::ScriptClosed as u8;
         }
         match first.packet.protocol {
-            Protocol::Tcp => self.reset(first.packet, first.ingress, effects),
+            Protocol::Tcp => reset_client(first.packet, first.ingress, turn),
             Protocol::Udp if closed => {
                 let key = first.packet.key();
                 let table = &self.shared.flows;
@@ -234,12 +231,12 @@ impl Engine {
             server: choice.map(|choice| choice.address),
             note: decided.note,
         };
-        effects.log.push(refused.log(now, &self.shared));
+        turn.effects.log.push(refused.log(now, &self.shared));
     }
+}
 
-    fn reset(&self, packet: &Packet<'_>, ingress: Ingress<'_>, effects: &mut Effects) {
-        if let Some(reset) = reset::answer(packet) {
-            effects.answer(ingress.interface, ingress.frame, &reset);
-        }
+fn reset_client(packet: &Packet<'_>, ingress: Ingress<'_>, turn: &mut Turn<'_>) {
+    if let Some(reset) = reset::answer(packet) {
+        turn.effects.answer(ingress.interface, ingress.frame, &reset);
     }
 }

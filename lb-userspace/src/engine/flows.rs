@@ -72,6 +72,7 @@ impl Flows {
     pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
         self.mine.push(Mine { id, created });
         shared.gauge.begun(false);
+        shared.servers.begun(shared.flows.record(id).load().server);
     }
 
     /// Flows of an earlier daemon, found by [`adopt`].
@@ -84,6 +85,7 @@ impl Flows {
             }
             self.mine.push(Mine { id: *id, created: found.record.created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
+            shared.servers.begun(found.record.server);
         }
     }
 
@@ -107,6 +109,7 @@ impl Flows {
             return false;
         }
         shared.gauge.ended(found.record.has(FlowRecord::ESTABLISHED));
+        shared.servers.ended(found.record.server);
         self.ended.push_back(Ended { found, ticket: shared.grace.ticket(), reason });
         true
     }

@@ -14,8 +14,8 @@ use lb_common::{
 
 use crate::{
     config::{
-        Config, Destination, Forwarding, L4Rule, PolicyIndex, PoolIndex, Script, ServerIndex,
-        VirtualService,
+        Algorithm, Config, Destination, Forwarding, L4Rule, PolicyIndex, PoolIndex, Script,
+        ServerIndex, VirtualService,
     },
     flow_table::{Catalog, CatalogFull, Kind},
     pool::Pools,
@@ -169,8 +169,15 @@ impl Generation {
         self.pools.pool(pool).server(server).is_some_and(|server| server.enabled)
     }
 
-    /// Whether a service wants to see the servers' first packets.
-    pub fn has_response_script(&self, service: &VirtualService) -> bool {
+    /// Whether the server's first packet of a flow is to be seen: by a script, or to learn how
+    /// fast the server is.
+    pub fn shows_response(&self, service: &VirtualService, pool: PoolIndex) -> bool {
+        let measures = self.pools.pool(pool).algorithm() == Algorithm::FastestResponse;
+        measures || self.has_response_script(service)
+    }
+
+    /// Whether a service's scripts want to see the servers' first packets.
+    fn has_response_script(&self, service: &VirtualService) -> bool {
         let sets = service.datascripts.iter().filter_map(|set| self.config.datascripts.get(set.0));
         sets.into_iter().any(|set| set.l4_response.is_some())
     }

@@ -7,6 +7,7 @@
 mod counters;
 mod decide;
 mod effects;
+mod evidence;
 mod explain;
 pub mod explanation;
 mod first;
@@ -42,7 +43,7 @@ use lb_common::{
 
 pub use counters::Counters;
 pub use effects::{Effects, Transmit};
-pub use explanation::{Explanation, Query, Ruling};
+pub use explanation::{Explanation, FirstPacket, Query, Ruling};
 pub use flows::adopt;
 pub use generation::Generation;
 pub use lifecycle::State;
@@ -62,7 +63,7 @@ use ports::Ports;
 
 use crate::{
     flow_table::SlotId,
-    pool::Balancer,
+    pool::{Balancer, Seat},
     script::{self, Runtime},
 };
 
@@ -84,6 +85,12 @@ pub struct Position {
     pub workers: u16,
 }
 
+impl Position {
+    fn seat(self) -> Seat {
+        Seat { worker: self.worker.into(), workers: self.workers.into() }
+    }
+}
+
 /// A worker's state. It stays on the worker's thread: Lua does not travel.
 pub struct Engine {
     position: Position,
@@ -101,6 +108,13 @@ pub struct Engine {
     scratch: Vec<u8>,
     /// Whether decisions are explained.
     explains: bool,
+}
+
+/// What a worker works with while it deals with one frame.
+struct Turn<'a> {
+    now: Now,
+    neighbours: &'a dyn Neighbours,
+    effects: &'a mut Effects,
 }
 
 /// A frame that came in, and where.
@@ -124,6 +138,15 @@ impl Ingress<'_> {
     }
 }
 
+/// What is behind a packet's IPv4 header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    /// The transport header, whose ports and checksum are rewritten too.
+    Transport,
+    /// A later part of a packet in fragments.
+    Rest,
+}
+
 /// A packet's flow: the slot of its direction, and the entry in it.
 type Known = (SlotId, Entry);
 
@@ -141,7 +164,7 @@ impl Engine {
         let share = ports::share(&instance.snat_ports, position.worker, position.workers);
         Ok(Self {
             position,
-            balancer: Balancer::new(&generation.pools, position.worker.into()),
+            balancer: Balancer::new(&generation.pools, position.seat()),
             ports: Ports::new(share),
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
@@ -168,7 +191,7 @@ impl Engine {
             self.runtime = runtime;
         }
         let Position { worker, workers } = self.position;
-        self.balancer = Balancer::new(&generation.pools, worker.into());
+        self.balancer = Balancer::new(&generation.pools, self.position.seat());
         self.ports.set_share(ports::share(&instance.snat_ports, worker, workers));
         self.flows.set_timeouts(instance);
         self.world = Rc::new(Status(Arc::clone(&generation)));
@@ -195,21 +218,26 @@ impl Engine {
         neighbours: &dyn Neighbours,
         effects: &mut Effects,
     ) {
-        let ingress = Ingress { interface, frame, fragments: &[] };
-        match packet::parse(frame) {
+        let mut turn = Turn { now, neighbours, effects };
+        self.take(&mut turn, Ingress { interface, frame, fragments: &[] });
+    }
+
+    fn take(&mut self, turn: &mut Turn<'_>, ingress: Ingress<'_>) {
+        let now = turn.now;
+        match packet::parse(ingress.frame) {
             Ok(Parsed::Transport(packet)) => {
-                if let Some(known) = self.admit(now, &packet, ingress, neighbours, effects) {
+                if let Some(known) = self.admit(turn, &packet, ingress) {
                     let bytes = packet.network.bytes;
-                    self.forward(now, known, packet.protocol, bytes, true, neighbours, effects);
-                    self.touch(now, known.0, frame.len(), &packet);
+                    self.forward(turn, known, packet.protocol, bytes, Carries::Transport);
+                    self.touch(now, known.0, ingress.frame.len(), &packet);
                 }
             }
             Ok(Parsed::Fragment(fragment)) => match self.fragments.add(now.monotonic, &fragment) {
                 Gathered::Waiting => {}
                 Gathered::Dropped(count) => self.count(Event::DropFragment, count),
-                Gathered::Whole(whole) => self.whole(now, &whole, ingress, neighbours, effects),
+                Gathered::Whole(whole) => self.whole(turn, &whole, ingress),
             },
-            Ok(Parsed::Icmp(network)) => self.icmp(now, network, neighbours, effects),
+            Ok(Parsed::Icmp(network)) => self.icmp(turn, network),
             Err(Unreadable::Malformed) => self.count(Event::DropMalformed, 1),
             Err(Unreadable::Foreign) => self.count(Event::DropNoFlow, 1),
         }
@@ -220,7 +248,7 @@ impl Engine {
         self.flows.tick(now, &self.shared, &mut self.ports, &mut effects.log);
         let late = self.fragments.expire(now.monotonic);
         self.count(Event::DropFragment, late);
-        self.release_held(now, neighbours, effects);
+        self.release_held(&mut Turn { now, neighbours, effects });
     }
 
     fn count(&self, event: Event, times: usize) {
@@ -233,11 +261,9 @@ impl Engine {
     /// with, and counted if it was dropped.
     fn admit(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         packet: &Packet<'_>,
         ingress: Ingress<'_>,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
     ) -> Option<Known> {
         if let Some((id, entry)) = self.shared.flows.find(&packet.key()) {
             let again = packet.flags().opens() && !entry.flags.has(Flags::REPLY);
@@ -245,24 +271,22 @@ impl Engine {
                 if again { self.flows.end_if_over(id, &self.shared) } else { Reuse::GoesOn };
             match reuse {
                 Reuse::GoesOn => {}
-                Reuse::Ended => return self.first(now, packet, ingress, neighbours, effects),
+                Reuse::Ended => return self.first(turn, packet, ingress),
                 Reuse::LeftToOwner => {
                     self.count(Event::DropClosed, 1);
                     return None;
                 }
             }
-            return self.of_known_flow(now, packet, (id, entry), neighbours, effects);
+            return self.of_known_flow(turn, packet, (id, entry));
         }
-        self.first(now, packet, ingress, neighbours, effects)
+        self.first(turn, packet, ingress)
     }
 
     fn of_known_flow(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         packet: &Packet<'_>,
         known: Known,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
     ) -> Option<Known> {
         let (id, entry) = known;
         if entry.flags.has(Flags::CLOSED) {
@@ -275,43 +299,38 @@ impl Engine {
         }
         let shows = entry.flags.has(Flags::PUNT_RESPONSE)
             && self.shared.flows.slot(id).take_flag(Flags::PUNT_RESPONSE);
-        if shows && !self.respond(now, packet, id, neighbours, effects) {
+        if shows && !self.respond(turn, packet, id) {
             return None;
         }
         Some(known)
     }
 
     /// Rewrites a packet of a known flow and sends it on.
-    #[expect(clippy::too_many_arguments, reason = "each is another thing, used once")]
     fn forward(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         (_, entry): Known,
         protocol: Protocol,
         packet: &[u8],
-        has_transport: bool,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
+        carries: Carries,
     ) {
         self.scratch.clear();
         self.scratch.extend_from_slice(packet);
+        let has_transport = carries == Carries::Transport;
         packet::rewrite(&mut self.scratch, &entry.rewrite, protocol, has_transport);
-        self.send(now, entry.next_hop, neighbours, effects);
+        self.send(turn, entry.next_hop);
     }
 
     /// Sends what is in the scratch buffer, or keeps it until the next hop is known and those that
     /// came before have left.
-    fn send(
-        &mut self,
-        now: Now,
-        id: NextHopId,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
-    ) {
-        let next_hop = neighbours.entry(id);
+    fn send(&mut self, turn: &mut Turn<'_>, id: NextHopId) {
+        let next_hop = turn.neighbours.entry(id);
         if next_hop.is_resolved() && !self.held.has_for(id) {
-            effects.transmit(&next_hop, &self.scratch);
-        } else if !self.held.push(now.monotonic, Waiting::Decided(id, self.scratch.clone())) {
+            turn.effects.transmit(&next_hop, &self.scratch);
+            return;
+        }
+        let waiting = Waiting::Decided(id, self.scratch.clone());
+        if !self.held.push(turn.now.monotonic, waiting) {
             self.count(Event::DropNextHopUnresolved, 1);
         }
     }
@@ -322,14 +341,7 @@ impl Engine {
     }
 
     /// A packet that came in fragments and is whole: decided as one, sent on as it came.
-    fn whole(
-        &mut self,
-        now: Now,
-        whole: &Whole,
-        ingress: Ingress<'_>,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
-    ) {
+    fn whole(&mut self, turn: &mut Turn<'_>, whole: &Whole, ingress: Ingress<'_>) {
         let read = Network::new(&whole.packet).and_then(Packet::new);
         let Ok(packet) = read else {
             self.count(Event::DropMalformed, whole.fragments.len());
@@ -344,48 +356,45 @@ impl Engine {
         }
         let link = packet::link_length(ingress.frame);
         let ingress = Ingress { fragments: &whole.fragments, ..ingress };
-        let Some(known) = self.admit(now, &packet, ingress, neighbours, effects) else { return };
+        let Some(known) = self.admit(turn, &packet, ingress) else { return };
         for (index, fragment) in whole.fragments.iter().enumerate() {
-            let first = index == 0;
-            self.forward(now, known, packet.protocol, fragment, first, neighbours, effects);
-            self.touch(now, known.0, link + fragment.len(), &packet);
+            let carries = if index == 0 { Carries::Transport } else { Carries::Rest };
+            self.forward(turn, known, packet.protocol, fragment, carries);
+            self.touch(turn.now, known.0, link + fragment.len(), &packet);
         }
     }
 
     /// An ICMP error about one of our flows.
-    fn icmp(
-        &mut self,
-        now: Now,
-        network: Network<'_>,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
-    ) {
+    fn icmp(&mut self, turn: &mut Turn<'_>, network: Network<'_>) {
         let known = IcmpError::new(network)
             .and_then(|error| Some((error, self.shared.flows.find(&error.key())?.1)));
         match known {
             Some((error, entry)) if !entry.flags.has(Flags::CLOSED) && network.ttl() > 1 => {
                 self.scratch = error.rewritten(&entry);
-                self.send(now, entry.next_hop, neighbours, effects);
+                self.send(turn, entry.next_hop);
             }
             _ => self.count(Event::DropNoFlow, 1),
         }
     }
 
-    fn release_held(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
+    fn release_held(&mut self, turn: &mut Turn<'_>) {
         if self.held.is_empty() {
             return;
         }
+        let neighbours = turn.neighbours;
         let is_ready = |waiting: &Waiting| match waiting {
             Waiting::Decided(id, _) => neighbours.entry(*id).is_resolved(),
             Waiting::Undecided { client, .. } => neighbours.toward(*client) != Toward::Unknown,
         };
-        let (ready, expired) = self.held.take_ready(now.monotonic, is_ready);
+        let (ready, expired) = self.held.take_ready(turn.now.monotonic, is_ready);
         self.count(Event::DropNextHopUnresolved, expired);
         for waiting in ready {
             match waiting {
-                Waiting::Decided(id, packet) => effects.transmit(&neighbours.entry(id), &packet),
+                Waiting::Decided(id, packet) => {
+                    turn.effects.transmit(&neighbours.entry(id), &packet);
+                }
                 Waiting::Undecided { interface, frame, .. } => {
-                    self.receive(now, interface, &frame, neighbours, effects);
+                    self.take(turn, Ingress { interface, frame: &frame, fragments: &[] });
                 }
             }
         }

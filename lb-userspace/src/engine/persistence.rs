@@ -67,7 +67,7 @@ impl Decider<'_> {
     pub(super) fn persistent(&mut self, persist: &Persist, outcome: &Outcome) -> Decision {
         let lifetime = Duration::from_secs(persist.lifetime.into());
         let stored = self.stored.find(&persist.key, self.now);
-        self.note(persist, "table_lookup", stored.is_some(), stored.clone());
+        self.note(persist, "table_lookup", stored.is_some(), stored.as_ref());
         if let Some(pick) = self.up(persist.destination, stored.as_ref()) {
             self.stored.renew(&persist.key, lifetime, self.now);
             self.note_renewal(persist, stored);
@@ -81,7 +81,7 @@ impl Decider<'_> {
             self.stored.store(&persist.key, stored.as_ref(), new, lifetime, self.now)
         });
         let winner = value.map(|value| Found { value, deadline: self.now + lifetime });
-        self.note(persist, "table_insert", winner.is_some(), winner.clone());
+        self.note(persist, "table_insert", winner.is_some(), winner.as_ref());
         match self.up(persist.destination, winner.as_ref()) {
             Some(first) if (first.pool, first.server) != (pick.pool, pick.server) => {
                 self.choice(first, None, DecidedBy::Persistence)
@@ -93,14 +93,20 @@ impl Decider<'_> {
     fn note_renewal(&mut self, persist: &Persist, stored: Option<Found>) {
         let deadline = self.now + Duration::from_secs(persist.lifetime.into());
         let renewed = stored.map(|found| Found { deadline, ..found });
-        self.note(persist, "table_refresh", true, renewed);
+        self.note(persist, "table_refresh", true, renewed.as_ref());
     }
 
     /// For those who explain decisions.
-    fn note(&mut self, persist: &Persist, action: &'static str, success: bool, now: Option<Found>) {
+    fn note(
+        &mut self,
+        persist: &Persist,
+        action: &'static str,
+        success: bool,
+        now: Option<&Found>,
+    ) {
         if let Some(accesses) = &mut self.accesses {
             let access = TableAccess::new(action, TABLE, &persist.key, success);
-            accesses.push(access.with_found(now.as_ref(), self.now).at(persist.by.line));
+            accesses.push(access.with_found(now, self.now).at(persist.by.line));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The server's first packet, shown to the service's L4_RESPONSE scripts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::{
     address::{Port, Protocol},
@@ -8,21 +8,21 @@ use lb_common::{
     service::ServiceKey,
 };
 
-use super::{Effects, Engine, Found, Neighbours, Now, log::Note, packet::Packet, reset};
+use super::{Carries, Engine, Found, Now, Turn, log::Note, packet::Packet, reset};
 use crate::{config::OnError, flow_table::SlotId, script};
 
 impl Engine {
     /// Runs the L4_RESPONSE scripts. False if one failed and the flow is closed for it.
     pub(super) fn respond(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         packet: &Packet<'_>,
         reply: SlotId,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
     ) -> bool {
         let forward = SlotId(self.shared.flows.record(reply).load().partner);
         let Some(found) = Found::at(&self.shared.flows, forward) else { return true };
+        let since = turn.now.monotonic.saturating_sub(Duration::from_nanos(found.record.created));
+        self.shared.servers.answered(found.record.server, since);
         let generation = Arc::clone(&self.generation);
         let vip = found.vip();
         let key = ServiceKey::new(vip.ip().into(), Port::new(vip.port()), packet.protocol);
@@ -38,36 +38,30 @@ impl Engine {
         };
         let event = script::Event::L4Response;
         let (sets, world) = (&service.datascripts, &self.world);
-        let outcome = self.runtime.run(event, sets, &flow, world, now.monotonic, now.wall);
+        let Now { monotonic, wall } = turn.now;
+        let outcome = self.runtime.run(event, sets, &flow, world, monotonic, wall);
         let closes =
             outcome.failure.as_ref().is_some_and(|failure| failure.on_error == OnError::Close);
         self.shared.notes.add(forward, Note::of(&outcome, event));
         if closes {
-            self.close_established(now, packet, &found, neighbours, effects);
+            self.close_established(turn, packet, &found);
         }
         !closes
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.
-    fn close_established(
-        &mut self,
-        now: Now,
-        packet: &Packet<'_>,
-        found: &Found,
-        neighbours: &dyn Neighbours,
-        effects: &mut Effects,
-    ) {
+    fn close_established(&mut self, turn: &mut Turn<'_>, packet: &Packet<'_>, found: &Found) {
         self.count(Event::DropScriptError, 1);
         if packet.protocol == Protocol::Tcp {
             let reply = SlotId(found.record.partner);
             if let Some((_, entry, _)) = self.shared.flows.slot(reply).snapshot() {
                 let reset = reset::instead_of(packet);
                 let known = (reply, entry);
-                self.forward(now, known, packet.protocol, &reset, true, neighbours, effects);
+                self.forward(turn, known, packet.protocol, &reset, Carries::Transport);
             }
-            let server = neighbours.entry(found.entry.next_hop);
+            let server = turn.neighbours.entry(found.entry.next_hop);
             if let (Some(reset), true) = (reset::answer(packet), server.is_resolved()) {
-                effects.transmit(&server, &reset);
+                turn.effects.transmit(&server, &reset);
             }
         }
         self.flows.close(found, &self.shared);

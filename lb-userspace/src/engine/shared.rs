@@ -7,7 +7,9 @@ use std::sync::{
 
 use super::log::Notes;
 use crate::{
+    config::Instance,
     flow_table::{Catalog, FlowTable, Grace},
+    pool::ServerStates,
     table::Tables,
 };
 
@@ -26,6 +28,23 @@ pub struct Shared {
     pub notes: Notes,
     /// How full the table is.
     pub gauge: Gauge,
+    /// What changes about servers.
+    pub servers: ServerStates,
+}
+
+impl Shared {
+    /// Around a flow table with room for so many flows, and the catalog that goes with it.
+    pub fn new(flows: FlowTable, catalog: Catalog, instance: &Instance, capacity: u32) -> Self {
+        Self {
+            flows,
+            catalog,
+            grace: Grace::default(),
+            tables: Arc::new(Tables::new(instance.tables)),
+            notes: Notes::default(),
+            gauge: Gauge::new(capacity, instance.half_open_share),
+            servers: ServerStates::default(),
+        }
+    }
 }
 
 /// Counts flows against the capacity.

@@ -104,6 +104,26 @@ impl Found {
         Some(Self { id, key, entry, forward, reply, record })
     }
 
+    /// The flow between these two, if there is one.
+    pub fn of(
+        table: &FlowTable,
+        protocol: Protocol,
+        client: SocketAddr,
+        vip: SocketAddr,
+    ) -> Option<Self> {
+        let (SocketAddr::V4(client), SocketAddr::V4(vip)) = (client, vip) else { return None };
+        let key = FlowKeyV4 {
+            source: client.ip().octets(),
+            destination: vip.ip().octets(),
+            source_port: client.port().to_be_bytes(),
+            destination_port: vip.port().to_be_bytes(),
+            protocol: protocol.number(),
+            ..FlowKeyV4::default()
+        };
+        let (id, _) = table.find(&key)?;
+        Self::at(table, id)
+    }
+
     /// The transport.
     pub fn protocol(&self) -> Protocol {
         Protocol::from_number(self.key.protocol).unwrap_or(Protocol::Tcp)

@@ -108,12 +108,13 @@ fn identity(socket: SocketAddr) -> [u8; 18] {
     bytes
 }
 
-/// SipHash-1-3 (Aumasson and Bernstein, INDOCRYPT 2012) of the address, as the maps hold it, or
-/// of the bytes.
+/// SipHash-1-3 (Aumasson and Bernstein, INDOCRYPT 2012) of the address, as the maps hold it, with
+/// the port if that counts; or of the bytes.
 fn hash(key: HashKey<'_>) -> u64 {
     let hasher = sip::SipHasher13::new_with_key(KEY);
     match key {
         HashKey::Address(address) => hasher.hash(&Address::from(address).0),
+        HashKey::Socket(socket) => hasher.hash(&identity(socket)),
         HashKey::Custom(bytes) => hasher.hash(bytes),
     }
 }

@@ -1,24 +1,31 @@
 //! Pools: servers, and which of them takes a flow.
 //!
 //! [`Pools`] is made from a configuration and never changes: workers share it. What moves while
-//! flows are decided, the turn of each pool's round robin, is a worker's own ([`Balancer`]), so
-//! that picking a server takes no lock and no shared write.
+//! flows are decided is either a worker's own ([`Balancer`]: whose turn it is) or counted in one
+//! place for all of them ([`ServerStates`]); picking a server takes no lock.
 
+mod least;
+mod live;
 mod maglev;
+mod random;
 mod round_robin;
 
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::HashMap;
 
 use crate::config::{
-    self, Algorithm, Config, Forwarding, Member, PoolGroupIndex, PoolIndex, ServerIndex,
+    self, Algorithm, Config, Forwarding, HashBy, Member, PoolGroupIndex, PoolIndex, ServerIndex,
 };
+pub use live::{Live, ServerStates};
 use maglev::Maglev;
 use round_robin::RoundRobin;
+pub use turns::Seat;
+use turns::Turns;
 
 /// All pools of a configuration.
 #[derive(Debug)]
@@ -72,9 +79,11 @@ impl Pools {
 #[derive(Debug)]
 pub struct Pool {
     name: String,
+    algorithm: Algorithm,
+    hash_by: HashBy,
     forwarding: Forwarding,
     servers: Vec<config::Server>,
-    /// For consistent hashing; without it servers take turns.
+    /// For consistent hashing.
     maglev: Option<Maglev>,
     /// The first server of each address, in the configuration's order.
     by_address: HashMap<IpAddr, ServerIndex>,
@@ -90,12 +99,12 @@ impl Pool {
         }
         Self {
             name: pool.name.clone(),
+            algorithm: pool.algorithm,
+            hash_by: pool.hash_by,
             forwarding: pool.forwarding,
             servers: pool.servers.clone(),
-            maglev: match pool.algorithm {
-                Algorithm::RoundRobin => None,
-                Algorithm::ConsistentHash => Some(Maglev::new(&pool.servers)),
-            },
+            maglev: (pool.algorithm == Algorithm::ConsistentHash)
+                .then(|| Maglev::new(&pool.servers)),
             by_address,
             by_socket,
         }
@@ -113,7 +122,15 @@ impl Pool {
 
     /// How servers are picked.
     pub fn algorithm(&self) -> Algorithm {
-        if self.maglev.is_some() { Algorithm::ConsistentHash } else { Algorithm::RoundRobin }
+        self.algorithm
+    }
+
+    /// What consistent hashing hashes of a client, if no script says otherwise.
+    pub fn hash_key(&self, client: SocketAddr) -> HashKey<'static> {
+        match self.hash_by {
+            HashBy::SourceAddress => HashKey::Address(client.ip()),
+            HashBy::SourceAddressAndPort => HashKey::Socket(client),
+        }
     }
 
     /// In the configuration's order, which [`ServerIndex`] counts.
@@ -142,6 +159,8 @@ impl Pool {
 pub enum HashKey<'a> {
     /// A client's address.
     Address(IpAddr),
+    /// A client's address and port.
+    Socket(SocketAddr),
     /// Any bytes, as a script gives them.
     Custom(&'a [u8]),
 }
@@ -149,21 +168,19 @@ pub enum HashKey<'a> {
 /// A worker's own part: whose turn it is in each pool and each group.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// By [`PoolIndex`]; nothing for pools with consistent hashing.
-    turns: Vec<Option<RoundRobin>>,
+    /// By [`PoolIndex`].
+    turns: Vec<Turns>,
     /// By [`PoolGroupIndex`].
     group_turns: Vec<RoundRobin>,
 }
 
 impl Balancer {
-    /// The state of one worker. Each starts at another position, so that the first flows of
-    /// many workers do not all go to the first server.
-    pub fn new(pools: &Pools, worker: usize) -> Self {
-        let start = |pool: &Pool| RoundRobin::new(&pool.servers, worker);
-        let round_robin = |pool: &Pool| pool.maglev.is_none().then(|| start(pool));
+    /// The state of one worker.
+    pub fn new(pools: &Pools, seat: Seat) -> Self {
+        let groups = pools.groups.iter();
         Self {
-            turns: pools.pools.iter().map(round_robin).collect(),
-            group_turns: pools.groups.iter().map(|group| RoundRobin::new(group, worker)).collect(),
+            turns: pools.pools.iter().map(|pool| Turns::new(pool, seat)).collect(),
+            group_turns: groups.map(|group| RoundRobin::new(group, seat.worker)).collect(),
         }
     }
 
@@ -186,7 +203,7 @@ impl Balancer {
         Some(members[picked].pool)
     }
 
-    /// The server for a new flow, among those that are enabled and `usable`; `None` if none is.
+    /// The server for a new flow, among those that are enabled and usable; `None` if none is.
     ///
     /// `key` counts only under consistent hashing. `pools` must be what `self` was made for.
     pub fn pick(
@@ -194,14 +211,15 @@ impl Balancer {
         pools: &Pools,
         pool: PoolIndex,
         key: HashKey<'_>,
-        usable: impl Fn(ServerIndex) -> bool,
+        live: &impl Live,
     ) -> Option<ServerIndex> {
-        let Pool { servers, maglev, .. } = pools.pool(pool);
-        let usable = |index: usize| servers[index].enabled && usable(ServerIndex(index));
-        let picked = match (maglev, self.turns.get_mut(pool.0)?) {
-            (Some(maglev), _) => maglev.pick(key, usable),
-            (None, Some(turns)) => turns.pick(servers, usable),
-            (None, None) => None,
+        let turns = self.turns.get_mut(pool.0)?;
+        let pool = pools.pool(pool);
+        let usable =
+            |index: usize| pool.servers[index].enabled && live.is_usable(ServerIndex(index));
+        let picked = match &pool.maglev {
+            Some(maglev) => maglev.pick(key, usable),
+            None => turns.pick(pool, live),
         };
         picked.map(ServerIndex)
     }

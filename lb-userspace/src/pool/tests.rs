@@ -14,9 +14,19 @@ fn servers(ratios: &[u16]) -> Vec<config::Server> {
     ratios.iter().enumerate().map(|(number, ratio)| server(number, *ratio)).collect()
 }
 
+fn seat(worker: usize) -> Seat {
+    Seat { worker, workers: 64 }
+}
+
 /// The one pool of a configuration.
 fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
-    let pool = config::Pool { name: "p".into(), algorithm, forwarding: Forwarding::Snat, servers };
+    let pool = config::Pool {
+        name: "p".into(),
+        algorithm,
+        hash_by: HashBy::default(),
+        forwarding: Forwarding::Snat,
+        servers,
+    };
     let by_name = [("p".into(), POOL)].into();
     Pools { by_name, pools: vec![Pool::new(&pool)], groups: Vec::new() }
 }
@@ -26,14 +36,14 @@ fn client(number: u32) -> HashKey<'static> {
 }
 
 fn picks(pools: &Pools, worker: usize, count: usize) -> Vec<usize> {
-    let mut balancer = Balancer::new(pools, worker);
-    let pick = |_| balancer.pick(pools, POOL, client(1), |_| true).unwrap().0;
+    let mut balancer = Balancer::new(pools, seat(worker));
+    let pick = |_| balancer.pick(pools, POOL, client(1), &|_| true).unwrap().0;
     (0..count).map(pick).collect()
 }
 
 /// The servers of the first `count` clients under consistent hashing.
 fn hashed(pools: &Pools, count: u32, usable: impl Fn(ServerIndex) -> bool) -> Vec<usize> {
-    let mut balancer = Balancer::new(pools, 0);
+    let mut balancer = Balancer::new(pools, seat(0));
     let pick = |number| balancer.pick(pools, POOL, client(number), &usable).unwrap().0;
     (0..count).map(pick).collect()
 }
@@ -68,10 +78,10 @@ fn no_server_is_picked_if_none_is_usable() {
         for ratios in [&[1, 1][..], &[2, 1]] {
             let mut disabled = servers(ratios);
             let up = pools(algorithm, disabled.clone());
-            assert_eq!(Balancer::new(&up, 0).pick(&up, POOL, client(1), |_| false), None);
+            assert_eq!(Balancer::new(&up, seat(0)).pick(&up, POOL, client(1), &|_| false), None);
             disabled.iter_mut().for_each(|server| server.enabled = false);
             let down = pools(algorithm, disabled);
-            assert_eq!(Balancer::new(&down, 0).pick(&down, POOL, client(1), |_| true), None);
+            assert_eq!(Balancer::new(&down, seat(0)).pick(&down, POOL, client(1), &|_| true), None);
         }
     }
 }
@@ -80,9 +90,10 @@ fn no_server_is_picked_if_none_is_usable() {
 fn the_last_usable_server_is_found_among_many() {
     for algorithm in [Algorithm::RoundRobin, Algorithm::ConsistentHash] {
         let pools = pools(algorithm, servers(&[1; 600]));
-        let mut balancer = Balancer::new(&pools, 3);
+        let mut balancer = Balancer::new(&pools, seat(3));
         for number in 0..100 {
-            let picked = balancer.pick(&pools, POOL, client(number), |server| server.0 == 417);
+            let picked =
+                balancer.pick(&pools, POOL, client(number), &|server: ServerIndex| server.0 == 417);
             assert_eq!(picked, Some(ServerIndex(417)));
         }
     }
@@ -113,11 +124,11 @@ fn a_removed_server_takes_few_clients_of_others_with_it() {
 #[test]
 fn custom_keys_are_spread_as_addresses_are() {
     let pools = pools(Algorithm::ConsistentHash, servers(&[1; 10]));
-    let mut balancer = Balancer::new(&pools, 0);
+    let mut balancer = Balancer::new(&pools, seat(0));
     let picks: Vec<_> = (0..10_000)
         .map(|number| {
             let key = format!("session-{number}");
-            balancer.pick(&pools, POOL, HashKey::Custom(key.as_bytes()), |_| true).unwrap().0
+            balancer.pick(&pools, POOL, HashKey::Custom(key.as_bytes()), &|_| true).unwrap().0
         })
         .collect();
     assert!(counts(&picks, 10).iter().all(|count| (850..1150).contains(count)));
@@ -240,7 +251,7 @@ fn member_picks(members: &[(u16, u16)], count: usize, usable: &[usize]) -> Vec<u
     let mut pools = pools(Algorithm::RoundRobin, servers(&[1]));
     let mut picked = vec![0; members.len()];
     pools.groups.push(members);
-    let mut balancer = Balancer::new(&pools, 0);
+    let mut balancer = Balancer::new(&pools, seat(0));
     for _ in 0..count {
         if let Some(pool) = balancer.pick_member(&pools, GROUP, |pool| usable.contains(&pool.0)) {
             picked[pool.0] += 1;
@@ -258,4 +269,148 @@ fn of_a_group_the_highest_priority_with_a_server_up_takes_all_by_ratio() {
     assert_eq!(member_picks(&members, 40, &[3]), [0, 0, 0, 40]);
     assert_eq!(member_picks(&members, 40, &[]), [0, 0, 0, 0]);
     assert_eq!(member_picks(&[(1, 5), (1, 5)], 40, &[0, 1]), [20, 20]);
+}
+
+/// Servers as a test says that they are: flows, and milliseconds.
+#[derive(Default)]
+struct Loads(Vec<(u32, Option<u64>)>);
+
+impl Live for Loads {
+    fn is_usable(&self, _: ServerIndex) -> bool {
+        true
+    }
+
+    fn connections(&self, server: ServerIndex) -> u32 {
+        self.0[server.0].0
+    }
+
+    fn response_time(&self, server: ServerIndex) -> Option<std::time::Duration> {
+        self.0[server.0].1.map(std::time::Duration::from_millis)
+    }
+}
+
+impl Loads {
+    /// Picks so many servers, each for a flow that stays.
+    fn fill(&mut self, algorithm: Algorithm, ratios: &[u16], flows: usize) -> Vec<u32> {
+        let pools = pools(algorithm, servers(ratios));
+        let mut balancer = Balancer::new(&pools, seat(0));
+        for _ in 0..flows {
+            let picked = balancer.pick(&pools, POOL, client(1), self).unwrap();
+            self.0[picked.0].0 += 1;
+        }
+        self.0.iter().map(|(connections, _)| *connections).collect()
+    }
+}
+
+#[test]
+fn least_connections_levels_what_is_uneven_by_ratio() {
+    let mut loads = Loads(vec![(30, None), (0, None), (0, None)]);
+    assert_eq!(loads.fill(Algorithm::LeastConnections, &[1, 1, 2], 90), [30, 30, 60]);
+    let mut idle = Loads(vec![(0, None); 4]);
+    assert_eq!(idle.fill(Algorithm::LeastConnections, &[1; 4], 40), [10; 4]);
+}
+
+#[test]
+fn of_servers_with_equal_load_each_takes_its_turn() {
+    let pools = pools(Algorithm::LeastConnections, servers(&[1; 5]));
+    let mut balancer = Balancer::new(&pools, seat(0));
+    let picks = (0..10).map(|_| balancer.pick(&pools, POOL, client(1), &|_| true).unwrap().0);
+    assert_eq!(picks.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_fastest_takes_flows_until_its_load_outweighs_it() {
+    let mut loads = Loads(vec![(0, Some(1)), (0, Some(4)), (0, Some(2))]);
+    let filled = loads.fill(Algorithm::FastestResponse, &[1; 3], 70);
+    assert_eq!(filled, [40, 10, 20]);
+}
+
+#[test]
+fn a_server_that_was_never_measured_is_tried() {
+    let mut loads = Loads(vec![(0, Some(5)), (0, None)]);
+    assert_eq!(loads.fill(Algorithm::FastestResponse, &[1; 2], 20), [10, 10]);
+}
+
+#[test]
+fn workers_with_affinity_keep_to_servers_of_their_own() {
+    let picks = |worker, workers, count, usable: &dyn Fn(ServerIndex) -> bool| {
+        let pools = pools(Algorithm::CoreAffinity, servers(&vec![1; count]));
+        let mut balancer = Balancer::new(&pools, Seat { worker, workers });
+        let mut picked: Vec<_> = (0..12)
+            .filter_map(|_| balancer.pick(&pools, POOL, client(1), &usable))
+            .map(|server| server.0)
+            .collect();
+        picked.sort_unstable();
+        picked.dedup();
+        picked
+    };
+    let all: &dyn Fn(ServerIndex) -> bool = &|_| true;
+    assert_eq!(picks(0, 2, 5, all), [0, 2, 4]);
+    assert_eq!(picks(1, 2, 5, all), [1, 3]);
+    assert_eq!(picks(5, 8, 3, all), [2]);
+    // Its own are all down: then any.
+    assert_eq!(picks(1, 2, 5, &|server| server.0 % 2 == 0), [0, 2, 4]);
+}
+
+#[test]
+fn ports_spread_a_client_s_connections_if_they_count() {
+    let mut pool = config::Pool {
+        name: "p".into(),
+        algorithm: Algorithm::ConsistentHash,
+        hash_by: HashBy::SourceAddress,
+        forwarding: Forwarding::Snat,
+        servers: servers(&[1; 8]),
+    };
+    let picks = |pool: &config::Pool| {
+        let pool = Pool::new(pool);
+        let key = |port| pool.hash_key(([192, 0, 2, 7], port).into());
+        let maglev = pool.maglev.as_ref().unwrap();
+        let picks = (1..100).map(|port| maglev.pick(key(port), |_| true));
+        picks.collect::<HashSet<_>>().len()
+    };
+    assert_eq!(picks(&pool), 1);
+    pool.hash_by = HashBy::SourceAddressAndPort;
+    assert_eq!(picks(&pool), 8);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Two choices keep the fullest server near the average: by log log n / log 2 (Mitzenmacher
+    /// 2001), here 2, and a little for the ratios' own unevenness.
+    #[test]
+    fn the_better_of_two_drawn_at_random_keeps_loads_even(
+        ratios in proptest::collection::vec(1..=4u16, 2..20), worker in 0..64usize,
+    ) {
+        let pools = pools(Algorithm::Random, servers(&ratios));
+        let mut loads = Loads(vec![(0, None); ratios.len()]);
+        let mut balancer = Balancer::new(&pools, seat(worker));
+        let total: u32 = ratios.iter().map(|ratio| u32::from(*ratio)).sum();
+        for _ in 0..total * 100 {
+            let picked = balancer.pick(&pools, POOL, client(1), &loads).unwrap();
+            loads.0[picked.0].0 += 1;
+        }
+        for (load, ratio) in loads.0.iter().zip(&ratios) {
+            let fair = 100 * u32::from(*ratio);
+            prop_assert!(load.0.abs_diff(fair) <= fair / 10, "{:?} for {ratios:?}", loads.0);
+        }
+    }
+
+    #[test]
+    fn a_usable_server_is_always_found_and_no_other(
+        ratios in proptest::collection::vec(1..=1000u16, 1..30),
+        up in proptest::collection::vec(any::<bool>(), 30),
+    ) {
+        let usable = |server: ServerIndex| up[server.0];
+        let any_up = up.iter().take(ratios.len()).any(|up| *up);
+        for (_, algorithm) in Algorithm::ALL {
+            let pools = pools(algorithm, servers(&ratios));
+            let mut balancer = Balancer::new(&pools, seat(1));
+            for number in 0..20 {
+                let picked = balancer.pick(&pools, POOL, client(number), &usable);
+                prop_assert_eq!(picked.is_some(), any_up, "{}", algorithm.name());
+                prop_assert!(picked.is_none_or(usable));
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with scripts, as far as it shows without running them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use mlua::{Lua, LuaOptions, StdLib};
 
@@ -9,7 +9,9 @@ use super::{
     lexer::{Kind, Token, tokens},
     runtime::compile,
 };
-use crate::config::{Config, DataScriptSet, Pool, PoolGroupIndex, Script, SetIndex};
+use crate::config::{
+    Config, DataScriptSet, ParserReference, Pool, PoolGroupIndex, Script, SetIndex,
+};
 
 /// What a literal argument names.
 #[derive(Clone, Copy)]
@@ -36,22 +38,46 @@ const NAMING: &[(&[&str], usize, Names)] = &[
 /// Finds errors of syntax, and literal names that a script's set does not reference, in all scripts
 /// of a configuration. Names that a script computes are not seen: they are errors when it runs.
 pub fn check(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<_> =
+        config.protocol_parsers.iter().filter_map(|parser| syntax(&parser.script)).collect();
     for set in (0..config.datascripts.len()).map(SetIndex) {
         for event in Event::ALL {
             if let Some(script) = event.script(config, set) {
-                Check { config, set, script }.run(&mut problems);
+                match syntax(script) {
+                    Some(problem) => problems.push(problem),
+                    None => Check { config, set, script }.run(&mut problems),
+                }
             }
+        }
+        for script in parsers(config, set) {
+            Check { config, set, script }.run(&mut problems);
         }
     }
     problems
+}
+
+/// What the compiler has against a script.
+fn syntax(script: &Arc<Script>) -> Option<Problem> {
+    // A state of its own for each script: nothing is left of one when the next is compiled.
+    let lua = Lua::new_with(StdLib::NONE, LuaOptions::new()).ok()?;
+    let error = compile(&lua, &script.path, &script.source).err()?;
+    Some(syntax_problem(script, &error))
+}
+
+/// The files of the protocol parsers that a set references: they name what the set may name.
+fn parsers(config: &Config, set: SetIndex) -> impl Iterator<Item = &Arc<Script>> {
+    let references = config.datascripts.get(set.0).map(|set| set.protocol_parsers.iter());
+    references.into_iter().flatten().filter_map(|reference| match reference {
+        ParserReference::BuiltIn(_) => None,
+        ParserReference::Configured(index) => Some(&config.protocol_parsers.get(index.0)?.script),
+    })
 }
 
 /// One script under check.
 struct Check<'a> {
     config: &'a Config,
     set: SetIndex,
-    script: &'a Script,
+    script: &'a Arc<Script>,
 }
 
 /// An argument that is a string literal and nothing else.
@@ -59,10 +85,6 @@ type Literal<'t> = Option<&'t Token<'t>>;
 
 impl Check<'_> {
     fn run(&self, problems: &mut Vec<Problem>) {
-        if let Some(problem) = self.syntax() {
-            problems.push(problem);
-            return;
-        }
         let tokens = tokens(&self.script.source);
         for start in 0..tokens.len() {
             for (path, argument, names) in NAMING {
@@ -72,20 +94,13 @@ impl Check<'_> {
         }
     }
 
-    fn syntax(&self) -> Option<Problem> {
-        // A state of its own for each script: nothing is left of one when the next is compiled.
-        let lua = Lua::new_with(StdLib::NONE, LuaOptions::new()).ok()?;
-        let error = compile(&lua, &self.script.path, &self.script.source).err()?;
-        Some(syntax_problem(self.set, self.script, &error))
-    }
-
     fn argument(&self, arguments: &[Literal<'_>], index: usize, names: Names) -> Option<Problem> {
         let token = (*arguments.get(index)?)?;
         let name = text(token)?;
         let (what, help) = match names {
             Names::Pool => (format!("pool \"{name}\""), self.missing_pool(&name)?),
             Names::PoolGroup => (format!("pool group \"{name}\""), self.missing_group(&name)?),
-            Names::Parser => (format!("protocol parser \"{name}\""), None),
+            Names::Parser => (format!("protocol parser \"{name}\""), self.missing_parser(&name)?),
             Names::Server => return self.server(token, &name, (*arguments.first()?)?),
         };
         let set = &self.set_config()?.name;
@@ -114,6 +129,19 @@ impl Check<'_> {
         }
         let exists = groups.iter().any(|group| group.name == name);
         let help = || format!("add \"{name}\" to `pool_groups` of [[datascript]] \"{}\"", set.name);
+        Some(exists.then(help))
+    }
+
+    /// What to say about a parser that the set does not reference; `None` if it does.
+    fn missing_parser(&self, name: &str) -> Option<Option<String>> {
+        let set = self.set_config()?;
+        let is = |reference: ParserReference| self.config.parser_name(reference) == Some(name);
+        if set.protocol_parsers.iter().copied().any(is) {
+            return None;
+        }
+        let exists = self.config.parsers().any(is);
+        let set = &set.name;
+        let help = || format!("add \"{name}\" to `protocol_parsers` of [[datascript]] \"{set}\"");
         Some(exists.then(help))
     }
 
@@ -146,8 +174,7 @@ impl Check<'_> {
 
     fn problem(&self, token: &Token<'_>, message: String, help: Option<String>) -> Problem {
         Problem {
-            set: self.set,
-            script: self.script.path.clone(),
+            script: Arc::clone(self.script),
             line: token.line,
             column: token.column,
             message,
@@ -156,10 +183,10 @@ impl Check<'_> {
     }
 }
 
-/// What the compiler has against a script.
-pub(super) fn syntax_problem(set: SetIndex, script: &Script, error: &mlua::Error) -> Problem {
+/// The compiler's error as a problem.
+pub(super) fn syntax_problem(script: &Arc<Script>, error: &mlua::Error) -> Problem {
     let (line, message) = compiler_message(error);
-    Problem { set, script: script.path.clone(), line, column: 1, message, help: None }
+    Problem { script: Arc::clone(script), line, column: 1, message, help: None }
 }
 
 /// The line and the message of "chunk:12: message"; the chunk's name may have colons itself.

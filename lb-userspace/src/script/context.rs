@@ -14,6 +14,7 @@ use super::{
     Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, TableAccess, World,
     limits::Meter,
     names::{Names, SetNames},
+    parsers::{Modules, Parsers},
 };
 use crate::{
     config::{Config, Destination, PoolIndex, ServerIndex, SetIndex},
@@ -27,6 +28,7 @@ pub(super) struct Context {
     pub(super) memory: usize,
     pub(super) tables: Arc<Tables>,
     pub(super) config: RefCell<Option<Arc<Config>>>,
+    pub(super) parsers: RefCell<Parsers>,
     /// The run has ended by `persist`: no `pcall` may keep it alive.
     pub(super) ended: Cell<bool>,
     pub(super) run: RefCell<Run>,
@@ -43,6 +45,8 @@ impl Context {
 pub(super) struct Run {
     pub(super) event: Event,
     pub(super) set: SetIndex,
+    /// The script's name as Lua shows it.
+    pub(super) script: Rc<str>,
     pub(super) names: Rc<SetNames>,
     pub(super) service: Arc<str>,
     pub(super) destination: Option<Destination>,
@@ -58,6 +62,7 @@ pub(super) struct Run {
     pub(super) effects: Effects,
     /// What was done to tables, if somebody wants to know.
     pub(super) accesses: Option<Vec<TableAccess>>,
+    pub(super) modules: Modules,
 }
 
 impl std::fmt::Debug for Run {
@@ -127,6 +132,7 @@ impl Run {
         Self {
             event: Event::L4Request,
             set: SetIndex(0),
+            script: "".into(),
             names,
             service: Arc::clone(&name),
             destination: None,
@@ -141,6 +147,7 @@ impl Run {
             tables: Transaction::new(tables, name, Duration::ZERO),
             effects: Effects::default(),
             accesses: None,
+            modules: Modules::default(),
         }
     }
 
@@ -171,8 +178,9 @@ impl Run {
     }
 
     /// What each script of an event begins with.
-    pub(super) fn begin_script(&mut self, set: SetIndex, names: &Rc<SetNames>) {
+    pub(super) fn begin_script(&mut self, set: SetIndex, script: &Rc<str>, names: &Rc<SetNames>) {
         self.set = set;
+        self.script = Rc::clone(script);
         self.names = Rc::clone(names);
         self.random = seed(self.wall, self.client);
         self.effects.clear();

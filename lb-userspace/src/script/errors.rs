@@ -8,22 +8,22 @@ pub(super) const PRELUDE: &str = "firstpacket";
 /// What stands between a message and its traceback.
 const TRACEBACK: &str = "\nstack traceback:\n";
 
-/// The innermost script function that is running: its chunk's name as Lua shows it, and the line.
+/// The innermost function of a script or a parser that is running: its chunk's name as Lua shows it, and the line.
 fn position(lua: &Lua) -> Option<(String, u32)> {
-    innermost(lua, |source, line| (source.to_owned(), line))
+    innermost(lua, |source, line| (source != PRELUDE).then(|| (source.to_owned(), line)))
 }
 
-/// The line of the innermost script function that is running; 0 if there is none.
-pub(super) fn line(lua: &Lua) -> u32 {
-    innermost(lua, |_, line| line).unwrap_or(0)
+/// The line of the innermost function of `source` that is running; 0 if there is none.
+pub(super) fn line(lua: &Lua, source: &str) -> u32 {
+    innermost(lua, |frame, line| (frame == source).then_some(line)).unwrap_or(0)
 }
 
-/// What `read` makes of the innermost frame that is neither C nor ours.
-fn innermost<R>(lua: &Lua, read: impl Fn(&str, u32) -> R) -> Option<R> {
+/// What `read` makes of the innermost frame of Lua's that it makes anything of.
+fn innermost<R>(lua: &Lua, read: impl Fn(&str, u32) -> Option<R>) -> Option<R> {
     let frame = |frame: &Debug<'_>| {
         let line = u32::try_from(frame.current_line()?).ok()?;
         let source = frame.source().short_src?;
-        (source != PRELUDE).then(|| read(&source, line))
+        read(&source, line)
     };
     for level in 0.. {
         if let Some(found) = lua.inspect_stack(level, frame)? {

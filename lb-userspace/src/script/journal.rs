@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Chosen, Event, Place, context::Effects};
 use crate::{
     config::SetIndex,
-    table::{Found, Value, printable},
+    table::{Found, Value, notation::printable},
 };
 
 /// The run of one script.

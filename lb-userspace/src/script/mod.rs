@@ -19,6 +19,7 @@ mod journal;
 mod lexer;
 mod limits;
 mod names;
+mod parsers;
 mod pattern;
 mod runtime;
 mod sandbox;
@@ -205,10 +206,8 @@ pub struct Failure {
 /// Something wrong with a script that shows without running it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// Whose script.
-    pub set: SetIndex,
-    /// The script's file.
-    pub script: PathBuf,
+    /// The script, or a protocol parser's file.
+    pub script: Arc<Script>,
     /// From 1.
     pub line: u32,
     /// In characters, from 1; 1 for an error of syntax, of which Lua tells only the line.
@@ -223,7 +222,7 @@ pub struct Problem {
 #[derive(Debug, Error)]
 pub enum ScriptError {
     /// A script does not compile.
-    #[error("{}:{}: {}", .0.script.display(), .0.line, .0.message)]
+    #[error("{}:{}: {}", .0.script.path.display(), .0.line, .0.message)]
     Compile(Problem),
     /// The scripts leave too little of the memory for running them.
     #[error(

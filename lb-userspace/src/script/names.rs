@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, rc::Rc, sync::Arc};
 
-use crate::config::{Config, Pool, PoolGroupIndex, PoolIndex, ServerIndex, SetIndex};
+use crate::config::{
+    Config, ParserReference, Pool, PoolGroupIndex, PoolIndex, ServerIndex, SetIndex,
+};
 
 /// The names of a whole configuration.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct SetNames {
     pub(super) set: String,
     pools: HashMap<String, Rc<PoolNames>>,
     groups: HashMap<String, PoolGroupIndex>,
+    /// In the configuration's order.
+    parsers: Vec<(String, ParserReference)>,
 }
 
 /// A pool and its servers by address.
@@ -39,10 +43,14 @@ impl Names {
                 .pool_groups
                 .iter()
                 .filter_map(|group| Some((config.pool_groups.get(group.0)?.name.clone(), *group)));
+            let parsers = set.protocol_parsers.iter().filter_map(|reference| {
+                Some((config.parser_name(*reference)?.to_owned(), *reference))
+            });
             Rc::new(SetNames {
                 set: set.name.clone(),
                 pools: referenced.collect(),
                 groups: groups.collect(),
+                parsers: parsers.collect(),
             })
         };
         let names = config.virtual_services.iter().map(|service| service.name.as_str());
@@ -65,7 +73,12 @@ impl Names {
 impl SetNames {
     /// Those of no set.
     pub(super) fn none() -> Self {
-        Self { set: String::new(), pools: HashMap::new(), groups: HashMap::new() }
+        Self {
+            set: String::new(),
+            pools: HashMap::new(),
+            groups: HashMap::new(),
+            parsers: Vec::new(),
+        }
     }
 
     pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
@@ -74,6 +87,20 @@ impl SetNames {
 
     pub(super) fn group(&self, name: &str) -> Option<PoolGroupIndex> {
         self.groups.get(name).copied()
+    }
+
+    pub(super) fn parser(&self, name: &str) -> Option<ParserReference> {
+        let known = self.parsers.iter().find(|(own, _)| own == name);
+        known.map(|(_, reference)| *reference)
+    }
+
+    /// The parsers' names in a sentence.
+    pub(super) fn parsers(&self) -> String {
+        if self.parsers.is_empty() {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = self.parsers.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        names.join(", ")
     }
 }
 

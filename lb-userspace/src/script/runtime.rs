@@ -21,6 +21,7 @@ use super::{
     errors,
     limits::Meter,
     names::{Names, SetNames},
+    parsers::Parsers,
     sandbox::Sandbox,
 };
 use crate::{
@@ -52,7 +53,7 @@ struct Loaded {
 struct Compiled {
     function: Function,
     /// The script's name as Lua shows it in messages: a long path is cut short.
-    shown: String,
+    shown: Rc<str>,
 }
 
 impl Runtime {
@@ -69,6 +70,7 @@ impl Runtime {
             run: RefCell::new(Run::idle(Arc::clone(&tables), Rc::new(SetNames::none()))),
             tables,
             config: RefCell::new(None),
+            parsers: RefCell::default(),
             ended: Cell::new(false),
         });
         let sandbox = Sandbox::new(&lua, &context)?;
@@ -80,11 +82,14 @@ impl Runtime {
     pub fn load(&mut self, config: &Arc<Config>) -> Result<(), ScriptError> {
         let sets = (0..config.datascripts.len()).map(SetIndex);
         let scripts = sets.map(|set| self.compile_set(config, set)).collect::<Result<_, _>>()?;
+        let parsers = Parsers::load(&self.lua, &self.sandbox, config)?;
         let loaded =
             Loaded { config: Some(Arc::clone(config)), names: Some(Names::new(config)), scripts };
         let old = std::mem::replace(&mut self.loaded, loaded);
+        let old_parsers = self.context.parsers.replace(parsers);
         if let Err(error) = self.check_memory() {
             self.loaded = old;
+            self.context.parsers.replace(old_parsers);
             return Err(error);
         }
         let names = Rc::new(SetNames::none());
@@ -104,8 +109,8 @@ impl Runtime {
             if let Some(script) = event.script(config, set) {
                 let function = compile(&self.lua, &script.path, &script.source);
                 let function = function
-                    .map_err(|error| ScriptError::Compile(syntax_problem(set, script, &error)))?;
-                let shown = function.info().short_src.unwrap_or_default();
+                    .map_err(|error| ScriptError::Compile(syntax_problem(script, &error)))?;
+                let shown = function.info().short_src.unwrap_or_default().into();
                 *slot = Some(Compiled { function, shown });
             }
         }
@@ -231,18 +236,21 @@ impl Runtime {
     fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Error> {
         let lua = &self.lua;
         if let Some(names) = self.loaded.names.as_ref().and_then(|names| names.set(set)) {
-            self.context.run.borrow_mut().begin_script(set, names);
+            self.context.run.borrow_mut().begin_script(set, &script.shown, names);
         }
         self.context.ended.set(false);
+        let globals = self.sandbox.refresh(lua, &script.function)?;
+        self.context.run.borrow_mut().modules.begin(globals);
+        // What the script's last run had as globals is garbage only now.
         if lua.used_memory() > self.context.memory / 2 {
             self.collect()?;
         }
-        self.sandbox.refresh(lua, &script.function)?;
         self.context.meter.start(lua)?;
         // Only while the script runs: what we do around it must not fail for want of memory.
         lua.set_memory_limit(self.context.memory)?;
         let result = script.function.call::<()>(());
         lua.set_memory_limit(0)?;
+        self.context.run.borrow_mut().modules.end(lua)?;
         if result.is_err() && is_memory(result.as_ref()) {
             self.sandbox.refresh(lua, &script.function)?;
             self.collect()?;

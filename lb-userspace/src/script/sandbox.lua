@@ -1,5 +1,5 @@
 -- Runs once in each Lua state, with Lua's own globals, before there is any script. Returns the
--- metatable of the environments that scripts run in.
+-- metatable of the environments that scripts run in, and a function for parsers of ours.
 
 local api, settle, stopped = ...
 
@@ -224,11 +224,21 @@ local maths = pick(math, {
   "sinh", "sqrt", "tan", "tanh",
 }, api.math)
 
+-- The file of a user's protocol parser runs in here: no function of the host may call Lua.
+local function require(...)
+  local module, chunk = api.require(...)
+  if chunk then
+    module = chunk(...)
+    api.host.keep(..., module)
+  end
+  return module
+end
+
 local base = pick(_G, {
   "_VERSION", "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget",
   "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack",
 })
-base.pcall, base.xpcall, base.require = pcall, xpcall, api.require
+base.pcall, base.xpcall, base.require = pcall, xpcall, require
 base.string, base.table = seal("string", strings), seal("table", tables)
 base.math, base.os = seal("math", maths), seal("os", api.os)
 
@@ -242,4 +252,16 @@ local strings_meta = getmetatable("")
 strings_meta.__index = base.string
 strings_meta.__metatable = false
 
-return { __index = base, __metatable = false }
+-- Runs the chunk of a protocol parser of ours. What is closed to it is an error also in its
+-- functions: they have no globals in which anything could stay from one run to the next.
+local function build_in(name, chunk)
+  local closed = {
+    __index = base,
+    __newindex = function(_, key)
+      error("parser assigns global '" .. tostring(key) .. "'", 2)
+    end,
+  }
+  return seal(name, setfenv(chunk, setmetatable({}, closed))(name))
+end
+
+return { __index = base, __metatable = false }, build_in

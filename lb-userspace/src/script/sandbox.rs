@@ -15,6 +15,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Sandbox {
     metatable: Table,
+    /// Makes a module that nothing can change of a chunk.
+    build_in: Function,
     globals: LuaString,
 }
 
@@ -28,19 +30,23 @@ impl Sandbox {
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let arguments =
             (functions(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
-        Ok(Self {
-            metatable: prelude.into_function()?.call(arguments)?,
-            globals: lua.create_string("_G")?,
-        })
+        let (metatable, build_in) = prelude.into_function()?.call(arguments)?;
+        Ok(Self { metatable, build_in, globals: lua.create_string("_G")? })
+    }
+
+    /// Runs a protocol parser of ours: a module that cannot be changed and keeps nothing.
+    pub(super) fn built_in(&self, lua: &Lua, name: &str, source: &str) -> Result<Value> {
+        let chunk = lua.load(source).set_name(format!("={name}")).into_function()?;
+        self.build_in.call((name, chunk))
     }
 
     /// Gives a compiled script globals that nobody has touched.
-    pub(super) fn refresh(&self, lua: &Lua, script: &Function) -> Result<()> {
+    pub(super) fn refresh(&self, lua: &Lua, script: &Function) -> Result<Table> {
         let environment = lua.create_table()?;
         environment.raw_set(&self.globals, &environment)?;
         environment.set_metatable(Some(self.metatable.clone()))?;
-        script.set_environment(environment)?;
-        Ok(())
+        script.set_environment(environment.clone())?;
+        Ok(environment)
     }
 }
 

@@ -27,11 +27,7 @@ local function equal(a, b)
 end
 
 local function quoted(text)
-  local escapes = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"' }
-  local shown = gsub(host.printable(text), '[%c"]', function(letter)
-    return escapes[letter] or format("\\x%02x", letter:byte())
-  end)
-  return '"' .. shown .. '"'
+  return '"' .. gsub(host.printable(text), '"', '\\"') .. '"'
 end
 
 local DEEPEST, LONGEST = 4, 20 -- of tables, as they are shown

@@ -112,7 +112,7 @@ impl Rig {
         self.service(service)?;
         let now = self.simulation.at(self.now).monotonic;
         let table = self.simulation.tables().table(service, table);
-        Ok(table.map(|table| table.entries(now)).unwrap_or_default())
+        Ok(table.map(|table| table.entries(&[], usize::MAX, now)).unwrap_or_default())
     }
 
     /// Puts an entry into a table, whatever was there.

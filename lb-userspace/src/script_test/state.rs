@@ -12,7 +12,7 @@ use super::{
     failure::{Failure, places, raise},
     session::{Session, Test},
 };
-use crate::table::printable;
+use crate::table::notation::printable;
 
 /// Lua instructions of one test: some seconds, and no test of a script needs them.
 const BUDGET: u32 = 50_000_000;

@@ -152,7 +152,7 @@ fn what_does_not_hold_or_is_written_wrongly_fails_at_its_line() {
     for (body, message) in [
         ("expect('a').is(1)", "expected  1\n     got  \"a\""),
         ("expect(1).is('1')", "expected  \"1\"\n     got  1"),
-        ("expect('é\\n\\0\\255').is_nil()", "got  \"é\\n\\x00\\xff\""),
+        ("expect('é\\n\\0\\255').is_nil()", "got  \"é\\x0a\\x00\\xff\""),
         ("expect({ b = { 1 }, 'x' }).is({})", "got  { \"x\", b = { 1 } }"),
         ("expect(1).is_not(1)", "expected  anything but 1"),
         ("expect(nil).contains('a')", "expected  something that contains \"a\"\n     got  nil"),

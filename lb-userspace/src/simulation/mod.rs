@@ -18,7 +18,7 @@ use std::{
 
 use lb_common::{
     address::Protocol,
-    flow::{FlowKeyV4, Geometry},
+    flow::Geometry,
     hash::HashSeed,
     path::{Verdict, forward},
 };
@@ -27,11 +27,10 @@ use thiserror::Error;
 use crate::{
     config::Config,
     engine::{
-        Counters, Effects, Engine, Explanation, Found, Gauge, Generation, Now, Position, Query,
-        Shared,
-        log::{Note, Notes},
+        Counters, Effects, Engine, Explanation, Found, Generation, Now, Position, Query, Shared,
+        log::Note,
     },
-    flow_table::{Catalog, CatalogFull, FlowTable, Grace, OwnedMemory},
+    flow_table::{Catalog, CatalogFull, FlowTable, OwnedMemory},
     script::ScriptError,
     table::Tables,
 };
@@ -83,14 +82,9 @@ impl Simulation {
         let instance = &config.instance;
         let capacity = flows.clamp(64, instance.flow_capacity.max(64));
         let geometry = Geometry { buckets: Geometry::buckets_for(capacity), seed: SEED };
-        let shared = Arc::new(Shared {
-            flows: FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry))),
-            grace: Grace::default(),
-            catalog: Catalog::new([], Box::new(())),
-            tables: Arc::new(Tables::new(instance.tables)),
-            notes: Notes::default(),
-            gauge: Gauge::new(capacity, instance.half_open_share),
-        });
+        let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
+        let catalog = Catalog::new([], Box::new(()));
+        let shared = Arc::new(Shared::new(table, catalog, instance, capacity));
         let generation = Arc::new(Generation::new(1, config, &shared.catalog)?);
         let counters = Arc::new(Counters::default());
         let position = Position { worker: 0, workers: 1 };
@@ -164,17 +158,7 @@ impl Simulation {
 
     /// The flow between these two, if there is one.
     pub fn flow(&self, protocol: Protocol, client: SocketAddr, vip: SocketAddr) -> Option<Found> {
-        let (SocketAddr::V4(client), SocketAddr::V4(vip)) = (client, vip) else { return None };
-        let key = FlowKeyV4 {
-            source: client.ip().octets(),
-            destination: vip.ip().octets(),
-            source_port: client.port().to_be_bytes(),
-            destination_port: vip.port().to_be_bytes(),
-            protocol: protocol.number(),
-            ..FlowKeyV4::default()
-        };
-        let (id, _) = self.shared.flows.find(&key)?;
-        Found::at(&self.shared.flows, id)
+        Found::of(&self.shared.flows, protocol, client, vip)
     }
 
     /// What scripts have said so far of a flow that goes on.

@@ -41,7 +41,7 @@ impl Found {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Listed {
     /// Its key.
-    pub key: Box<[u8]>,
+    pub key: Arc<[u8]>,
     /// Its value.
     pub value: Value,
     /// Seconds left, rounded up.

@@ -7,27 +7,32 @@
 //! There is no clock in here: `now` comes in, from one monotonic clock for all workers. Scripts do
 //! not write to a [`Table`] but to a [`Transaction`], which nobody else sees until it commits.
 
+#[cfg(test)]
+mod concurrent_tests;
 mod entry;
+mod guarded;
+#[cfg(test)]
+mod model_tests;
+pub mod notation;
 mod shard;
 #[cfg(test)]
 mod tests;
-mod text;
 mod transaction;
 
 use std::{
+    hash::BuildHasher as _,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
-use std::hash::BuildHasher;
 
 pub use entry::{DEFAULT_LIFETIME, Found, Listed, Value};
-use shard::{Placed, Shard};
-pub use text::printable;
+use guarded::{Guarded, Locked};
+use shard::Placed;
 pub use transaction::Transaction;
 
 use crate::config::TableLimits;
@@ -35,8 +40,13 @@ use crate::config::TableLimits;
 /// Tables that may exist at once. A script can compute names; this bounds what that costs.
 pub const MAX_TABLES: usize = 4096;
 
-/// Locks of one table: workers that touch different keys seldom meet.
-const SHARDS: usize = 16;
+/// Locks of a small table: workers that touch different keys seldom meet.
+const LEAST_SHARDS: usize = 16;
+/// A larger table has more of them, so that what must look at every entry of a shard at once, a
+/// listing or the growth of its map, holds a worker up for microseconds.
+const ENTRIES_A_SHARD: usize = 1024;
+/// Bounds what an empty table costs.
+const MOST_SHARDS: usize = 4096;
 
 /// All tables of an instance.
 #[derive(Debug)]
@@ -111,6 +121,12 @@ impl Tables {
         list
     }
 
+    /// Inserts that found their table full, of all tables.
+    pub fn refused(&self) -> u64 {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.values().map(|table| table.refused()).sum()
+    }
+
     /// Reclaims entries whose lifetime has passed, looking at about `most` of each table at most;
     /// says how many it reclaimed. Nothing depends on it but memory.
     pub fn sweep(&self, now: Duration, most: usize) -> usize {
@@ -122,7 +138,7 @@ impl Tables {
 /// One table. Every operation is atomic, and is as if the expired entries were gone already.
 #[derive(Debug)]
 pub struct Table {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Guarded,
     hasher: DefaultHashBuilder,
     capacity: usize,
     /// Places that entries hold or that [`Table::reserve`] has promised; never above `capacity`.
@@ -133,7 +149,7 @@ pub struct Table {
 impl Table {
     fn new(capacity: usize) -> Self {
         Self {
-            shards: Default::default(),
+            shards: Guarded::new(shards(capacity)),
             hasher: DefaultHashBuilder::default(),
             capacity,
             taken: AtomicUsize::new(0),
@@ -206,13 +222,21 @@ impl Table {
         removed.is_some_and(|found| found.deadline > now)
     }
 
-    /// Live entries, in the order of their keys.
-    pub fn entries(&self, now: Duration) -> Vec<Listed> {
+    /// Live entries whose keys begin with `prefix`: the first `limit` in the order of the keys.
+    ///
+    /// Writers go on meanwhile. What is there from before the call to its end is in the list once;
+    /// what comes or goes meanwhile may be in it.
+    pub fn entries(&self, prefix: &[u8], limit: usize, now: Duration) -> Vec<Listed> {
         let mut entries = Vec::new();
-        for shard in &self.shards {
-            lock(shard).list(now, &mut entries);
+        for shard in 0..self.shards.count() {
+            // Appended when the lock is free again: the list's own growth copies all of it.
+            let listed = self.shards.lock(shard).list(prefix, now);
+            entries.extend(listed);
+            if entries.len() / 2 > limit {
+                keep_first(&mut entries, limit);
+            }
         }
-        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        keep_first(&mut entries, limit);
         entries
     }
 
@@ -222,9 +246,9 @@ impl Table {
     }
 
     fn sweep(&self, now: Duration, most: usize) -> usize {
-        let each = most.div_ceil(SHARDS);
-        let reclaim = |shard| lock(shard).reclaim(now, each);
-        let reclaimed = self.shards.iter().map(reclaim).sum();
+        let each = most.div_ceil(self.shards.count());
+        let reclaim = |shard| self.shards.lock(shard).reclaim(now, each);
+        let reclaimed = self.shards.due(now).map(reclaim).sum();
         self.give_back(reclaimed);
         reclaimed
     }
@@ -269,7 +293,7 @@ impl Table {
         now: Duration,
         decide: impl FnOnce(Option<&Found>) -> Option<(Value, Duration)>,
     ) -> Option<Value> {
-        // Reserved before the shard is locked, for reclaiming locks every shard in turn.
+        // Reserved before the shard is locked, for reclaiming locks other shards in turn.
         let mut spare = self.peek(key, now).is_none() && self.reserve(now);
         let mut shard = self.shard(key);
         let found = shard.live(key, now).map(|entry| entry.found());
@@ -307,14 +331,18 @@ impl Table {
         }
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: &[u8]) -> Locked<'_> {
         // The map inside a shard uses the low and the highest bits of a hash of its own.
         let hash = self.hasher.hash_one(key);
-        lock(&self.shards[(hash >> 32) as usize % SHARDS])
+        self.shards.lock((hash >> 32) as usize % self.shards.count())
     }
 }
 
-/// A panic while a lock is held leaves a shard whole: each of its steps is complete in itself.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn shards(capacity: usize) -> usize {
+    capacity.div_ceil(ENTRIES_A_SHARD).next_power_of_two().clamp(LEAST_SHARDS, MOST_SHARDS)
+}
+
+fn keep_first(entries: &mut Vec<Listed>, count: usize) {
+    entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    entries.truncate(count);
 }

@@ -73,15 +73,21 @@ impl Shard {
         self.entries.remove(key).map(|entry| entry.found())
     }
 
-    /// Appends the live entries to `list`.
-    pub(super) fn list(&self, now: Duration, list: &mut Vec<Listed>) {
-        let live = |(_, entry): &(&Arc<[u8]>, &Entry)| entry.deadline > now;
+    /// The live entries whose keys begin with `prefix`.
+    pub(super) fn list(&self, prefix: &[u8], now: Duration) -> Vec<Listed> {
+        let wanted =
+            |(key, entry): &(&Arc<[u8]>, &Entry)| entry.deadline > now && key.starts_with(prefix);
         let listed = |(key, entry): (&Arc<[u8]>, &Entry)| Listed {
-            key: (**key).into(),
+            key: Arc::clone(key),
             value: entry.value.clone(),
             remaining: remaining(entry.deadline, now),
         };
-        list.extend(self.entries.iter().filter(live).map(listed));
+        self.entries.iter().filter(wanted).map(listed).collect()
+    }
+
+    /// Before this, nothing is to be reclaimed.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.queue.peek().map(|Reverse((due, _))| *due)
     }
 
     /// Reclaims expired entries, taking `most` from the queue; says how many entries went.

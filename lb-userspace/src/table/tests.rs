@@ -1,19 +1,14 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-};
-
-use proptest::prelude::*;
+use std::{collections::BTreeMap, thread};
 
 use super::*;
 
-const LIMITS: TableLimits = TableLimits { entries: 4, key_size: 64, value_size: 64 };
+pub(super) const LIMITS: TableLimits = TableLimits { entries: 4, key_size: 64, value_size: 64 };
 
-fn seconds(seconds: u64) -> Duration {
+pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn number(number: i32) -> Value {
+pub(super) fn number(number: i32) -> Value {
     Value::Number(number.into())
 }
 
@@ -22,7 +17,11 @@ fn table() -> Arc<Table> {
     tables.table_or_create("web", b"").unwrap()
 }
 
-fn begin(tables: &Arc<Tables>, now: u64) -> Transaction {
+pub(super) fn all(table: &Table, now: u64) -> Vec<Listed> {
+    table.entries(b"", usize::MAX, seconds(now))
+}
+
+pub(super) fn begin(tables: &Arc<Tables>, now: u64) -> Transaction {
     Transaction::new(Arc::clone(tables), "web".into(), seconds(now))
 }
 
@@ -56,12 +55,63 @@ fn a_lookup_extends_the_lifetime_unless_told_not_to() {
 }
 
 #[test]
-fn what_is_left_is_rounded_up() {
+fn lifetimes_are_exact_and_what_is_left_is_rounded_up() {
+    let cases = [
+        (0, Some(300)),
+        (1, Some(300)),
+        (999, Some(300)),
+        (1_000, Some(299)),
+        (1_001, Some(299)),
+        (298_999, Some(2)),
+        (299_000, Some(1)),
+        (299_999, Some(1)),
+        (300_000, None),
+        (300_001, None),
+    ];
+    // Clocks do not start at whole seconds.
+    let begin = Duration::from_millis(7_650);
+    for (milliseconds, left) in cases {
+        let table = table();
+        table.insert(b"k", number(1), DEFAULT_LIFETIME, begin);
+        let now = begin + Duration::from_millis(milliseconds);
+        let found = table.lookup(b"k", Duration::ZERO, now).map(|found| found.remaining(now));
+        assert_eq!(found, left, "after {milliseconds} ms");
+        let listed = table.entries(b"", 9, now).first().map(|entry| entry.remaining);
+        assert_eq!(listed, left, "after {milliseconds} ms");
+        assert_eq!(table.refresh(b"k", seconds(1), now), left.is_some());
+        assert_eq!(table.remove(b"k", now), left.is_some());
+    }
+}
+
+#[test]
+fn a_put_replaces_value_and_lifetime_and_needs_no_place_for_what_is_there() {
     let table = table();
-    table.insert(b"k", number(1), seconds(2), seconds(0));
-    let now = Duration::from_millis(1_999);
-    let found = table.lookup(b"k", Duration::ZERO, now).unwrap();
-    assert_eq!(found.remaining(now), 1);
+    for key in 0..4u8 {
+        assert!(table.insert(&[key], number(1), seconds(300), seconds(0)));
+    }
+    assert!(table.put(&[2], number(2), seconds(10), seconds(5)));
+    assert!(!table.put(b"more", number(2), seconds(10), seconds(5)));
+    let found = table.lookup(&[2], Duration::ZERO, seconds(6)).unwrap();
+    assert_eq!((found.value, found.deadline), (number(2), seconds(15)));
+    assert!(table.put(b"more", number(2), seconds(10), seconds(15)));
+}
+
+#[test]
+fn a_listing_may_be_of_a_prefix_and_of_the_first_few() {
+    let tables = Tables::new(TableLimits { entries: 5_000, ..LIMITS });
+    let table = tables.table_or_create("web", b"").unwrap();
+    for key in 0..5_000u32 {
+        table.insert(format!("k{key:04}").as_bytes(), number(1), seconds(9), seconds(0));
+    }
+    let keys = |prefix: &[u8], limit| -> Vec<String> {
+        let listed = table.entries(prefix, limit, seconds(1)).into_iter();
+        listed.map(|entry| String::from_utf8(entry.key.to_vec()).unwrap()).collect()
+    };
+    assert_eq!(keys(b"", 3), ["k0000", "k0001", "k0002"]);
+    assert_eq!(keys(b"k499", 2), ["k4990", "k4991"]);
+    assert_eq!(keys(b"k4999", 9), ["k4999"]);
+    assert_eq!((keys(b"x", 9).len(), keys(b"k", 0).len()), (0, 0));
+    assert!(keys(b"k", usize::MAX).into_iter().eq((0..5_000).map(|key| format!("k{key:04}"))));
 }
 
 #[test]
@@ -82,7 +132,7 @@ fn a_full_table_refuses_counts_and_evicts_nothing() {
     }
     assert!(!table.insert(b"more", number(1), seconds(300), seconds(0)));
     assert!(table.insert(&[0], number(1), seconds(300), seconds(0)));
-    assert_eq!((table.refused(), table.entries(seconds(1)).len()), (1, 4));
+    assert_eq!((table.refused(), all(&table, 1).len()), (1, 4));
 }
 
 #[test]
@@ -143,7 +193,7 @@ fn tables_of_other_services_and_names_are_others() {
 
 #[test]
 fn inserting_and_removing_without_end_does_not_grow_the_queue() {
-    let mut shard = Shard::default();
+    let mut shard = shard::Shard::default();
     for _ in 0..10_000 {
         shard.set(b"k", number(1), seconds(300));
         shard.remove(b"k");
@@ -194,6 +244,29 @@ fn an_insert_that_lost_the_race_keeps_the_winners_value() {
     let found = table.lookup(b"k", Duration::ZERO, seconds(1)).unwrap();
     assert_eq!((found.value, found.deadline), (number(1), seconds(20)));
     assert_eq!(table.taken.load(Relaxed), 1);
+}
+
+#[test]
+fn a_lookup_adds_to_what_others_have_made_of_the_lifetime_meanwhile() {
+    // What another does between the lookup and the commit, and when the key expires then.
+    type Other = fn(&Table) -> bool;
+    let cases: [(Other, u64); 3] = [
+        (|table| table.refresh(b"k", seconds(300), seconds(0)), 310),
+        (|table| table.put(b"k", number(2), seconds(5), seconds(0)), 15),
+        (|table| table.lookup(b"k", seconds(30), seconds(0)).is_some(), 140),
+    ];
+    for (other, expires) in cases {
+        let tables = Arc::new(Tables::new(LIMITS));
+        let table = tables.table_or_create("web", b"").unwrap();
+        table.insert(b"k", number(1), seconds(100), seconds(0));
+        let mut run = begin(&tables, 0);
+        assert!(run.lookup(b"", b"k", seconds(4)).is_some());
+        assert_eq!(run.lookup(b"", b"k", seconds(6)).unwrap().deadline, seconds(110));
+        assert!(other(&table));
+        run.commit(seconds(0));
+        let found = table.lookup(b"k", Duration::ZERO, seconds(0)).unwrap();
+        assert_eq!(found.deadline, seconds(expires));
+    }
 }
 
 #[test]
@@ -252,118 +325,9 @@ fn threads_that_write_at_once_agree_on_one_winner_a_key_and_fill_the_table_exact
     let table = tables.table_or_create("web", b"").unwrap();
     let answers: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
     let stored: BTreeMap<_, _> =
-        table.entries(seconds(1)).into_iter().map(|entry| (entry.key, entry.value)).collect();
+        all(&table, 1).into_iter().map(|entry| (entry.key, entry.value)).collect();
     for (key, value) in answers.into_iter().flatten() {
         assert_eq!(stored.get(&key.to_be_bytes()[..]), Some(&value));
     }
     assert_eq!((stored.len(), table.taken.load(Relaxed)), (capacity, capacity));
-}
-
-/// One step of the property below.
-#[derive(Clone, Debug)]
-enum Step {
-    Insert(u8, i32, u64),
-    Lookup(u8, u64),
-    Refresh(u8, u64),
-    Remove(u8),
-    Commit,
-    Abandon,
-    Wait(u64),
-    Sweep,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let key = 0..6u8;
-    prop_oneof![
-        4 => (key.clone(), 0..100, 1..20u64).prop_map(|(k, v, l)| Step::Insert(k, v, l)),
-        3 => (key.clone(), 0..20u64).prop_map(|(k, l)| Step::Lookup(k, l)),
-        1 => (key.clone(), 0..20u64).prop_map(|(k, l)| Step::Refresh(k, l)),
-        1 => key.prop_map(Step::Remove),
-        2 => Just(Step::Commit),
-        1 => Just(Step::Abandon),
-        2 => (0..10u64).prop_map(Step::Wait),
-        1 => Just(Step::Sweep),
-    ]
-}
-
-/// What a table should be: a map of value and deadline, copied whole for a run.
-#[derive(Clone, Default)]
-struct Model(BTreeMap<u8, (i32, u64)>);
-
-impl Model {
-    fn expire(&mut self, now: u64) {
-        self.0.retain(|_, (_, deadline)| *deadline > now);
-    }
-
-    fn insert(&mut self, key: u8, value: i32, deadline: u64, room: bool) -> bool {
-        match self.0.get_mut(&key) {
-            Some(entry) => entry.1 = deadline,
-            None if room => _ = self.0.insert(key, (value, deadline)),
-            None => return false,
-        }
-        true
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_table_behaves_as_a_simple_model(steps in prop::collection::vec(step(), 1..80)) {
-        let tables = Arc::new(Tables::new(LIMITS));
-        let (mut now, mut shared, mut own) = (0, Model::default(), Model::default());
-        let mut run = begin(&tables, now);
-        for step in steps {
-            match step {
-                Step::Insert(key, value, lifetime) => {
-                    // A place that the run has freed is only its own until the commit.
-                    let held: BTreeSet<_> = shared.0.keys().chain(own.0.keys()).collect();
-                    let room = shared.0.contains_key(&key) || held.len() < LIMITS.entries;
-                    let modelled = own.insert(key, value, now + lifetime, room);
-                    let inserted = run.insert(b"", &[key], number(value), seconds(lifetime));
-                    prop_assert_eq!(inserted, modelled);
-                }
-                Step::Lookup(key, extension) => {
-                    let found = run.lookup(b"", &[key], seconds(extension));
-                    let modelled = own.0.get_mut(&key).map(|(value, deadline)| {
-                        *deadline += extension;
-                        Found { value: number(*value), deadline: seconds(*deadline) }
-                    });
-                    prop_assert_eq!(found, modelled);
-                }
-                Step::Refresh(key, lifetime) => {
-                    let modelled = own.0.get_mut(&key).map(|entry| entry.1 = now + lifetime);
-                    prop_assert_eq!(run.refresh(b"", &[key], seconds(lifetime)), modelled.is_some());
-                }
-                Step::Remove(key) => {
-                    own.0.remove(&key);
-                    run.remove(b"", &[key]);
-                }
-                Step::Commit => {
-                    run.commit(seconds(now));
-                    shared = own.clone();
-                    run = begin(&tables, now);
-                }
-                Step::Abandon | Step::Wait(_) | Step::Sweep => {
-                    drop(run);
-                    match step {
-                        Step::Wait(time) => now += time,
-                        Step::Sweep => _ = tables.sweep(seconds(now), 16),
-                        _ => {}
-                    }
-                    own = shared.clone();
-                    run = begin(&tables, now);
-                }
-            }
-            // A run is over before time moves on; what it made zero seconds long is gone already.
-            shared.expire(now);
-            if matches!(step, Step::Commit | Step::Abandon | Step::Wait(_) | Step::Sweep) {
-                own.expire(now);
-                let listed = tables.table("web", b"").map(|table| table.entries(seconds(now)));
-                let listed: Vec<_> = listed.unwrap_or_default().into_iter()
-                    .map(|entry| (entry.key[0], entry.value, entry.remaining)).collect();
-                let modelled: Vec<_> = shared.0.iter()
-                    .map(|(key, (value, deadline))| (*key, number(*value), deadline - now)).collect();
-                prop_assert_eq!(listed, modelled);
-            }
-        }
-    }
 }

@@ -34,11 +34,13 @@ struct Changed {
     there: bool,
     /// What commit will do.
     change: Change,
+    /// By how much the lifetime was extended, as long as it was not set: others may extend it too.
+    extended: Option<Duration>,
 }
 
 #[derive(Debug)]
 enum Change {
-    /// Set the deadline if it is there.
+    /// Set or extend the lifetime if it is there.
     Touch,
     /// Store this if nothing is there, set the deadline in any case. Whether a place is reserved.
     Insert(Value, bool),
@@ -77,6 +79,7 @@ impl Transaction {
         let deadline = now.saturating_add(lifetime);
         if let Some(seen) = &mut changed.seen {
             seen.deadline = deadline;
+            changed.extended = None;
             if matches!(changed.change, Change::Touch) {
                 // Should it be gone by the time of the commit, this value is stored.
                 changed.change = Change::Insert(value, false);
@@ -105,6 +108,7 @@ impl Transaction {
         let (_, changed) = self.changed(table, key);
         let seen = changed.seen.as_mut()?;
         seen.deadline = seen.deadline.saturating_add(extension);
+        changed.extended = changed.extended.map(|sum| sum.saturating_add(extension));
         Some(seen.clone())
     }
 
@@ -126,6 +130,7 @@ impl Transaction {
         let (_, changed) = self.changed(table, key);
         if let Some(seen) = &mut changed.seen {
             seen.deadline = deadline;
+            changed.extended = None;
         }
         changed.seen.is_some()
     }
@@ -183,7 +188,8 @@ impl Transaction {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let seen = target.peek(key, self.now);
-                entry.insert(Changed { there: seen.is_some(), seen, change: Change::Touch })
+                let (change, extended) = (Change::Touch, Some(Duration::ZERO));
+                entry.insert(Changed { there: seen.is_some(), seen, change, extended })
             }
         };
         (target, changed)
@@ -213,14 +219,15 @@ impl hashbrown::Equivalent<(usize, Box<[u8]>)> for KeyRef<'_> {
 }
 
 fn apply(table: &Table, key: &[u8], changed: Changed, now: Duration) {
-    let Changed { seen, change, .. } = changed;
+    let Changed { seen, change, extended, .. } = changed;
     match (change, seen) {
         (Change::Remove, _) => {
             table.remove(key, now);
         }
-        (Change::Touch, Some(seen)) => {
-            table.expire_at(key, seen.deadline, now);
-        }
+        (Change::Touch, Some(seen)) => match extended {
+            Some(extension) => _ = table.lookup(key, extension, now),
+            None => _ = table.expire_at(key, seen.deadline, now),
+        },
         (Change::Insert(value, reserved), Some(seen)) => {
             let decide = |found: Option<&Found>| {
                 let value = found.map_or(value, |found| found.value.clone());

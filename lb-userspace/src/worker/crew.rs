@@ -13,12 +13,12 @@ use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Links, Passed, Port, Worker};
 use crate::{
-    control::network::view::NextHopView,
-    engine::{Counters, Engine, FlowLog, Generation, Position, Shared},
+    control::{LogSender, network::view::NextHopView},
+    engine::{Counters, Engine, Explanation, FirstPacket, Generation, Position, Shared},
     flow_table::SlotId,
     script::ScriptError,
 };
@@ -75,7 +75,7 @@ pub struct Common {
     /// The configuration to start with.
     pub generation: Arc<Generation>,
     /// Finished flows.
-    pub log: Sender<FlowLog>,
+    pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
     /// Where packets go.
@@ -137,6 +137,23 @@ impl Crew {
             }
         }
         Ok(())
+    }
+
+    /// Has a worker say what would become of a flow.
+    pub fn explain(
+        &self,
+        worker: u16,
+        flow: FirstPacket,
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    ) {
+        match self.hands.get(usize::from(worker)) {
+            Some(hand) => hand.tell(Command::Explain(flow, answer)),
+            None => {
+                let last = self.hands.len().saturating_sub(1);
+                let _ =
+                    answer.send(Err(format!("there is no worker {worker}: the last is {last}")));
+            }
+        }
     }
 
     /// A worker that has ended though nobody asked it to, with its reason.

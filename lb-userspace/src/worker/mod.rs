@@ -16,15 +16,15 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender};
 use lb_common::event::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use clock::now;
 pub use crew::{Common, Crew, Plan, Seat};
 
 use crate::{
-    control::network::view::NextHopView,
+    control::{LogSender, network::view::NextHopView},
     datapath::Socket,
-    engine::{Counters, Effects, Engine, FlowLog, Generation},
+    engine::{Counters, Effects, Engine, Explanation, FirstPacket, Generation},
     script::ScriptError,
 };
 
@@ -36,6 +36,8 @@ const SLEEP: Duration = Duration::from_millis(10);
 pub enum Command {
     /// Decide new flows by this configuration; the answer says whether its scripts loaded.
     Replace(Arc<Generation>, Sender<Result<(), ScriptError>>),
+    /// Say what would become of a flow.
+    Explain(FirstPacket, oneshot::Sender<Result<Explanation, String>>),
     /// Stop, leaving every flow where it is.
     Stop,
 }
@@ -61,7 +63,7 @@ pub struct Links {
     /// Wakes the worker when a command has been sent.
     pub wake: Arc<OwnedFd>,
     /// Finished flows, to the connection log.
-    pub log: Sender<FlowLog>,
+    pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
     /// Where packets go.
@@ -115,6 +117,11 @@ impl Worker {
                 Command::Replace(generation, answer) => {
                     let _ = answer.send(self.engine.replace(generation));
                 }
+                Command::Explain(flow, answer) => {
+                    let explanation = self.engine.explain(now(), flow.query());
+                    let gone = || "the virtual service is gone by now".to_owned();
+                    let _ = answer.send(explanation.ok_or_else(gone));
+                }
             }
         }
         false
@@ -144,8 +151,7 @@ impl Worker {
             }
         }
         for record in effects.log.drain(..) {
-            // A log that cannot keep up must not hold packets up.
-            let _ = links.log.try_send(record);
+            links.log.send(record);
         }
         for client in effects.resolve.drain(..) {
             // Asked again with the next packet if the queue is full.

@@ -194,11 +194,6 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
 fn what_is_not_available_yet_says_so() {
     run(&[
         Case(
-            "pools = [\"resolvers\"]",
-            "pools = [\"resolvers\"]\n‹protocol_parsers = [\"dns\"]",
-            &[("protocol parsers are not available yet", "leave the list empty")],
-        ),
-        Case(
             "protocol = \"udp\"",
             "protocol = \"tcp\"\ntcp_mode = ‹\"inspect\"",
             &[(
@@ -212,7 +207,7 @@ fn what_is_not_available_yet_says_so() {
             &[("`tcp_mode` is for services over TCP", "leave it out")],
         ),
     ]);
-    let empty = VALID.replace("l4_request", "pool_groups = []\nprotocol_parsers = []\nl4_request");
+    let empty = VALID.replace("l4_request", "pool_groups = []\nl4_request");
     assert_eq!(parse(&empty), parse(VALID));
 }
 

@@ -199,3 +199,53 @@ fn source_addresses_are_needed_once_a_pool_in_use_has_snat() {
     assert_eq!((problem.position(), problem.related().next()), (Some((14, 8)), Some((1, 1))));
     assert!(parse(&without.replace("servers =", "forwarding = \"dnat\"\nservers =")).is_ok());
 }
+
+#[test]
+fn protocol_parsers_that_lead_nowhere_or_twice() {
+    run(&[
+        Case(
+            "pools = [\"resolvers\"]",
+            "pools = [\"resolvers\"]\nprotocol_parsers = [‹\"Default-Tls\", ‹\"Mine\"]",
+            &[
+                ("no protocol_parser is named \"Default-Tls\"", "did you mean \"Default-TLS\"?"),
+                (
+                    "no protocol_parser is named \"Mine\"",
+                    "add a [[protocol_parser]] with name = \"Mine\"",
+                ),
+            ],
+        ),
+        Case(
+            "pools = [\"resolvers\"]",
+            "pools = [\"resolvers\"]\nprotocol_parsers = [\"Default-TLS\", ‹\"Default-TLS\"]",
+            &[("`protocol_parsers` holds Default-TLS twice", "remove one of them")],
+        ),
+        Case(
+            "[[datascript]]",
+            "[[protocol_parser]]\nname = ‹\"Default-DHCP\"\nfile = \"by-client.lua\"\n\
+             [[datascript]]",
+            &[(
+                "protocol parser \"Default-DHCP\" is built in",
+                "a set may reference it as it is; give a parser of your own another name",
+            )],
+        ),
+        Case(
+            "[[datascript]]",
+            "[[protocol_parser]]\nname = \"Mine\"\nfile = \"by-client.lua\"\n\
+             [[protocol_parser]]\nname = ‹\"Mine\"\nfile = \"by-client.lua\"\n[[datascript]]",
+            &[("two entries of [[protocol_parser]] are named \"Mine\"", "give each its own name")],
+        ),
+        Case(
+            "[[datascript]]",
+            "[[protocol_parser]]\nname = \"Mine\"\nfile = ‹\"mine.lua\"\n[[datascript]]",
+            &[(
+                "script /etc/lb/mine.lua cannot be read: no such file",
+                "the path is relative to the configuration's folder",
+            )],
+        ),
+        Case(
+            "[[datascript]]",
+            "‹[[protocol_parser]]\nname = \"Mine\"\n[[datascript]]",
+            &[("[[protocol_parser]] needs `file`", "such as file = \"my-parser.lua\"")],
+        ),
+    ]);
+}

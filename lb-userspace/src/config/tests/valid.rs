@@ -90,6 +90,7 @@ port = 8443
 [[datascript]]
 name = "first"
 pools = ["b", "a"]
+protocol_parsers = ["My-Parser", "Default-TLS"]
 l4_request = "by-client.lua"
 l4_response = "/etc/lb/by-client.lua"
 on_error = "close"
@@ -97,6 +98,10 @@ on_error = "close"
 [[datascript]]
 name = "second"
 l4_response = "by-client.lua"
+
+[[protocol_parser]]
+name = "My-Parser"
+file = "parsers/mine.lua"
 "#,
     )
     .unwrap();
@@ -125,6 +130,14 @@ l4_response = "by-client.lua"
     assert_eq!(b.servers[0].address, "10.0.0.2:8443".parse().unwrap());
     let [first, second] = &config.datascripts[..] else { panic!("two sets") };
     assert_eq!(first.pools, [PoolIndex(1), PoolIndex(0)]);
+    let [parser] = &config.protocol_parsers[..] else { panic!("one parser") };
+    assert_eq!(parser.name, "My-Parser");
+    assert_eq!(parser.script.path, Path::new("/etc/lb/parsers/mine.lua"));
+    assert_eq!(
+        first.protocol_parsers,
+        [ParserReference::Configured(ParserIndex(0)), ParserReference::BuiltIn(BuiltInParser::Tls),]
+    );
+    assert_eq!(second.protocol_parsers, []);
     assert!(first.l4_request.is_some() && first.l4_response.is_some());
     assert!(second.l4_request.is_none() && second.l4_response.is_some());
 }

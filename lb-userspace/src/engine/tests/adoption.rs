@@ -28,6 +28,7 @@ fn restart(world: World, workers: u16) -> (World, Vec<usize>) {
     drop(gone);
     let mut shared = Arc::into_inner(shared).expect("the earlier daemon is gone");
     shared.gauge = Gauge::new(instance.flow_capacity, instance.half_open_share);
+    shared.servers = crate::pool::ServerStates::default();
     let flows = adopt(&shared.flows, &instance, workers);
     let dealt = flows.iter().map(Vec::len).collect();
     (World::start(Arc::new(shared), generation, workers, &flows), dealt)
@@ -45,6 +46,7 @@ fn flows_are_dealt_by_their_port_and_no_port_is_given_out_twice() {
         let (mut world, dealt) = restart(earlier(), workers);
         assert_eq!(dealt, expected, "{workers} workers");
         assert_eq!((world.gauge(), world.slots()), ((5, 5), (10, 0)));
+        assert_eq!(world.connections("resolvers", 0), 5);
         let mut ports: HashSet<u16> =
             (1..6).map(|port| world.passes(&query(port)).to(hop(21)).from.port()).collect();
         for (worker, port) in owners.into_iter().zip(6..) {

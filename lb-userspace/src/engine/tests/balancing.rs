@@ -87,3 +87,59 @@ fn without_a_server_a_connection_is_reset_and_a_datagram_dropped() {
     assert_eq!((step.ended().reason, &*step.ended().virtual_service), (EndReason::Refused, "dns"));
     assert_eq!((world.gauge(), world.slots()), ((0, 0), (0, 0)));
 }
+
+const TWO: &str = r#"servers = [
+  { address = "10.0.0.11", port = 80 },
+  { address = "10.0.0.12", port = 80 },
+]"#;
+
+#[test]
+fn connections_are_counted_on_every_worker_until_they_end() {
+    let pools = pools(TWO);
+    let mut world = Setup { pools: &pools, workers: 2, ..Setup::default() }.world();
+    for (worker, port) in [(0, 1), (1, 2), (0, 3)] {
+        let frame = link_from(ROUTER).frame(&tcp(client(port), web(), SYN).packet());
+        world.punt(worker, 1, &frame, &[]);
+    }
+    assert_eq!(world.connections("web", 0) + world.connections("web", 1), 3);
+    assert_eq!(world.wait(60 * SECOND).log.len(), 3);
+    assert_eq!((world.connections("web", 0), world.connections("web", 1)), (0, 0));
+}
+
+#[test]
+fn least_connections_sends_flows_where_others_have_ended() {
+    let pools = pools(&format!("algorithm = \"least-connections\"\n{TWO}"));
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    assert_eq!(servers(&mut world, 1..5), [11, 12, 11, 12]);
+    // Those of 12 are reset and go, while the others answer and stay.
+    for port in [1, 3] {
+        let flow = world.flow(&tcp(client(port), web(), SYN)).unwrap();
+        world.passes(&tcp(server(11, 80), snat(flow.snat().unwrap().port()), SYN | ACK));
+        world.passes(&tcp(client(port), web(), ACK));
+    }
+    for port in [2, 4] {
+        world.passes(&tcp(client(port), web(), RST));
+    }
+    assert_eq!(world.wait(11 * SECOND).log.len(), 2);
+    assert_eq!((world.connections("web", 0), world.connections("web", 1)), (2, 0));
+    assert_eq!(servers(&mut world, 5..9), [12, 12, 11, 12]);
+}
+
+#[test]
+fn a_server_that_answers_late_takes_fewer_flows() {
+    let pools = pools(&format!("algorithm = \"fastest-response\"\n{TWO}"));
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    // Each is tried once; 12 takes three times as long to answer.
+    for (port, host, millis) in [(1, 11, 2), (2, 12, 6)] {
+        assert_eq!(servers(&mut world, port..port + 1), [host]);
+        world.time += Duration::from_millis(millis);
+        let flow = world.flow(&tcp(client(port), web(), SYN)).unwrap();
+        let snat = flow.snat().unwrap().port();
+        let answer = tcp(server(host, 80), self::snat(snat), SYN | ACK);
+        world.send(&answer, Verdict::Punt(Event::PuntResponse), &[]).to(ROUTER);
+        world.passes(&answer);
+    }
+    let hosts = servers(&mut world, 3..41);
+    let of = |host| hosts.iter().filter(|h| **h == host).count() + 1;
+    assert_eq!((of(11), of(12)), (30, 10), "{hosts:?}");
+}

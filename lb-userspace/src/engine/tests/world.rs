@@ -17,7 +17,7 @@ use lb_common::{
 use super::{frames::*, *};
 use crate::{
     config::Config,
-    flow_table::{Catalog, FlowTable, Grace, OwnedMemory},
+    flow_table::{Catalog, FlowTable, OwnedMemory},
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -164,14 +164,9 @@ pool = "resolvers"
                 [11, 22, 33, 44, 55].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             ),
         };
-        let shared = Arc::new(Shared {
-            flows: FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry))),
-            grace: Grace::default(),
-            catalog: Catalog::new([], Box::new(())),
-            tables: Arc::new(crate::table::Tables::new(instance.tables)),
-            notes: log::Notes::default(),
-            gauge: Gauge::new(instance.flow_capacity, instance.half_open_share),
-        });
+        let flows = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
+        let catalog = Catalog::new([], Box::new(()));
+        let shared = Arc::new(Shared::new(flows, catalog, instance, instance.flow_capacity));
         let generation = Generation::new(1, config, &shared.catalog).unwrap();
         World::start(shared, Arc::new(generation), self.workers, &[])
     }
@@ -417,6 +412,13 @@ impl World {
     /// Flows at once, and those not established.
     pub fn gauge(&self) -> (u32, u32) {
         (self.shared.gauge.flows(), self.shared.gauge.half_open())
+    }
+
+    /// Flows that a server has, as its pool's algorithm sees it.
+    pub fn connections(&self, pool: &str, server: usize) -> u32 {
+        let pool = self.generation.pools.find(pool).unwrap();
+        let server = crate::config::ServerIndex(server);
+        self.shared.servers.connections(self.generation.server_number(pool, server))
     }
 
     /// Slots that hold an entry, and slots that a worker owns.

@@ -103,9 +103,9 @@ impl Call<'_> {
         })
     }
 
-    /// The line of the script that makes this call.
+    /// The line of the script that makes this call, also by way of a protocol parser.
     pub(super) fn place(&self) -> Place {
-        self.run.place(errors::line(self.lua))
+        self.run.place(errors::line(self.lua, &self.run.script))
     }
 
     /// A single result.

@@ -4,15 +4,6 @@ use mlua::{MultiValue, Result};
 
 use super::call::{Call, nothing};
 
-/// `require(parser)`: of protocol parsers only, and a set references none as yet.
-pub(super) fn require(call: &mut Call<'_>) -> Result<MultiValue> {
-    let name = call.string(0, "protocol parser")?;
-    let (set, name) = (&call.run.names.set, name.display());
-    Err(call.error(format!(
-        "set \"{set}\" references no protocol parser \"{name}\"; it references none"
-    )))
-}
-
 /// `(steps)`: what a function of the standard library is about to do, for the budget.
 pub(super) fn charge(call: &mut Call<'_>) -> Result<MultiValue> {
     let steps = call.number(0, "steps")?;

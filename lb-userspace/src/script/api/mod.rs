@@ -7,6 +7,7 @@ mod call;
 mod l4;
 mod library;
 mod math;
+mod parser;
 mod pool;
 mod table;
 mod text;
@@ -65,7 +66,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("avi.pool.get_server_ip",     RESPONSE, 0..=0,    pool::server_ip),
     function("avi.pool.get_server_info",   RESPONSE, 0..=0,    pool::get_server_info),
     function("avi.poolgroup.select",       REQUEST,  1..=1,    pool::select_group),
-    function("require",                    ANY,      1..=1,    library::require),
+    function("require",                    ANY,      1..=1,    parser::require),
     function("string.beginswith",          ANY,      2..=2,    text::beginswith),
     function("string.endswith",            ANY,      2..=2,    text::endswith),
     function("string.contains",            ANY,      2..=2,    text::contains),
@@ -74,6 +75,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("string.find",                ANY,      2..=4,    text::find),
     function("string.match",               ANY,      2..=3,    text::match_),
     function("host.scan",                  ANY,      3..=3,    text::scan),
+    function("host.keep",                  ANY,      1..=2,    parser::keep),
     function("host.charge",                ANY,      1..=1,    library::charge),
     function("math.random",                ANY,      0..=2,    math::random),
     function("math.randomseed",            ANY,      1..=1,    math::randomseed),

@@ -6,7 +6,7 @@ use mlua::{LuaString, MultiValue, Result, Value};
 
 use super::call::{Call, nothing};
 use crate::{
-    script::{TableAccess, errors},
+    script::TableAccess,
     table::{self, DEFAULT_LIFETIME},
 };
 
@@ -47,7 +47,7 @@ impl Target {
         if call.run.accesses.is_none() {
             return;
         }
-        let (line, run) = (errors::line(call.lua), &mut *call.run);
+        let (line, run) = (call.place().line, &mut *call.run);
         let access = self.with(|table, key| {
             let access = TableAccess::new(action, table, key, success);
             let found = run.tables.peek(table, key);

@@ -10,7 +10,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
     assert_eq!((outcome.selection, outcome.close, outcome.chash), (None, None, None));
     assert_eq!(outcome.log, "");
     let table = bench.tables.table("dns", b"").unwrap();
-    assert_eq!(table.entries(bench.now), []);
+    assert_eq!(table.entries(b"", 9, bench.now), []);
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn a_run_that_fails_does_not_extend_a_lifetime() {
     let lifetime = Duration::from_secs(10);
     table.insert(b"k", Value::Number(1.0), lifetime, bench.now);
     assert!(bench.run().failure.is_some());
-    assert_eq!(table.entries(bench.now)[0].remaining, 10);
+    assert_eq!(table.entries(b"", 9, bench.now)[0].remaining, 10);
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn a_rehearsal_sees_its_own_writes_across_the_chain_and_leaves_nothing() {
     assert!(transaction.peek(b"fresh", b"k").is_some());
     drop(transaction);
     assert!(bench.tables.table("dns", b"fresh").is_none());
-    assert_eq!(old.entries(bench.now)[0].remaining, 10);
+    assert_eq!(old.entries(b"", 1, bench.now)[0].remaining, 10);
     // A run in earnest after it is as if there had been none.
     assert_eq!(bench.run().log, "115 v");
-    assert_eq!(old.entries(bench.now)[0].remaining, 15);
+    assert_eq!(old.entries(b"", 1, bench.now)[0].remaining, 15);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn persist_ends_the_run_and_the_chain_and_what_it_did_before_counts() {
     let outcome = bench.run();
     assert_eq!((outcome.failure, outcome.log.as_str()), (None, "1"));
     assert_eq!(outcome.selection, None);
-    assert_eq!(bench.tables.table("dns", b"").unwrap().entries(bench.now).len(), 1);
+    assert_eq!(bench.tables.table("dns", b"").unwrap().entries(b"", 9, bench.now).len(), 1);
 }
 
 #[test]

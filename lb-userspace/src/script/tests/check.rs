@@ -96,6 +96,10 @@ fn a_pool_that_the_set_does_not_reference_comes_with_help() {
 fn all_problems_of_all_scripts_are_told() {
     let mut config = config(&["avi.pool.select('a')\navi.pool.select('b')", "x ="], Some("y ="));
     config.datascripts[2].name = "response".to_owned();
-    let found: Vec<_> = check(&config).iter().map(|it| (it.set.0, it.line)).collect();
-    assert_eq!(found, [(0, 1), (0, 2), (1, 1), (2, 1)]);
+    let found: Vec<_> = check(&config)
+        .iter()
+        .map(|it| (it.script.path.file_stem().unwrap().to_str().unwrap().to_owned(), it.line))
+        .collect();
+    let expected = [("s0", 1), ("s0", 2), ("s1", 1), ("response", 1)];
+    assert_eq!(found, expected.map(|(script, line)| (script.to_owned(), line)));
 }

@@ -5,6 +5,7 @@ mod chain;
 mod check;
 mod library;
 mod limits;
+mod parsers;
 mod sandbox;
 mod tables;
 
@@ -13,8 +14,8 @@ use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime}
 use super::*;
 use crate::{
     config::{
-        Algorithm, AttachMode, DataScriptSet, Forwarding, Instance, Member, Pool, PoolGroup,
-        ScriptLimits, Server, TableLimits, VirtualService,
+        Algorithm, AttachMode, DataScriptSet, Forwarding, HashBy, Instance, Member, Pool,
+        PoolGroup, ScriptLimits, Server, TableLimits, VirtualService,
     },
     table::Tables,
 };
@@ -160,6 +161,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         name: format!("s{index}"),
         pools: vec![PoolIndex(0), PoolIndex(1)],
         pool_groups: vec![PoolGroupIndex(0)],
+        protocol_parsers: Vec::new(),
         l4_request: script(format!("scripts/s{index}.lua"), request),
         l4_response: None,
         on_error: OnError::Close,
@@ -169,6 +171,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         name: "response".to_owned(),
         pools: vec![PoolIndex(0)],
         pool_groups: Vec::new(),
+        protocol_parsers: Vec::new(),
         l4_request: None,
         l4_response: script("scripts/response.lua".to_owned(), source),
         on_error: OnError::DefaultPool,
@@ -185,6 +188,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
             pool("other", &["10.0.0.99:80"]),
         ],
         datascripts,
+        protocol_parsers: Vec::new(),
     }
 }
 
@@ -194,6 +198,7 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
     Pool {
         name: name.to_owned(),
         algorithm: Algorithm::RoundRobin,
+        hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers: servers.iter().map(server).collect(),
     }

@@ -1,0 +1,296 @@
+//! From what is known after a decision to its explanation.
+
+use lb_common::event::Event;
+
+use super::{
+    decide::{Choice, Decided, Decision},
+    explanation::{Candidate, Explanation, Query, Ruling, Step},
+    generation::Generation,
+    log::{DecidedBy, EndReason},
+};
+use crate::{
+    config::{Destination, Member, PoolGroupIndex, PoolIndex, ServerIndex, VirtualService},
+    pool::ServerStates,
+    script::{Chosen, Ending, Place, RunEntry, TableAccess},
+};
+
+/// What an explanation is made from.
+pub(super) struct Evidence<'a> {
+    pub generation: &'a Generation,
+    pub servers: &'a ServerStates,
+    pub worker: u16,
+    pub service: &'a VirtualService,
+    pub query: Query<'a>,
+    pub decided: &'a Decided,
+    pub runs: &'a [RunEntry],
+    /// What `avi.vs.persist` did to tables.
+    pub persisted: &'a [TableAccess],
+}
+
+impl Evidence<'_> {
+    pub fn explain(&self) -> Explanation {
+        let Query { protocol, client, vip, .. } = self.query;
+        let choice = self.choice();
+        let place = self.decided.place;
+        let failure = self.decided.note.failure.as_ref();
+        let (group, pool) = self.way();
+        let placed = place.and_then(|place| self.script(place));
+        let failed = failure.map(|failure| (failure.script.clone(), failure.line));
+        let (script, line) = placed.or(failed).unzip();
+        Explanation {
+            protocol: protocol.name().into(),
+            client,
+            vip,
+            virtual_service: self.service.name.clone(),
+            decision: self.ruling(),
+            reason: self.reason(),
+            pool_group: group.map(|group| self.group_name(group)),
+            pool: pool.map(|pool| self.pool_name(pool)),
+            server: choice.map(|choice| choice.address),
+            decided_by: self.decided_by(),
+            rule: self.decided.deciding_rule().and_then(|rule| self.generation.rule_name(rule)),
+            script,
+            line,
+            log: self.decided.note.log.clone(),
+            error: failure.map(ToString::to_string),
+            traceback: failure.map(|failure| failure.traceback.clone()),
+            generation: self.generation.number,
+            worker: self.worker,
+            steps: self.steps(),
+            tables: self.tables(),
+            members: group.map(|group| self.members(group, pool)).unwrap_or_default(),
+            candidates: pool.map(|pool| self.candidates(pool)).unwrap_or_default(),
+        }
+    }
+
+    fn choice(&self) -> Option<&Choice> {
+        match &self.decided.decision {
+            Decision::Server(choice) => Some(choice),
+            Decision::Refuse { .. } => None,
+        }
+    }
+
+    fn ruling(&self) -> Ruling {
+        match self.decided.decision {
+            Decision::Server(_) => Ruling::Server,
+            Decision::Refuse { reason: EndReason::Refused, .. } => Ruling::Refused,
+            Decision::Refuse { .. } => Ruling::Closed,
+        }
+    }
+
+    fn decided_by(&self) -> Option<DecidedBy> {
+        match &self.decided.decision {
+            Decision::Server(choice) => Some(choice.by),
+            Decision::Refuse { reason: EndReason::ClosedByScript, .. } => {
+                Some(DecidedBy::ScriptClosed)
+            }
+            Decision::Refuse { .. } => None,
+        }
+    }
+
+    /// The group and the pool that were asked for a server.
+    fn way(&self) -> (Option<PoolGroupIndex>, Option<PoolIndex>) {
+        if let Some(choice) = self.choice() {
+            return (choice.group, Some(choice.pool));
+        }
+        match (self.ruling(), self.decided.destination) {
+            (Ruling::Refused, Some(Destination::Pool(pool))) => (None, Some(pool)),
+            (Ruling::Refused, Some(Destination::Group(group))) => (Some(group), None),
+            _ => (None, None),
+        }
+    }
+
+    fn reason(&self) -> Option<String> {
+        let Decision::Refuse { event, reason: EndReason::Refused } = self.decided.decision else {
+            return None;
+        };
+        Some(match (event, self.decided.destination) {
+            (Event::DropNoServer, Some(destination)) => {
+                format!("{} has no server that can take the flow", self.named(destination))
+            }
+            (Event::DropNoServer, None) => {
+                let name = &self.service.name;
+                format!("no script chose a pool, and virtual service {name:?} has none")
+            }
+            (event, _) => event.description().trim().to_owned(),
+        })
+    }
+
+    fn script(&self, place: Place) -> Option<(String, u32)> {
+        let script = place.event.script(&self.generation.config, place.set)?;
+        Some((script.path.display().to_string(), place.line))
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.policy_steps(&mut steps);
+        steps.extend(self.runs.iter().map(|run| self.run_step(run)));
+        self.destination_steps(&mut steps);
+        steps
+    }
+
+    fn policy_steps(&self, steps: &mut Vec<Step>) {
+        let holding = self.decided.rule;
+        for (index, rule) in self.generation.rules(self.service) {
+            let holds = holding == Some(index);
+            steps.push(Step {
+                number: 5,
+                what: format!("rule {}", self.generation.rule_name(index).unwrap_or_default()),
+                result: match holds {
+                    true => format!("holds: to {}", self.named(rule.destination)),
+                    false => "does not hold".to_owned(),
+                },
+            });
+            if holds {
+                return;
+            }
+        }
+    }
+
+    fn run_step(&self, run: &RunEntry) -> Step {
+        let config = &self.generation.config;
+        let script = run.event.script(config, run.set);
+        let path = script.map(|script| script.path.display().to_string()).unwrap_or_default();
+        let result = match run.ending {
+            Ending::Undecided => "chose nothing".to_owned(),
+            Ending::Selected(chosen, place) => {
+                format!("chose {} at line {}", self.chosen_name(chosen), place.line)
+            }
+            Ending::Persisted(place) => format!("persists at line {}", place.line),
+            Ending::Closed(place) => format!("closed the connection at line {}", place.line),
+            Ending::Failed => match &self.decided.note.failure {
+                Some(failure) => format!("failed at line {}: {}", failure.line, failure.message),
+                None => "failed".to_owned(),
+            },
+        };
+        Step { number: 6, what: format!("script {path}"), result }
+    }
+
+    fn destination_steps(&self, steps: &mut Vec<Step>) {
+        let (group, pool) = self.way();
+        let server = self.choice().map(|choice| choice.address.to_string());
+        if let Some(group) = group {
+            let pool = pool.map(|pool| format!("pool {:?}", self.pool_name(pool)));
+            steps.push(Step {
+                number: 8,
+                what: format!("pool group {:?}", self.group_name(group)),
+                result: pool.unwrap_or_else(|| "no member has a server up".to_owned()),
+            });
+        }
+        if let Some(pool) = pool {
+            steps.push(Step {
+                number: 8,
+                what: format!("pool {:?}, {}", self.pool_name(pool), self.manner(pool)),
+                result: server.unwrap_or_else(|| "no server is up".to_owned()),
+            });
+        }
+    }
+
+    /// How a server of the pool was come by.
+    fn manner(&self, pool: PoolIndex) -> &'static str {
+        match self.choice().map(|choice| choice.by) {
+            Some(DecidedBy::ScriptServer) => "server named by the script",
+            Some(DecidedBy::Persistence) => "server stored under the key",
+            _ => self.generation.pools.pool(pool).algorithm().name(),
+        }
+    }
+
+    /// Of a run that failed, only what it looked up: nothing else stays of it.
+    fn tables(&self) -> Vec<TableAccess> {
+        let stays = |run: &RunEntry, access: &TableAccess| {
+            run.ending != Ending::Failed || access.action == "table_lookup"
+        };
+        let by_scripts = self
+            .runs
+            .iter()
+            .flat_map(|run| run.tables.iter().filter(move |access| stays(run, access)));
+        by_scripts.chain(self.persisted).cloned().collect()
+    }
+
+    fn members(&self, group: PoolGroupIndex, chosen: Option<PoolIndex>) -> Vec<Candidate> {
+        let members = self.generation.pools.group(group);
+        let up = |pool| self.generation.has_server_up(pool);
+        let usable = members.iter().filter(|member| up(member.pool));
+        let highest = usable.map(|member| member.priority).max();
+        let candidate = |member: &Member| Candidate {
+            name: self.pool_name(member.pool),
+            ratio: member.ratio,
+            connections: None,
+            chosen: chosen == Some(member.pool),
+            why: if !up(member.pool) {
+                "no server up".into()
+            } else if chosen == Some(member.pool) {
+                "its turn".into()
+            } else if Some(member.priority) < highest {
+                format!("priority {}: another's is higher", member.priority).into()
+            } else {
+                "not its turn".into()
+            },
+        };
+        members.iter().map(candidate).collect()
+    }
+
+    fn candidates(&self, pool: PoolIndex) -> Vec<Candidate> {
+        let servers = self.generation.pools.pool(pool).servers().iter().enumerate();
+        let chosen = self.choice().map(|choice| choice.server);
+        let candidates = servers.map(|(index, server)| {
+            let index = ServerIndex(index);
+            Candidate {
+                name: server.address.to_string(),
+                ratio: server.ratio,
+                connections: Some(
+                    self.servers.connections(self.generation.server_number(pool, index)),
+                ),
+                chosen: chosen == Some(index),
+                why: self.why(pool, index, chosen == Some(index)).into(),
+            }
+        });
+        candidates.collect()
+    }
+
+    fn why(&self, pool: PoolIndex, server: ServerIndex, chosen: bool) -> &'static str {
+        let manner = self.manner(pool);
+        match (self.generation.is_up(pool, server), chosen, manner) {
+            (false, ..) => "disabled",
+            (true, true, "round-robin" | "core-affinity") => "its turn",
+            (true, false, "round-robin" | "core-affinity") => "not its turn",
+            (true, true, "consistent-hash") => "the key's hash leads here",
+            (true, false, "consistent-hash") => "the key's hash leads elsewhere",
+            (true, true, "least-connections") => "the fewest connections for its ratio",
+            (true, false, "least-connections") => "another has fewer for its ratio, or its turn",
+            (true, true, "random") => "drawn, and the less loaded of two",
+            (true, false, "random") => "not drawn, or more loaded",
+            (true, true, "fastest-response") => "the fastest for its load",
+            (true, false, "fastest-response") => "slower, or more loaded",
+            (true, true, other) => other,
+            (true, false, _) => "not asked for",
+        }
+    }
+
+    fn chosen_name(&self, chosen: Chosen) -> String {
+        match chosen {
+            Chosen::Server(pool, server, port) => {
+                let found = self.generation.pools.pool(pool).server(server);
+                let address = found.map(|server| server.address.ip().to_string());
+                let address = address.unwrap_or_default();
+                format!("server {address} port {port} of pool {:?}", self.pool_name(pool))
+            }
+            other => self.named(other.destination()),
+        }
+    }
+
+    fn named(&self, destination: Destination) -> String {
+        match destination {
+            Destination::Pool(pool) => format!("pool {:?}", self.pool_name(pool)),
+            Destination::Group(group) => format!("pool group {:?}", self.group_name(group)),
+        }
+    }
+
+    fn pool_name(&self, pool: PoolIndex) -> String {
+        self.generation.config.destination_name(Destination::Pool(pool)).to_owned()
+    }
+
+    fn group_name(&self, group: PoolGroupIndex) -> String {
+        self.generation.config.destination_name(Destination::Group(group)).to_owned()
+    }
+}
