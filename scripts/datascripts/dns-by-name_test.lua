@@ -36,6 +36,7 @@ test("what is no query is closed, however it is malformed", function()
     ["cut in a label"] = string.sub(query, 1, 20),
     ["cut before the last label"] = string.sub(query, 1, 26),
     ["a compressed name"] = string.sub(query, 1, 12) .. bytes("c0 0c 00 01 00 01"),
+    ["a label that is too long"] = string.sub(query, 1, 12) .. bytes("c8") .. string.rep("x", 300),
   }
   for what, payload in pairs(malformed) do
     local flow = ask(payload)

@@ -28,7 +28,7 @@ end)
 
 test("what is no MAC address is taken as it is", function()
   local lb = balancer("radius-by-station.toml")
-  for _, station in ipairs { "+49-30-1234", "02-00-5E-10-00-0G", "a\0b\255" } do
+  for _, station in ipairs { "+49-30-1234", "02-00-5E-10-00-0G", "AB-CD", "a\0b\255" } do
     expect(ask(lb, station).decided_by).is("persistence_new")
     expect(lb:table("authentication")[station]).is_not(nil)
   end

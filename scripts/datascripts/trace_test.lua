@@ -28,5 +28,5 @@ test("packets without a payload, and with bytes of every kind, do no harm", func
   local zeros = lb:flow { payload = bytes("00 ff 0a 25 00") }
   zeros:answer(string.rep("\0", 1400))
   expect(zeros.error).is_nil()
-  expect(zeros.log).matches("^> 5 bytes 00ff0a2500 < .* 1400 bytes 0+$")
+  expect(zeros.log).matches("^> 5 bytes 00ff0a2500 < .* 1400 bytes " .. string.rep("00", 12) .. "$")
 end)

@@ -80,14 +80,14 @@ fn host(lua: &Lua, session: &Rc<Session>) -> mlua::Result<Table> {
     let functions = [
         ("test", bound(lua, session, add_test)?),
         ("balancer", bound(lua, session, |lua, own, given| Balancer::open(lua, own, &given))?),
-        ("file", bound(lua, session, read)?),
-        ("dofile", bound(lua, session, run_file)?),
+        ("file", bound(lua, session, |lua, own, path: String| read(lua, own, &path))?),
+        ("dofile", bound(lua, session, |lua, own, path: String| run_file(lua, own, &path))?),
         ("expect", bound(lua, session, |lua, own, ()| Ok(own.expect(places(lua))))?),
         ("asked", bound(lua, session, asked)?),
         ("disappoint", bound(lua, session, disappoint)?),
         ("fail", lua.create_function(|lua, message: String| raise(lua, Err::<(), _>(message)))?),
         ("printable", lua.create_function(|_, text: LuaString| Ok(printable(&text.as_bytes())))?),
-        ("print", lua.create_function(print)?),
+        ("print", lua.create_function(|_, text: LuaString| print(&text))?),
     ];
     lua.create_table_from(functions)
 }
@@ -102,8 +102,8 @@ fn bound<A: FromLuaMulti, R: IntoLuaMulti>(
     lua.create_function(move |lua, arguments: A| function(lua, &own, arguments))
 }
 
-fn run_file(lua: &Lua, session: &Rc<Session>, path: String) -> mlua::Result<Value> {
-    load(lua, session, &session.beside(&path))?.call(())
+fn run_file(lua: &Lua, session: &Session, path: &str) -> mlua::Result<Value> {
+    load(lua, session, &session.beside(path))?.call(())
 }
 
 fn asked(_: &Lua, session: &Rc<Session>, number: usize) -> mlua::Result<()> {
@@ -112,7 +112,7 @@ fn asked(_: &Lua, session: &Rc<Session>, number: usize) -> mlua::Result<()> {
 }
 
 /// The standard output is the report's.
-fn print(_: &Lua, text: LuaString) -> mlua::Result<()> {
+fn print(text: &LuaString) -> mlua::Result<()> {
     eprintln!("{}", text.display());
     Ok(())
 }
@@ -127,8 +127,8 @@ fn disappoint(
 }
 
 /// A binary file beside the test.
-fn read(lua: &Lua, session: &Rc<Session>, path: String) -> mlua::Result<LuaString> {
-    let path = session.beside(&path);
+fn read(lua: &Lua, session: &Session, path: &str) -> mlua::Result<LuaString> {
+    let path = session.beside(path);
     let read = fs::read(&path);
     let bytes = read.map_err(|error| format!("{} cannot be read: {error}", path.display()));
     lua.create_string(raise(lua, bytes)?)

@@ -185,3 +185,28 @@ fn every_example_is_right_and_has_a_test() {
     }
     assert!(seen > 3);
 }
+
+/// The text between two marks.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    text.split_once(start).unwrap().1.split_once(end).unwrap().0
+}
+
+/// Without how long things took.
+fn timeless(report: &str) -> Vec<&str> {
+    report.lines().map(|line| line.split(" (").next().unwrap().trim_end()).collect()
+}
+
+#[test]
+fn the_documentation_shows_what_is_printed() {
+    let documentation = include_str!("../../../../docs/testing-scripts.md");
+    let folder = folder(&[
+        ("by-client.lua", include_str!("../../../../scripts/datascripts/by-client.lua")),
+        ("by-client.toml", include_str!("../../../../scripts/datascripts/by-client.toml")),
+        ("by-client_test.lua", between(documentation, "```lua\n", "```")),
+    ]);
+    let (status, text) = run_with(folder.path(), "", false);
+    assert_eq!(status, 1, "{text}");
+    let printed = text.replace(&format!("{}/", folder.path().display()), "");
+    let shown = between(documentation, "$ lb test .\n", "```");
+    assert_eq!(timeless(&printed), timeless(shown));
+}
