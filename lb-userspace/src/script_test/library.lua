@@ -126,7 +126,8 @@ local function check(number, got, name, count, ...)
   local arguments, holds, wanted = unpack(matchers[name])
   host.asked(number)
   if count ~= arguments then
-    host.fail(format("%s takes %d argument%s, not %d", name, arguments, arguments == 1 and "" or "s", count))
+    local plural = arguments == 1 and "" or "s"
+    host.fail(format("%s takes %d argument%s, not %d", name, arguments, plural, count))
   end
   if not holds(got, ...) then
     local shown = arguments == 1 and show((...)) or ""
@@ -150,7 +151,8 @@ local function unknown(_, name)
     names[#names + 1] = known
   end
   table.sort(names)
-  host.fail(format("nothing can be expected by %q; there are %s", tostring(name), table.concat(names, ", ")))
+  local all = table.concat(names, ", ")
+  host.fail(format("nothing can be expected by %q; there are %s", tostring(name), all))
 end
 
 function expect(...)

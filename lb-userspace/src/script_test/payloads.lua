@@ -25,14 +25,16 @@ end
 dns = {}
 
 -- RFC 1035 §3.2.2 and RFC 3596, 2782, 9460.
-local TYPES = { A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, MX = 15, TXT = 16, AAAA = 28, SRV = 33 }
-TYPES.HTTPS, TYPES.ANY = 65, 255
+local TYPES = {
+  A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, MX = 15, TXT = 16, AAAA = 28, SRV = 33, HTTPS = 65,
+  ANY = 255,
+}
 
 -- A query as a resolver's client sends it: one question, recursion desired (RFC 1035 §4.1).
 function dns.query(name, kind)
   local number = TYPES[kind or "A"] or tonumber(kind)
   if type(name) ~= "string" or not number then
-    host.fail('dns.query takes a name and perhaps a type, such as dns.query("www.example.com", "AAAA")')
+    host.fail('dns.query takes a name and a type or none: dns.query("www.example.com", "AAAA")')
   end
   local labels = {}
   for label in string.gmatch(name, "[^.]+") do
@@ -52,7 +54,8 @@ local function attribute(number, value)
     value = long(value)
   end
   if type(value) ~= "string" or #value > 253 then
-    host.fail("radius.request: attribute " .. number .. " is a number, or text of at most 253 bytes")
+    local message = "radius.request: attribute %d is a number, or text of at most 253 bytes"
+    host.fail(string.format(message, number))
   end
   return char(number, #value + 2) .. value
 end
@@ -60,6 +63,9 @@ end
 -- A packet of these attributes by their numbers, such as { [1] = "alice", [31] = "02-00-5e-…" };
 -- an Access-Request, or what `code` says (RFC 2865 §3).
 function radius.request(attributes)
+  if type(attributes) ~= "table" then
+    host.fail("radius.request takes attributes by their numbers, and `code`")
+  end
   local numbers, parts = {}, {}
   for key in pairs(attributes) do
     if type(key) == "number" and key >= 1 and key <= 255 then
