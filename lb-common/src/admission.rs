@@ -99,10 +99,11 @@ impl Rate {
         let due_at = due.load(Relaxed);
         let from = if due_at > now { due_at } else { now };
         let ahead = from - now;
-        if ahead > self.interval as u64 * (self.burst as u64).saturating_sub(1) {
+        let (interval, burst) = (u64::from(self.interval), u64::from(self.burst));
+        if ahead > interval * burst.saturating_sub(1) {
             return false;
         }
-        due.store(from + self.interval as u64, Relaxed);
+        due.store(from + interval, Relaxed);
         true
     }
 }

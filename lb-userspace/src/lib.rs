@@ -10,6 +10,7 @@ pub mod engine;
 pub mod flow_table;
 pub mod pool;
 pub mod script;
+pub mod script_test;
 pub mod simulation;
 pub mod table;
 pub mod worker;

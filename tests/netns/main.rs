@@ -8,6 +8,8 @@ mod dns;
 #[cfg(test)]
 mod drops;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod harness;

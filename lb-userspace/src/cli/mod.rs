@@ -1,5 +1,5 @@
-//! The commands that people type. They talk to the daemon by its admin API; `check` and `detach`
-//! work without one, and `flows` reads the pinned maps when none runs.
+//! The commands that people type. They talk to the daemon by its admin API; `check`, `test` and
+//! `detach` work without one, and `flows` reads the pinned maps when none runs.
 
 mod client;
 mod columns;
@@ -9,6 +9,7 @@ mod query;
 mod status;
 mod tables;
 mod target;
+mod test;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
@@ -55,6 +56,8 @@ enum Command {
         /// Configuration file
         file: PathBuf,
     },
+    /// Test scripts: run the Lua tests beside them; needs no root
+    Test(test::Options),
     /// Show what a running instance does
     Status {
         #[command(flatten)]
@@ -106,6 +109,12 @@ fn complain(error: &anyhow::Error) -> ExitCode {
         eprintln!("{}", if colour { problems.styled() } else { problems.to_string() });
         return ExitCode::from(BAD_CONFIGURATION);
     }
+    if let Some(test::Unsuccessful { status, why }) = error.downcast_ref() {
+        if let Some(why) = why {
+            eprintln!("lb: {why}");
+        }
+        return ExitCode::from(*status);
+    }
     eprintln!("lb: {error:#}");
     ExitCode::FAILURE
 }
@@ -117,6 +126,7 @@ fn execute(command: Command) -> Result<()> {
             control::run(&RunOptions { config, detach, replace_pins, trace })
         }
         Command::Check { file } => check(&file),
+        Command::Test(options) => test::run(&options),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
         Command::Tables(arguments) => tables::run(arguments),

@@ -39,6 +39,7 @@ pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use problem::{Problem, Problems, Source};
 use section::Report;
 use toml::de::DeTable;
+pub(crate) use value::nearest;
 
 impl Config {
     /// Reads and checks a file and the scripts that it names.

@@ -108,7 +108,7 @@ pub(super) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'
 
 /// The candidate that a slip of the keyboard would turn into `word`, if there is one: up to a
 /// third of the letters, and one in any case.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

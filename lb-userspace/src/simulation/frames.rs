@@ -31,6 +31,24 @@ pub fn first_packet(query: &Query<'_>) -> Option<Vec<u8>> {
     }
 }
 
+/// A frame from a flow's client, after the first: an acknowledgement, which may carry data, or a
+/// datagram. `None`: the payload is longer than a packet can be.
+pub fn from_client(flow: &Found, payload: &[u8]) -> Option<Vec<u8>> {
+    let (client, vip) = (v4(flow.client())?, v4(flow.vip())?);
+    let packet = between(client, vip);
+    match flow.protocol() {
+        Protocol::Tcp => {
+            let segment = packet.tcp(client.port(), vip.port(), SEQUENCE + 1, WINDOW);
+            let segment = segment.ack(SEQUENCE + 1);
+            built(payload, |frame| segment.write(frame, payload).is_ok())
+        }
+        Protocol::Udp => {
+            let datagram = packet.udp(client.port(), vip.port());
+            built(payload, |frame| datagram.write(frame, payload).is_ok())
+        }
+    }
+}
+
 /// A frame from a flow's server, on its way back: data, or of TCP the first answer with data in
 /// it. `None`: the flow has no server, or the payload is longer than a packet can be.
 pub fn from_server(flow: &Found, payload: &[u8]) -> Option<Vec<u8>> {

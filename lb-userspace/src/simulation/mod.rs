@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     engine::{
         Counters, Effects, Engine, Explanation, Found, Generation, Now, Position, Query, Shared,
+        log::Note,
     },
     flow_table::{Catalog, CatalogFull, FlowTable, OwnedMemory},
     script::ScriptError,
@@ -36,7 +37,7 @@ use crate::{
 };
 
 pub use arrivals::Arrivals;
-pub use frames::{first_packet, from_server};
+pub use frames::{first_packet, from_client, from_server};
 use network::{Everywhere, Path, Wire};
 
 /// The seed of the flow table's hash; any will do, and the same one makes runs alike.
@@ -163,5 +164,10 @@ impl Simulation {
     /// The flow between these two, if there is one.
     pub fn flow(&self, protocol: Protocol, client: SocketAddr, vip: SocketAddr) -> Option<Found> {
         Found::of(&self.shared.flows, protocol, client, vip)
+    }
+
+    /// What scripts have said so far of a flow that goes on.
+    pub fn note(&self, flow: &Found) -> Note {
+        self.shared.notes.get(flow.id)
     }
 }

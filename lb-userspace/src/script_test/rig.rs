@@ -1,0 +1,274 @@
+//! A balancer under test: the simulation, its clock, and what came out of it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::{address::Protocol, event::Event};
+
+use super::failure::Told;
+use crate::{
+    config::{Config, VirtualService, nearest},
+    engine::{Effects, Explanation, Found, Query, log::FlowLog, log::Note},
+    simulation::{Simulation, SimulationError, first_packet, from_client, from_server},
+    table::{Listed, Value},
+};
+
+/// Flows at once, for which a test has room. Half of them may wait for their server's answer.
+const FLOWS: u32 = 8192;
+/// Time passes in steps of this length, for flows to end about when they should …
+const STEP: Duration = Duration::from_millis(250);
+/// … and in so many steps at most.
+const STEPS: u32 = 1000;
+
+/// A balancer, and the time there.
+pub(super) struct Rig {
+    simulation: Simulation,
+    now: SystemTime,
+    effects: Effects,
+    records: Vec<FlowLog>,
+}
+
+/// What a flow is known by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub protocol: Protocol,
+    pub client: SocketAddr,
+    pub vip: SocketAddr,
+}
+
+impl Rig {
+    /// A balancer that nothing has passed through.
+    pub fn new(config: Config, started: SystemTime) -> Result<Self, SimulationError> {
+        let simulation = Simulation::new(Arc::new(config), started, FLOWS)?;
+        Ok(Self { simulation, now: started, effects: Effects::default(), records: Vec::new() })
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// The connection log.
+    pub fn records(&self) -> &[FlowLog] {
+        &self.records
+    }
+
+    /// A client sends its first packet.
+    pub fn begin(&mut self, ends: Ends, payload: &[u8]) -> Told<Explanation> {
+        let Ends { protocol, client, vip } = ends;
+        if self.find(ends).is_some() {
+            return Err(format!(
+                "{client} has a flow to {vip} already, and scripts run on the first packet only: \
+                 let it end with lb:advance, or take another client port"
+            ));
+        }
+        let query = Query { protocol, client, vip, payload };
+        let frame = first_packet(&query).ok_or_else(|| too_long(payload))?;
+        let counted = self.counted();
+        self.receive(&frame);
+        let explanation = self.effects.explanations.pop();
+        explanation.ok_or_else(|| self.why_dropped(&counted))
+    }
+
+    /// The flow's server sends its first packet, or another; of TCP the client acknowledges it, and
+    /// the connection stands.
+    pub fn answer(&mut self, ends: Ends, payload: &[u8]) -> Told<()> {
+        let Some(found) = self.find(ends) else {
+            return Err("the flow has ended: no server answers any more".to_owned());
+        };
+        if found.server().is_none() {
+            return Err("the flow was closed: it has no server that could answer".to_owned());
+        }
+        let frame = from_server(&found, payload).ok_or_else(|| too_long(payload))?;
+        self.receive(&frame);
+        if let (Protocol::Tcp, Some(frame)) = (ends.protocol, from_client(&found, &[])) {
+            self.receive(&frame);
+        }
+        Ok(())
+    }
+
+    /// Time passes.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        let step = STEP.max(by / STEPS);
+        while self.now < end {
+            self.now = (self.now + step).min(end);
+            let now = self.simulation.at(self.now);
+            self.simulation.tick(now, &mut self.effects);
+            self.collect();
+        }
+    }
+
+    /// What scripts have said of a flow that goes on.
+    pub fn note(&self, ends: Ends) -> Option<Note> {
+        self.find(ends).map(|found| self.simulation.note(&found))
+    }
+
+    /// The entries of a table.
+    pub fn table(&self, service: &str, table: &[u8]) -> Told<Vec<Listed>> {
+        self.service(service)?;
+        let now = self.simulation.at(self.now).monotonic;
+        let table = self.simulation.tables().table(service, table);
+        Ok(table.map(|table| table.entries(&[], usize::MAX, now)).unwrap_or_default())
+    }
+
+    /// Puts an entry into a table, whatever was there.
+    pub fn put(
+        &self,
+        (service, table): (&str, &[u8]),
+        (key, value): (&[u8], Value),
+        lifetime: Duration,
+    ) -> Told<()> {
+        self.service(service)?;
+        let tables = self.simulation.tables();
+        let (limits, now) = (tables.limits(), self.simulation.at(self.now).monotonic);
+        if key.len() > limits.key_size {
+            return Err(format!("put: a key has at most {} bytes", limits.key_size));
+        }
+        if matches!(&value, Value::String(text) if text.len() > limits.value_size) {
+            return Err(format!("put: a value has at most {} bytes", limits.value_size));
+        }
+        let table = tables.table_or_create(service, table);
+        match table.is_some_and(|table| table.put(key, value, lifetime, now)) {
+            true => Ok(()),
+            false => Err(format!("put: the table is full, it holds {} entries", limits.entries)),
+        }
+    }
+
+    /// Lets servers of a pool take new flows, or no more: one, or all of them.
+    pub fn enable(&mut self, pool: &str, server: Option<&str>, enabled: bool) -> Told<()> {
+        let mut config = Config::clone(self.simulation.config());
+        let names: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
+        let found = config.pools.iter_mut().find(|found| found.name == pool);
+        let found = found.ok_or_else(|| unknown("pool", pool, &names))?;
+        let is_meant = |address: SocketAddr| match server {
+            None => true,
+            Some(server) => address.to_string() == server || address.ip().to_string() == server,
+        };
+        let mut changed = 0;
+        for server in found.servers.iter_mut().filter(|server| is_meant(server.address)) {
+            server.enabled = enabled;
+            changed += 1;
+        }
+        if changed == 0 {
+            let servers: Vec<_> = found.servers.iter().map(|it| it.address.to_string()).collect();
+            let (server, all) = (server.unwrap_or_default(), servers.join(", "));
+            return Err(format!("pool {pool:?} has no server {server}; there are {all}"));
+        }
+        self.simulation.replace(Arc::new(config)).map_err(|error| error.to_string())
+    }
+
+    /// A virtual service by its name.
+    pub fn service(&self, name: &str) -> Told<&VirtualService> {
+        let services = &self.simulation.config().virtual_services;
+        let found = services.iter().find(|service| service.name == name);
+        let names = || services.iter().map(|service| service.name.clone()).collect::<Vec<_>>();
+        found.ok_or_else(|| unknown("virtual service", name, &names()))
+    }
+
+    /// The only virtual service, or the only one at an address.
+    pub fn only_service(
+        &self,
+        vip: Option<SocketAddr>,
+        protocol: Option<Protocol>,
+    ) -> Told<&VirtualService> {
+        let services = self.simulation.config().virtual_services.iter();
+        let is_meant = |service: &&VirtualService| {
+            vip.is_none_or(|vip| service.address == vip)
+                && protocol.is_none_or(|protocol| service.protocol == protocol)
+        };
+        let mut meant = services.clone().filter(is_meant);
+        match (meant.next(), meant.next()) {
+            (Some(only), None) => Ok(only),
+            (first, _) => {
+                let what = if first.is_some() {
+                    "several virtual services are"
+                } else {
+                    "no virtual service is"
+                };
+                let all: Vec<_> = services.map(described).collect();
+                Err(format!("flow: {what} meant; there are {}", all.join(", ")))
+            }
+        }
+    }
+
+    fn find(&self, ends: Ends) -> Option<Found> {
+        self.simulation.flow(ends.protocol, ends.client, ends.vip)
+    }
+
+    fn receive(&mut self, frame: &[u8]) {
+        let now = self.simulation.at(self.now);
+        self.simulation.receive(now, frame, &mut self.effects);
+        // A flow that was closed by it is logged at once.
+        self.simulation.tick(now, &mut self.effects);
+        let explanations = std::mem::take(&mut self.effects.explanations);
+        self.collect();
+        self.effects.explanations = explanations;
+    }
+
+    /// Keeps what was logged; nobody is there to get the frames.
+    fn collect(&mut self) {
+        self.records.append(&mut self.effects.log);
+        self.effects.clear();
+    }
+
+    fn counted(&self) -> Vec<u64> {
+        Event::ALL.iter().map(|event| self.simulation.counters().get(*event)).collect()
+    }
+
+    /// Why a first packet got no decision, from what has been counted since.
+    fn why_dropped(&self, before: &[u64]) -> String {
+        let now = self.counted();
+        let mut counted = Event::ALL.iter().zip(before.iter().zip(&now));
+        let dropped = counted
+            .find(|(event, (before, now))| before != now && event.name().starts_with("drop_"));
+        let why = dropped.map_or("", |(event, _)| event.description().trim());
+        format!("the packet was dropped before any decision. {why}")
+    }
+}
+
+/// The client's address of a flow, with the port that a test did not care about.
+pub(super) fn client(text: &str, port: u16) -> Told<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>().ok();
+    let address = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port)));
+    match address {
+        Some(address) if address.is_ipv4() => Ok(address),
+        _ => Err(format!(
+            "flow: `client` must be an IPv4 address, with a port or without, such as \
+             \"198.51.100.7:4000\", not {text:?}"
+        )),
+    }
+}
+
+/// Where a flow goes to.
+pub(super) fn vip(text: &str) -> Told<SocketAddr> {
+    let wrong = || {
+        format!("flow: `vip` must be an address and a port such as \"192.0.2.10:53\", not {text:?}")
+    };
+    text.parse().map_err(|_| wrong())
+}
+
+/// A transport by its name.
+pub(super) fn protocol(text: &str) -> Told<Protocol> {
+    let all = [Protocol::Tcp, Protocol::Udp];
+    let found = all.into_iter().find(|protocol| protocol.name() == text);
+    found.ok_or_else(|| format!("flow: `protocol` must be \"tcp\" or \"udp\", not {text:?}"))
+}
+
+fn described(service: &VirtualService) -> String {
+    format!("{:?} ({} {})", service.name, service.protocol.name(), service.address)
+}
+
+fn unknown(what: &str, name: &str, names: &[String]) -> String {
+    match nearest(name, names.iter().map(String::as_str)) {
+        Some(nearest) => format!("no {what} is named {name:?}; did you mean {nearest:?}?"),
+        None => format!("no {what} is named {name:?}; there are {}", names.join(", ")),
+    }
+}
+
+fn too_long(payload: &[u8]) -> String {
+    format!("a payload of {} bytes does not fit into one packet", payload.len())
+}
