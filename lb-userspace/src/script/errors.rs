@@ -1,5 +1,7 @@
 //! From Lua's errors to ours.
 
+use std::borrow::Cow;
+
 use mlua::{Error, Lua, debug::Debug};
 
 /// The chunk name of our own Lua code, as Lua shows it.
@@ -31,6 +33,14 @@ fn innermost<R>(lua: &Lua, read: impl Fn(&str, u32) -> R) -> Option<R> {
         }
     }
     None
+}
+
+/// A text of so many characters at most; where more is cut off it says so.
+pub(super) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
 
 /// A message with the script's position before it, as `error` in Lua would make it.

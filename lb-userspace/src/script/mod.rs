@@ -19,6 +19,7 @@ mod lexer;
 mod limits;
 mod names;
 mod pattern;
+mod reference;
 mod runtime;
 mod sandbox;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use thiserror::Error;
 use crate::config::{Config, OnError, PoolIndex, Script, ServerIndex, SetIndex};
 
 pub use check::check;
+pub use reference::reference;
 pub use runtime::Runtime;
 
 /// Characters of the connection log's `ds_log`, at most.

@@ -28,6 +28,12 @@ use crate::{
     table::Tables,
 };
 
+/// Characters of a failure's message: a script may raise a string of any length.
+const LONGEST_MESSAGE: usize = 1_000;
+
+/// Characters of a failure's traceback: names of functions have any length too.
+const LONGEST_TRACEBACK: usize = 4_000;
+
 /// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
 #[derive(Debug)]
 pub struct Runtime {
@@ -212,13 +218,14 @@ impl Runtime {
         let positioned = errors::split_position(shown, &message);
         let line = positioned.map(|(line, _)| line);
         let line = line.or_else(|| errors::line_in(shown, &traceback));
+        let text = positioned.map_or(message.as_str(), |(_, text)| text);
         Some(Failure {
             set,
             event,
             script: event.script(config, set)?.path.clone(),
             line: line.unwrap_or(0),
-            message: positioned.map_or(message.as_str(), |(_, text)| text).to_owned(),
-            traceback,
+            message: errors::shortened(text, LONGEST_MESSAGE).into_owned(),
+            traceback: errors::shortened(&traceback, LONGEST_TRACEBACK).into_owned(),
             on_error: config.datascripts.get(set.0)?.on_error,
         })
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, LuaString, Result, Table, Value};
 
 use super::{
-    api::{self, FUNCTIONS},
+    api::{self, functions::functions},
     context::Context,
     errors::PRELUDE,
 };
@@ -27,7 +27,7 @@ impl Sandbox {
         let stopped = move |_: &Lua, ()| Ok(own.stopped());
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let arguments =
-            (functions(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
+            (library(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
         Ok(Self {
             metatable: prelude.into_function()?.call(arguments)?,
             globals: lua.create_string("_G")?,
@@ -44,10 +44,10 @@ impl Sandbox {
     }
 }
 
-/// [`FUNCTIONS`] as tables in tables, by the dots in their names.
-fn functions(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
+/// The functions as tables in tables, by the dots in their names.
+fn library(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
     let root = lua.create_table()?;
-    for function in FUNCTIONS {
+    for function in functions() {
         let mut table = root.clone();
         let mut path: Vec<_> = function.name.split('.').collect();
         let last = path.pop().unwrap_or_default();

@@ -92,6 +92,17 @@ fn an_error_value_that_is_no_string_is_a_failure_like_any_other() {
 }
 
 #[test]
+fn messages_and_tracebacks_are_cut_to_what_a_log_bears() {
+    let failure = Bench::new(&["error(('ä'):rep(100000))"]).failure();
+    assert_eq!(failure.message, "ä".repeat(1_000) + "…");
+    let name = "f".repeat(20_000);
+    let source = format!("function {name}() error('x') end {name}() return 1");
+    let failure = Bench::new(&[&source]).failure();
+    assert_eq!((failure.message.as_str(), failure.line), ("x", 1));
+    assert!(failure.traceback.chars().count() <= 4_001);
+}
+
+#[test]
 fn pcall_catches_api_errors_as_strings_with_their_position() {
     let source = "\nlocal ok, e = pcall(avi.pool.select, 'nope') avi.vs.log(ok, ' ', e)";
     let log = log_of(source);

@@ -1,10 +1,12 @@
 //! A configuration with three pools, and a bench to run scripts on.
 
 mod api;
+mod arguments;
 mod chain;
 mod check;
 mod library;
 mod limits;
+mod reference;
 mod sandbox;
 mod tables;
 

@@ -185,5 +185,7 @@ fn random_numbers_are_in_their_interval() {
                   math.randomseed(1) local a = math.random() math.randomseed(1) \
                   avi.vs.log(a == math.random())";
     assert_eq!(log_of(source), "true");
-    assert_error("math.random(0)", "interval");
+    assert_error("math.random(0)", "math.random: there is no whole number from 1 to 0");
+    assert_error("math.random(1, 1e300)", "bad argument #2 (n): number that is exact");
+    assert_error("math.random(0 / 0)", "bad argument #1 (m): number that is exact");
 }

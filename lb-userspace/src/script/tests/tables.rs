@@ -78,7 +78,7 @@ fn what_does_not_fit_is_an_error_that_names_the_limit() {
     assert_error("avi.vs.table_insert('k', 'v', 0)", "whole number from 1 to");
     assert_error("avi.vs.table_insert('k')", "2 to 4 arguments expected, got 1");
     assert_error("avi.vs.table_lookup({})", "bad argument #1 (key): string expected, got table");
-    assert_error("avi.vs.table_lookup('k', -1)", "bad argument #2 (lifetime in seconds)");
+    assert_error("avi.vs.table_lookup('k', -1)", "bad argument #2 (lifetime)");
 }
 
 #[test]
