@@ -11,4 +11,6 @@ pub mod flow_table;
 pub mod pool;
 pub mod script;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod worker;

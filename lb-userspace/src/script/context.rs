@@ -165,18 +165,11 @@ impl Run {
     }
 
     /// What each script of an event begins with.
-    pub(super) fn begin_script(
-        &mut self,
-        set: SetIndex,
-        names: &Rc<SetNames>,
-        tables: &Arc<Tables>,
-        now: Duration,
-    ) {
+    pub(super) fn begin_script(&mut self, set: SetIndex, names: &Rc<SetNames>, now: Duration) {
         self.set = set;
         self.names = Rc::clone(names);
         self.random = seed(self.wall, self.client);
-        let service = Arc::clone(&self.service.name);
-        self.tables = Transaction::new(Arc::clone(tables), service, now);
+        self.tables.begin(&self.service.name, now);
         self.effects.clear();
     }
 

@@ -89,11 +89,15 @@ pub(super) fn line_in(source: &str, traceback: &str) -> Option<u32> {
         .map(|(line, _)| line)
 }
 
+/// What ends every traceback: the prelude has called the script and left.
+const CALLER: &str = "\n(...tail calls...)";
+
 /// A traceback's frames, one a line, without its heading and without frames of ours.
 fn tidy(traceback: &str) -> String {
     let frames = traceback.lines().map(str::trim);
     let theirs = frames.filter(|frame| {
         !frame.is_empty() && *frame != "stack traceback:" && !frame.starts_with(PRELUDE)
     });
-    theirs.collect::<Vec<_>>().join("\n")
+    let text = theirs.collect::<Vec<_>>().join("\n");
+    text.strip_suffix(CALLER).unwrap_or(&text).to_owned()
 }

@@ -15,6 +15,7 @@ mod api;
 mod check;
 mod context;
 mod errors;
+mod garbage;
 mod lexer;
 mod limits;
 mod names;

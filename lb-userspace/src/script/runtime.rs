@@ -8,17 +8,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mlua::{
-    Error, Function, Lua, LuaOptions, StdLib,
-    chunk::ChunkMode,
-    state::{GcIncParams, GcMode},
-};
+use mlua::{Error, Function, Lua, LuaOptions, StdLib, chunk::ChunkMode};
 
 use super::{
     Event, Failure, Flow, Outcome, ScriptError, World,
     check::syntax_problem,
     context::{Context, Run},
     errors,
+    garbage::Garbage,
     limits::Meter,
     names::{Names, SetNames},
     sandbox::Sandbox,
@@ -40,6 +37,7 @@ pub struct Runtime {
     lua: Lua,
     context: Rc<Context>,
     sandbox: Sandbox,
+    garbage: Garbage,
     loaded: Loaded,
 }
 
@@ -64,18 +62,21 @@ impl Runtime {
     pub fn new(limits: ScriptLimits, tables: Arc<Tables>) -> Result<Self, ScriptError> {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        // Lua 5.1 does not collect when memory runs out: it must begin early and be quick.
-        let params = GcIncParams::default().pause(120).step_multiplier(400);
-        lua.gc_set_mode(GcMode::Incremental(params));
         let context = Rc::new(Context {
-            meter: Rc::new(Meter::new(limits.instruction_budget)),
+            meter: Rc::new(Meter::new(limits.instruction_budget, limits.memory)),
             memory: limits.memory,
             run: RefCell::new(Run::idle(Arc::clone(&tables), Rc::new(SetNames::none()))),
             tables,
             config: RefCell::new(None),
             ended: Cell::new(false),
         });
-        Ok(Self { sandbox: Sandbox::new(&lua, &context)?, context, loaded: Loaded::default(), lua })
+        Ok(Self {
+            sandbox: Sandbox::new(&lua, &context)?,
+            garbage: Garbage::new(&lua, limits.memory),
+            loaded: Loaded::default(),
+            context,
+            lua,
+        })
     }
 
     /// Compiles the scripts of a configuration. They replace the old ones, or, on an error, nothing
@@ -180,20 +181,19 @@ impl Runtime {
         let lua = &self.lua;
         if let Some(names) = names.set(set) {
             let mut run = self.context.run.borrow_mut();
-            run.begin_script(set, names, &self.context.tables, now);
+            run.begin_script(set, names, now);
         }
         self.context.ended.set(false);
-        if lua.used_memory() > self.context.memory / 2 {
+        if self.garbage.is_pressing(lua) {
             self.collect()?;
         }
-        self.sandbox.refresh(lua, &script.function)?;
+        self.garbage.step(lua)?;
         self.context.meter.start(lua)?;
         // Only while the script runs: what we do around it must not fail for want of memory.
         lua.set_memory_limit(self.context.memory)?;
-        let result = script.function.call::<()>(());
+        let result = self.sandbox.run(&script.function);
         lua.set_memory_limit(0)?;
-        if result.is_err() && is_memory(result.as_ref()) {
-            self.sandbox.refresh(lua, &script.function)?;
+        if is_memory(result.as_ref()) {
             self.collect()?;
         }
         if self.context.ended.get() {
@@ -202,10 +202,19 @@ impl Runtime {
         result
     }
 
-    /// Twice: what a cycle under way has marked already survives it.
+    /// Frees all memory that no script needs any more.
     fn collect(&self) -> Result<(), Error> {
-        self.lua.gc_collect()?;
-        self.lua.gc_collect()
+        for script in self.loaded.scripts.iter().flatten().flatten() {
+            self.sandbox.forget(&script.function)?;
+        }
+        self.garbage.collect_all(&self.lua)
+    }
+
+    /// Bytes that Lua uses once nothing is left to collect.
+    #[cfg(test)]
+    pub(super) fn used_memory(&self) -> usize {
+        self.collect().expect("collecting does not fail");
+        self.lua.used_memory()
     }
 
     fn failure(&self, event: Event, set: SetIndex, shown: &str, error: &Error) -> Option<Failure> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use mlua::{Function, Lua, LuaString, Result, Table, Value};
+use mlua::{Function, Lua, Result, Table, Value};
 
 use super::{
     api::{self, functions::functions},
@@ -14,8 +14,10 @@ use super::{
 /// everything that is reached through its metatable is closed to writing.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    metatable: Table,
-    globals: LuaString,
+    /// Runs a function with globals that nobody has touched.
+    run: Function,
+    /// The globals of functions that do not run.
+    none: Table,
 }
 
 impl Sandbox {
@@ -28,19 +30,17 @@ impl Sandbox {
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let arguments =
             (library(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
-        Ok(Self {
-            metatable: prelude.into_function()?.call(arguments)?,
-            globals: lua.create_string("_G")?,
-        })
+        Ok(Self { run: prelude.into_function()?.call(arguments)?, none: lua.create_table()? })
     }
 
-    /// Gives a compiled script globals that nobody has touched.
-    pub(super) fn refresh(&self, lua: &Lua, script: &Function) -> Result<()> {
-        let environment = lua.create_table()?;
-        environment.raw_set(&self.globals, &environment)?;
-        environment.set_metatable(Some(self.metatable.clone()))?;
-        script.set_environment(environment)?;
-        Ok(())
+    /// Runs a compiled script.
+    pub(super) fn run(&self, script: &Function) -> Result<()> {
+        self.run.call(script)
+    }
+
+    /// Lets go of what a script's last run has left in its globals.
+    pub(super) fn forget(&self, script: &Function) -> Result<()> {
+        script.set_environment(self.none.clone()).map(drop)
     }
 }
 

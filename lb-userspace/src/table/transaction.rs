@@ -23,6 +23,9 @@ pub struct Transaction {
     changes: HashMap<(usize, Box<[u8]>), Changed>,
 }
 
+/// Tables and keys that there is room for from run to run.
+const KEPT: usize = 8;
+
 /// What the run made of one key.
 #[derive(Debug)]
 struct Changed {
@@ -50,6 +53,19 @@ impl Transaction {
     /// Begins. All of the run happens at `now`.
     pub fn new(tables: Arc<Tables>, service: Arc<str>, now: Duration) -> Self {
         Self { tables, service, now, opened: Vec::new(), changes: HashMap::new() }
+    }
+
+    /// Begins anew, for another run: what is kept is memory, and tables that are open already.
+    pub fn begin(&mut self, service: &Arc<str>, now: Duration) {
+        self.abandon();
+        self.now = now;
+        if !Arc::ptr_eq(&self.service, service) {
+            self.service = Arc::clone(service);
+            self.opened.clear();
+        }
+        // A script may compute names and keys: the next one need not go through them.
+        self.opened.truncate(KEPT);
+        self.changes.shrink_to(KEPT);
     }
 
     /// When the run happens.

@@ -58,6 +58,7 @@ fn a_failure_says_where_what_and_by_which_calls() {
     for frame in ["scripts/s0.lua:2: in", "scripts/s0.lua:5: in", "scripts/s0.lua:8: in"] {
         assert!(failure.traceback.contains(frame), "{frame}: {}", failure.traceback);
     }
+    assert!(failure.traceback.ends_with("in main chunk"), "{}", failure.traceback);
     assert!(!failure.traceback.contains("firstpacket"), "{}", failure.traceback);
 }
 

@@ -4,6 +4,7 @@ mod api;
 mod arguments;
 mod chain;
 mod check;
+mod fuzz;
 mod library;
 mod limits;
 mod reference;

@@ -35,6 +35,18 @@ pub(super) const STANDARD: &[Function] = &[
         .about("Cuts a text at each separator, which is no pattern. Without one in it, the only part is the text itself.")
         .fails("The separator is empty.")
         .example("local a, b = unpack((\"10.0.0.11-8080\"):split(\"-\"))"),
+    function("string.lower", ANY, text::lower)
+        .takes(&[required("text", Text)])
+        .returns("string")
+        .about("As Lua's, of ASCII letters."),
+    function("string.upper", ANY, text::upper)
+        .takes(&[required("text", Text)])
+        .returns("string")
+        .about("As Lua's, of ASCII letters."),
+    function("string.reverse", ANY, text::reverse)
+        .takes(&[required("text", Text)])
+        .returns("string")
+        .about("As Lua's."),
     function("string.rep", ANY, text::rep)
         .takes(&[required("text", Text), required("count", Number)])
         .returns("string")
@@ -80,5 +92,6 @@ pub(super) const HOST: &[Function] = &[
         required("pattern", Text),
         required("start", Number),
     ]),
+    function("host.traverse", ANY, library::traverse),
     function("host.charge", ANY, library::charge).takes(&[required("steps", Number)]),
 ];
