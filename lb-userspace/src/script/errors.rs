@@ -81,6 +81,11 @@ pub(super) fn split_position<'a>(source: &str, message: &'a str) -> Option<(u32,
     Some((line.parse().ok()?, message.trim_start()))
 }
 
+/// A message without a position that is ours: the script's author cannot look there.
+pub(super) fn without_ours(message: &str) -> &str {
+    split_position(PRELUDE, message).map_or(message, |(_, message)| message)
+}
+
 /// The line of the innermost frame of a traceback that is in `source`.
 pub(super) fn line_in(source: &str, traceback: &str) -> Option<u32> {
     traceback

@@ -227,7 +227,10 @@ impl Runtime {
         let positioned = errors::split_position(shown, &message);
         let line = positioned.map(|(line, _)| line);
         let line = line.or_else(|| errors::line_in(shown, &traceback));
-        let text = positioned.map_or(message.as_str(), |(_, text)| text);
+        let text = match positioned.map_or(errors::without_ours(&message), |(_, text)| text) {
+            "" => "the script raised an error without a message",
+            text => text,
+        };
         Some(Failure {
             set,
             event,

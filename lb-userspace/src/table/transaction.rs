@@ -148,6 +148,9 @@ impl Transaction {
 
     /// Gives the effects up.
     pub fn abandon(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
         for ((table, _), changed) in self.changes.drain() {
             if changed.change.holds_a_place() {
                 self.opened[table].1.give_back(1);

@@ -55,6 +55,10 @@ pub(super) fn settle(lua: &Lua, context: &Rc<Context>, caught: Value) -> Result<
     }
     match caught {
         Value::Error(error) => lua.create_string(errors::explain(&error).0).map(Value::String),
+        Value::String(text) if text.as_bytes().starts_with(errors::PRELUDE.as_bytes()) => {
+            let text = text.to_string_lossy();
+            lua.create_string(errors::without_ours(&text)).map(Value::String)
+        }
         other => Ok(other),
     }
 }

@@ -93,6 +93,27 @@ fn an_error_value_that_is_no_string_is_a_failure_like_any_other() {
 }
 
 #[test]
+fn errors_of_libraries_have_the_scripts_position_or_none() {
+    for (source, message) in [
+        ("\ntable.concat({{}})", "invalid value (table) at index 1 in table for 'concat'"),
+        ("\nunpack({}, 1, 1e4)", "too many results to unpack"),
+    ] {
+        let failure = Bench::new(&[source]).failure();
+        assert_eq!((failure.line, failure.message.as_str()), (2, message));
+        let caught = log_of(&format!("local _, e = pcall(function() {source} end) avi.vs.log(e)"));
+        assert_eq!(caught, message);
+    }
+}
+
+#[test]
+fn an_error_without_a_message_is_told_as_that() {
+    for source in ["error('')", "error('\\0', 0)", "error('')"] {
+        let failure = Bench::new(&[source]).failure();
+        assert_eq!(failure.message, "the script raised an error without a message", "{source}");
+    }
+}
+
+#[test]
 fn messages_and_tracebacks_are_cut_to_what_a_log_bears() {
     let failure = Bench::new(&["error(('ä'):rep(100000))"]).failure();
     assert_eq!(failure.message, "ä".repeat(1_000) + "…");

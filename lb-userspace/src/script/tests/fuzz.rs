@@ -182,7 +182,7 @@ fn mischief() -> impl Strategy<Value = String> {
             "while true do pcall(function() while true do end end) end",
             "x = 'x' while true do x = x .. x end",
             "while true do t = {t} end",
-            "local function g() return pcall(g) end g()",
+            "local function g() return (pcall(g)) end g()",
             "local function g() return 1 + g() end pcall(g)",
             "for i = 1, 1e9 do t[i] = i end",
             "error(setmetatable({}, {__tostring = function(s) return tostring(s) end}))",

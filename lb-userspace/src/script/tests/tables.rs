@@ -8,6 +8,30 @@ fn an_insert_keeps_the_value_that_is_there() {
 }
 
 #[test]
+fn an_insert_of_what_is_there_resets_its_lifetime() {
+    let source = "avi.vs.table_insert('k', 'a', 10) avi.vs.table_insert('k', 'b', 20)\
+                  avi.vs.log(avi.vs.table_lookup('k', 0)) avi.vs.table_insert('k', 'c')\
+                  avi.vs.log(' ', avi.vs.table_lookup('k', 0))";
+    assert_eq!(log_of(source), "a20 a300");
+}
+
+#[test]
+fn lifetimes_shorter_than_the_vendors_are_honoured() {
+    let mut bench = Bench::new(&["avi.vs.log((avi.vs.table_lookup('k', 0)))\
+                                  avi.vs.table_insert('k', 'v', 1)"]);
+    assert_eq!(bench.log(), "nil");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.log(), "nil", "it has expired");
+}
+
+#[test]
+fn a_value_is_replaced_by_removing_it_first() {
+    let source = "avi.vs.table_insert('k', 'a') avi.vs.table_remove('k')\
+                  avi.vs.table_insert('k', 'b') avi.vs.log((avi.vs.table_lookup('k')))";
+    assert_eq!(log_of(source), "b");
+}
+
+#[test]
 fn a_lookup_gives_value_and_remaining_lifetime() {
     assert_eq!(log_of("avi.vs.log(avi.vs.table_lookup('k'))"), "nil");
     let source = "avi.vs.table_insert('k', 7, 20) avi.vs.log(avi.vs.table_lookup('k', 0)) \
