@@ -30,10 +30,12 @@ impl Sandbox {
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let arguments =
             (library(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
-        let run = prelude.into_function()?.call(arguments)?;
-        // Every traceback looks for its functions' names in all libraries that are listed here,
-        // which takes tens of microseconds; names of the calls are known without.
-        lua.named_registry_value::<Table>("_LOADED")?.clear()?;
+        let prelude = prelude.into_function()?;
+        prelude.set_environment(copy(lua, &lua.globals())?)?;
+        let run = prelude.call(arguments)?;
+        // Nobody sees them any more but tracebacks, which look for every function's name in all of
+        // them: that takes longer than the run. What a function was called by is known without.
+        lua.globals().clear()?;
         Ok(Self { run, none: lua.create_table()? })
     }
 
@@ -46,6 +48,10 @@ impl Sandbox {
     pub(super) fn forget(&self, script: &Function) -> Result<()> {
         script.set_environment(self.none.clone()).map(drop)
     }
+}
+
+fn copy(lua: &Lua, table: &Table) -> Result<Table> {
+    lua.create_table_from(table.pairs::<Value, Value>().collect::<Result<Vec<_>>>()?)
 }
 
 /// The functions as tables in tables, by the dots in their names.

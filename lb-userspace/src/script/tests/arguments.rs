@@ -68,12 +68,12 @@ impl Kind {
         match (self, is) {
             (Self::Truth, _)
             | (Self::Loggable, Is::Nil | Is::Boolean)
-            | (Self::Boolean, Is::Boolean) => true,
+            | (Self::Boolean, Is::Boolean)
+            | (Self::Number, Is::Number(_) | Is::Text(Some(_))) => true,
             (Self::Time, is) => is == Is::Table,
             (Self::Whole(least, most), Is::Number(number) | Is::Text(Some(number))) => {
                 number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&number)
             }
-            (Self::Number, Is::Number(_) | Is::Text(Some(_))) => true,
             (Self::Whole(..) | Self::Number | Self::Boolean, _) => false,
             (_, Is::Number(_) | Is::Text(_)) => true,
             _ => false,

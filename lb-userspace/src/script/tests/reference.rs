@@ -3,7 +3,10 @@
 use std::{env, fs, path::Path};
 
 use super::*;
-use crate::script::{api::functions::functions, reference};
+use crate::script::{
+    api::functions::{Function, functions},
+    reference,
+};
 
 const BEGIN: &str = "<!-- functions: printed by lb-userspace/src/script/reference.rs -->\n";
 const END: &str = "<!-- end of functions -->\n";
@@ -37,7 +40,7 @@ fn every_function_that_scripts_see_is_explained() {
 
 #[test]
 fn signatures_show_what_may_be_left_out() {
-    let signatures: Vec<_> = functions().map(|function| function.signature()).collect();
+    let signatures: Vec<_> = functions().map(Function::signature).collect();
     for signature in [
         "avi.l4.read([bytes])",
         "avi.vs.log(...)",
