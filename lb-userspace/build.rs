@@ -26,7 +26,9 @@ fn main() -> ExitCode {
 }
 
 fn object() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // At run time: the compiled script may have been copied from another tree with its target.
+    let here = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let workspace = Path::new(&here).join("..");
     env::var_os("LB_EBPF_OBJECT")
         .map_or_else(|| workspace.join("target/ebpf/lb-ebpf.o"), PathBuf::from)
 }

@@ -13,4 +13,6 @@ pub mod script;
 pub mod script_test;
 pub mod simulation;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod worker;

@@ -4,7 +4,9 @@
 //! them; medians are compared. Flows vary from packet to packet, or caches would hide what many
 //! flows cost; `control: vary` is what the varying itself costs, and is in every `hit`.
 
-use std::{env, fs, io::Write as _, net::Ipv4Addr};
+mod report;
+
+use std::{env, fs, net::Ipv4Addr};
 
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -19,6 +21,7 @@ use lb_userspace::{
     datapath::{Datapath, Options, check_environment},
     flow_table::{Direction, FlowTable},
 };
+use report::{Measured, Report};
 
 const PROGRAMS: [&str; 5] =
     ["control_transmit", "control_swap", "control_vary", "forward_varied", "forward_fixed"];
@@ -30,14 +33,13 @@ const LOOPBACK: u32 = 1;
 
 /// One thing that is measured.
 struct Case {
-    name: String,
     program: &'static str,
     /// Index of the datapath that it runs over.
     flows: usize,
     frame: Vec<u8>,
     /// What the program must return: a case that measures something else is worth nothing.
     returns: u32,
-    nanos: Vec<f64>,
+    nanos: Measured,
 }
 
 fn main() -> Result<()> {
@@ -132,35 +134,22 @@ impl Case {
         anyhow::ensure!(
             result.return_value == self.returns,
             "{}: returned {} and not {}",
-            self.name,
+            self.nanos.case,
             result.return_value,
             self.returns
         );
-        self.nanos.push(nanos);
+        self.nanos.values.push(nanos);
         Ok(())
-    }
-
-    fn median(&self) -> f64 {
-        let mut sorted = self.nanos.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    }
-
-    fn spread(&self) -> (f64, f64) {
-        let least = self.nanos.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.nanos.iter().copied().fold(0.0, f64::max);
-        (least, most)
     }
 }
 
 fn controls() -> Vec<Case> {
     let control = |name: &str, program| Case {
-        name: format!("control: {name}"),
         program,
         flows: 0,
         frame: frame(Protocol::Tcp, VIP, 80),
         returns: TX,
-        nanos: Vec::new(),
+        nanos: Measured::new(format!("control: {name}"), "ns"),
     };
     vec![
         control("return XDP_TX", "control_transmit"),
@@ -171,12 +160,11 @@ fn controls() -> Vec<Case> {
 
 fn hits(flows: usize, count: u32) -> Vec<Case> {
     let hit = |protocol: Protocol| Case {
-        name: format!("hit: {protocol}, snat, {} flows", grouped(count)),
         program: "forward_varied",
         flows,
         frame: frame(protocol, VIP, 80),
         returns: TX,
-        nanos: Vec::new(),
+        nanos: Measured::new(format!("hit: {protocol}, snat, {} flows", grouped(count)), "ns"),
     };
     vec![hit(Protocol::Tcp), hit(Protocol::Udp)]
 }
@@ -184,12 +172,11 @@ fn hits(flows: usize, count: u32) -> Vec<Case> {
 /// What the program leaves as it is needs no varying.
 fn others() -> Vec<Case> {
     let other = |name: &str, frame, returns| Case {
-        name: name.to_owned(),
         program: "forward_fixed",
         flows: 1,
         frame,
         returns,
-        nanos: Vec::new(),
+        nanos: Measured::new(name, "ns"),
     };
     let mut arp = vec![0; 60];
     arp[12..14].copy_from_slice(&[8, 6]);
@@ -253,38 +240,21 @@ fn grouped(number: u32) -> String {
     }
 }
 
-/// A table for people, and with `LB_BENCH_JSON` an object a line for programs.
 fn report(cases: &[Case]) -> Result<()> {
     let [control, _, vary, ..] = cases else { return Ok(()) };
-    let (control, vary) = (control.median(), vary.median());
-    println!("{:<30} {:>8} {:>8} {:>8} {:>7}", "ns a packet", "median", "least", "most", "ratio");
-    let mut lines = String::new();
+    let (control, vary) = (control.nanos.median(), vary.nanos.median());
+    let mut report = Report::new("program");
+    Report::heading("ns a packet");
     for case in cases {
         // A hit's ratio is that of the program alone.
         let varied = case.program == "forward_varied";
-        let own = case.median() - if varied { vary - control } else { 0.0 };
-        let (least, most) = case.spread();
-        println!(
-            "{:<30} {:>8.1} {least:>8.1} {most:>8.1} {:>7.2}",
-            case.name,
-            case.median(),
-            own / control
-        );
-        let line = serde_json::json!({
-            "bench": "program", "case": case.name, "unit": "ns", "value": case.median(),
-            "min": least, "max": most, "rounds": case.nanos.len(),
-            "control": "control: return XDP_TX", "ratio": own / control,
-        });
-        lines.push_str(&format!("{line}\n"));
+        let own = case.nanos.median() - if varied { vary - control } else { 0.0 };
+        report.add(&case.nanos, "control: return XDP_TX", own / control);
     }
     println!(
         "\nRatio: to returning XDP_TX. The ratio of a hit is without what varying the packet \
          costs ({:.1} ns).",
         vary - control
     );
-    if let Some(path) = env::var_os("LB_BENCH_JSON") {
-        let mut file = fs::File::create(&path).with_context(|| format!("{}", path.display()))?;
-        file.write_all(lines.as_bytes())?;
-    }
-    Ok(())
+    report.write()
 }

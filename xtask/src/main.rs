@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod deny;
 mod ebpf;
+mod fuzz;
 mod packages;
 mod style;
 mod test;
@@ -41,11 +42,20 @@ enum Task {
         /// Only those whose name contains this
         filter: Option<String>,
     },
-    /// Measure what the XDP program costs per packet, beside controls in the same run
+    /// Measure what things cost, beside controls in the same run
     Bench {
+        /// Only these
+        #[arg(value_name = "NAME")]
+        names: Vec<bench::Bench>,
         /// Also write one JSON object a line to this file
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+    },
+    /// Run the property tests whose input is hostile for longer, with other cases each time
+    Fuzz {
+        /// How long, about
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        seconds: u64,
     },
     /// Show the balancer at work between real clients and servers
     Demo,
@@ -58,7 +68,8 @@ fn main() -> Result<()> {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Build { debug } => ebpf::build_lb(debug).map(drop),
         Task::Test { quick, filter } => test::all(quick, filter.as_deref()),
-        Task::Bench { json } => bench::program(json.as_deref()),
+        Task::Bench { names, json } => bench::all(&names, json.as_deref()),
+        Task::Fuzz { seconds } => fuzz::run_for(seconds),
         Task::Demo => demo::run(),
         Task::Deny => deny::check(),
     }

@@ -1,5 +1,7 @@
 //! From Lua's errors to ours.
 
+use std::borrow::Cow;
+
 use mlua::{Error, Lua, debug::Debug};
 
 /// The chunk name of our own Lua code, as Lua shows it.
@@ -31,6 +33,14 @@ fn innermost<R>(lua: &Lua, read: impl Fn(&str, u32) -> Option<R>) -> Option<R> {
         }
     }
     None
+}
+
+/// A text of so many characters at most; where more is cut off it says so.
+pub(super) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
 
 /// A message with the script's position before it, as `error` in Lua would make it.
@@ -71,6 +81,11 @@ pub(super) fn split_position<'a>(source: &str, message: &'a str) -> Option<(u32,
     Some((line.parse().ok()?, message.trim_start()))
 }
 
+/// A message without a position that is ours: the script's author cannot look there.
+pub(super) fn without_ours(message: &str) -> &str {
+    split_position(PRELUDE, message).map_or(message, |(_, message)| message)
+}
+
 /// The line of the innermost frame of a traceback that is in `source`.
 pub(super) fn line_in(source: &str, traceback: &str) -> Option<u32> {
     traceback
@@ -79,11 +94,15 @@ pub(super) fn line_in(source: &str, traceback: &str) -> Option<u32> {
         .map(|(line, _)| line)
 }
 
+/// What ends every traceback: the prelude has called the script and left.
+const CALLER: &str = "\n(...tail calls...)";
+
 /// A traceback's frames, one a line, without its heading and without frames of ours.
 fn tidy(traceback: &str) -> String {
     let frames = traceback.lines().map(str::trim);
     let theirs = frames.filter(|frame| {
         !frame.is_empty() && *frame != "stack traceback:" && !frame.starts_with(PRELUDE)
     });
-    theirs.collect::<Vec<_>>().join("\n")
+    let text = theirs.collect::<Vec<_>>().join("\n");
+    text.strip_suffix(CALLER).unwrap_or(&text).to_owned()
 }

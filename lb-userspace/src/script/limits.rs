@@ -1,4 +1,9 @@
-//! The bounds of a run: Lua instructions, and steps of our own functions charged like them.
+//! The bounds of a run: Lua instructions, and charged like them what Lua does not count: steps of
+//! our own functions, and the memory that instructions make.
+//!
+//! Joining two strings is one instruction, whatever their length. Lua's collector stands still
+//! while a script runs (see [`super::garbage`]), so what is in use only grows, and its growth is
+//! what was made.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,33 +12,51 @@ use std::{
 
 use mlua::{Error, HookTriggers, Lua, VmState};
 
-use super::errors;
+use super::{errors, garbage};
 
 /// How often Lua asks whether there is budget left, in instructions.
-const STRIDE: u64 = 1_000;
+const STRIDE: u64 = 250;
+
+/// Asks at least this often where an instruction may take long.
+const SHORT_STRIDE: u64 = 8;
+
+/// An instruction may go through all that a run holds: joining strings makes nothing new if the
+/// result is there already, and comparing them never does. So much of it comes free.
+const FREE: usize = 64 << 10;
+
+/// Bytes of new memory that count as one instruction.
+const BYTES_A_STEP: u64 = 64;
 
 /// What is left of a run's instruction budget.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
-    /// 0: no bound.
     budget: u64,
     left: Cell<u64>,
+    /// Lua's memory limit.
+    memory: usize,
+    /// What was in use when the run began, when it was last looked at, and when to collect.
+    before: Cell<usize>,
+    used: Cell<usize>,
+    full: Cell<usize>,
     /// Where the budget ran out, and the traceback there.
     exhausted: RefCell<Option<(String, String)>>,
 }
 
 impl Meter {
-    pub(super) fn new(budget: u64) -> Self {
-        Self { budget, ..Self::default() }
+    /// For runs of so many instructions, 0 for any number, in so much memory.
+    pub(super) fn new(budget: u64, memory: usize) -> Self {
+        let budget = if budget == 0 { u64::MAX } else { budget };
+        let [before, used, full] = [const { Cell::new(0) }; 3];
+        let exhausted = RefCell::default();
+        Self { budget, left: Cell::new(0), memory, before, used, full, exhausted }
     }
 
     /// Begins a run.
     pub(super) fn start(self: &Rc<Self>, lua: &Lua) -> Result<(), Error> {
         self.left.set(self.budget);
         self.exhausted.take();
-        if self.budget == 0 {
-            return Ok(());
-        }
+        self.before.set(lua.used_memory());
+        self.watch(lua.used_memory());
         self.fire_after(lua, STRIDE.min(self.budget))
     }
 
@@ -49,9 +72,7 @@ impl Meter {
 
     /// Takes steps that Lua does not count off the budget.
     pub(super) fn charge(self: &Rc<Self>, lua: &Lua, steps: u64) -> Result<(), Error> {
-        if self.budget == 0 {
-            return Ok(());
-        }
+        let steps = steps.saturating_add(self.made(lua)?);
         self.left.set(self.left.get().saturating_sub(steps));
         if self.left.get() == 0 {
             return Err(self.exhaust(lua));
@@ -61,7 +82,12 @@ impl Meter {
 
     /// Steps that may be charged before the budget runs out.
     pub(super) fn left(&self) -> u64 {
-        if self.budget == 0 { u64::MAX } else { self.left.get() }
+        self.left.get()
+    }
+
+    /// Bytes that the run has made and not released.
+    pub(super) fn held(&self, lua: &Lua) -> usize {
+        lua.used_memory().saturating_sub(self.before.get())
     }
 
     /// Has Lua ask after this many instructions, counted from now, and again and again.
@@ -73,15 +99,35 @@ impl Meter {
     }
 
     fn tick(self: &Rc<Self>, lua: &Lua, stride: u64) -> Result<VmState, Error> {
-        let left = self.left.get().saturating_sub(stride);
-        self.left.set(left);
-        if left == 0 {
+        if self.is_exhausted() {
             return Err(self.exhaust(lua));
         }
-        if left < stride {
-            self.fire_after(lua, left)?;
+        let weight = 1 + (self.held(lua) / FREE) as u64;
+        self.charge(lua, stride * weight)?;
+        let next = (STRIDE / weight).max(SHORT_STRIDE).min(self.left());
+        if next != stride {
+            self.fire_after(lua, next)?;
         }
         Ok(VmState::Continue)
+    }
+
+    /// Steps for the memory that was made since the last look. When half of what was free is
+    /// used, garbage is collected, which counts by what it goes through.
+    fn made(&self, lua: &Lua) -> Result<u64, Error> {
+        let used = lua.used_memory();
+        let mut bytes = used.saturating_sub(self.used.get());
+        self.used.set(used);
+        if used > self.full.get() {
+            bytes += used;
+            garbage::collect(lua)?;
+            self.watch(lua.used_memory());
+        }
+        Ok(bytes as u64 / BYTES_A_STEP)
+    }
+
+    fn watch(&self, used: usize) {
+        self.used.set(used);
+        self.full.set(used + self.memory.saturating_sub(used) / 2);
     }
 
     /// From here on every instruction is an error, so that each `pcall` unwinds in turn.

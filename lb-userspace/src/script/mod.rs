@@ -15,12 +15,14 @@ mod api;
 mod check;
 mod context;
 mod errors;
+mod garbage;
 mod journal;
 mod lexer;
 mod limits;
 mod names;
 mod parsers;
 mod pattern;
+mod reference;
 mod runtime;
 mod sandbox;
 #[cfg(test)]
@@ -37,6 +39,7 @@ use crate::config::{
 
 pub use check::check;
 pub use journal::{Ending, RunEntry, TableAccess};
+pub use reference::reference;
 pub use runtime::Runtime;
 
 /// Characters of the connection log's `ds_log`, at most.

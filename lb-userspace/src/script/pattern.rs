@@ -129,6 +129,7 @@ impl Matcher<'_> {
                 },
                 _ => {
                     let after = self.class_end(p)?;
+                    self.steps += (after - p) as u64 / 8;
                     match self.pattern.get(after) {
                         Some(b'?') => {
                             if self.single(s, p, after)
@@ -159,6 +160,7 @@ impl Matcher<'_> {
     ) -> Outcome<Option<usize>> {
         let mut count = 0;
         while self.single(s + count, p, after) {
+            self.steps += (after - p) as u64 / 8;
             self.step()?;
             count += 1;
         }
@@ -180,6 +182,7 @@ impl Matcher<'_> {
             if let Some(end) = self.at(s, after + 1)? {
                 return Ok(Some(end));
             }
+            self.steps += (after - p) as u64 / 8;
             if !self.single(s, p, after) {
                 return Ok(None);
             }

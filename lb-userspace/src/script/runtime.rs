@@ -8,17 +8,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mlua::{
-    Error, Function, Lua, LuaOptions, StdLib,
-    chunk::ChunkMode,
-    state::{GcIncParams, GcMode},
-};
+use mlua::{Error, Function, Lua, LuaOptions, StdLib, chunk::ChunkMode};
 
 use super::{
     Event, Failure, Flow, Outcome, RunEntry, ScriptError, World,
     check::syntax_problem,
     context::{Context, Run},
     errors,
+    garbage::Garbage,
     limits::Meter,
     names::{Names, SetNames},
     parsers::Parsers,
@@ -29,12 +26,19 @@ use crate::{
     table::{Tables, Transaction},
 };
 
+/// Characters of a failure's message: a script may raise a string of any length.
+const LONGEST_MESSAGE: usize = 1_000;
+
+/// Characters of a failure's traceback: names of functions have any length too.
+const LONGEST_TRACEBACK: usize = 4_000;
+
 /// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
 #[derive(Debug)]
 pub struct Runtime {
     lua: Lua,
     context: Rc<Context>,
     sandbox: Sandbox,
+    garbage: Garbage,
     loaded: Loaded,
     /// What runs did, if somebody wants to know.
     journal: Option<Vec<RunEntry>>,
@@ -61,11 +65,8 @@ impl Runtime {
     pub fn new(limits: ScriptLimits, tables: Arc<Tables>) -> Result<Self, ScriptError> {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        // Lua 5.1 does not collect when memory runs out: it must begin early and be quick.
-        let params = GcIncParams::default().pause(120).step_multiplier(400);
-        lua.gc_set_mode(GcMode::Incremental(params));
         let context = Rc::new(Context {
-            meter: Rc::new(Meter::new(limits.instruction_budget)),
+            meter: Rc::new(Meter::new(limits.instruction_budget, limits.memory)),
             memory: limits.memory,
             run: RefCell::new(Run::idle(Arc::clone(&tables), Rc::new(SetNames::none()))),
             tables,
@@ -73,8 +74,14 @@ impl Runtime {
             parsers: RefCell::default(),
             ended: Cell::new(false),
         });
-        let sandbox = Sandbox::new(&lua, &context)?;
-        Ok(Self { sandbox, context, loaded: Loaded::default(), journal: None, lua })
+        Ok(Self {
+            sandbox: Sandbox::new(&lua, &context)?,
+            garbage: Garbage::new(&lua, limits.memory),
+            loaded: Loaded::default(),
+            journal: None,
+            context,
+            lua,
+        })
     }
 
     /// Compiles the scripts of a configuration. They replace the old ones, or, on an error, nothing
@@ -140,9 +147,13 @@ impl Runtime {
         now: Duration,
         wall: SystemTime,
     ) -> Outcome {
-        if !self.begin(event, flow, world, wall, Transaction::new, now) {
+        if !self.begin(event, flow, world, wall) {
             return Outcome::default();
         }
+        let mut run = self.context.run.borrow_mut();
+        let service = Arc::clone(&run.service);
+        run.tables.begin(&service, now);
+        drop(run);
         self.run_sets(event, sets, |transaction| transaction.commit(now))
     }
 
@@ -157,14 +168,22 @@ impl Runtime {
         now: Duration,
         wall: SystemTime,
     ) -> (Outcome, Transaction) {
-        let mut outcome = Outcome::default();
-        if self.begin(event, flow, world, wall, Transaction::rehearsal, now) {
-            outcome = self.run_sets(event, sets, |_| ());
-        }
+        let loaded = self.begin(event, flow, world, wall);
+        let kept = self.exchange(Transaction::rehearsal, now);
+        let sets = if loaded { sets } else { &[] };
+        let outcome = self.run_sets(event, sets, |_| ());
+        (outcome, self.exchange(|_, _, _| kept, now))
+    }
+
+    /// Puts another transaction in place of the one that runs write to, and returns that.
+    fn exchange(
+        &self,
+        other: impl FnOnce(Arc<Tables>, Arc<str>, Duration) -> Transaction,
+        now: Duration,
+    ) -> Transaction {
         let mut run = self.context.run.borrow_mut();
-        let service = Arc::clone(&run.service);
-        let empty = Transaction::new(Arc::clone(&self.context.tables), service, now);
-        (outcome, std::mem::replace(&mut run.tables, empty))
+        let other = other(Arc::clone(&self.context.tables), Arc::clone(&run.service), now);
+        std::mem::replace(&mut run.tables, other)
     }
 
     /// From now on keeps what runs do, for [`Runtime::take_journal`].
@@ -184,15 +203,12 @@ impl Runtime {
         flow: &Flow<'_>,
         world: &Rc<dyn World>,
         wall: SystemTime,
-        transaction: impl Fn(Arc<Tables>, Arc<str>, Duration) -> Transaction,
-        now: Duration,
     ) -> bool {
         let Some(names) = &self.loaded.names else {
             return false;
         };
         let mut run = self.context.run.borrow_mut();
         run.begin_event(event, flow, world, names, wall);
-        run.tables = transaction(Arc::clone(&self.context.tables), Arc::clone(&run.service), now);
         run.accesses = self.journal.is_some().then(Vec::new);
         true
     }
@@ -236,23 +252,22 @@ impl Runtime {
     fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Error> {
         let lua = &self.lua;
         if let Some(names) = self.loaded.names.as_ref().and_then(|names| names.set(set)) {
-            self.context.run.borrow_mut().begin_script(set, &script.shown, names);
+            let mut run = self.context.run.borrow_mut();
+            run.begin_script(set, &script.shown, names);
+            run.modules.begin(&script.function);
         }
         self.context.ended.set(false);
-        let globals = self.sandbox.refresh(lua, &script.function)?;
-        self.context.run.borrow_mut().modules.begin(globals);
-        // What the script's last run had as globals is garbage only now.
-        if lua.used_memory() > self.context.memory / 2 {
+        if self.garbage.is_pressing(lua) {
             self.collect()?;
         }
+        self.garbage.step(lua)?;
         self.context.meter.start(lua)?;
         // Only while the script runs: what we do around it must not fail for want of memory.
         lua.set_memory_limit(self.context.memory)?;
-        let result = script.function.call::<()>(());
+        let result = self.sandbox.run(&script.function);
         lua.set_memory_limit(0)?;
         self.context.run.borrow_mut().modules.end(lua)?;
-        if result.is_err() && is_memory(result.as_ref()) {
-            self.sandbox.refresh(lua, &script.function)?;
+        if is_memory(result.as_ref()) {
             self.collect()?;
         }
         if self.context.ended.get() {
@@ -261,10 +276,19 @@ impl Runtime {
         result
     }
 
-    /// Twice: what a cycle under way has marked already survives it.
+    /// Frees all memory that no script needs any more.
     fn collect(&self) -> Result<(), Error> {
-        self.lua.gc_collect()?;
-        self.lua.gc_collect()
+        for script in self.loaded.scripts.iter().flatten().flatten() {
+            self.sandbox.forget(&script.function)?;
+        }
+        self.garbage.collect_all(&self.lua)
+    }
+
+    /// Bytes that Lua uses once nothing is left to collect.
+    #[cfg(test)]
+    pub(super) fn used_memory(&self) -> usize {
+        self.collect().expect("collecting does not fail");
+        self.lua.used_memory()
     }
 
     fn failure(&self, event: Event, set: SetIndex, shown: &str, error: &Error) -> Option<Failure> {
@@ -277,13 +301,17 @@ impl Runtime {
         let positioned = errors::split_position(shown, &message);
         let line = positioned.map(|(line, _)| line);
         let line = line.or_else(|| errors::line_in(shown, &traceback));
+        let text = match positioned.map_or(errors::without_ours(&message), |(_, text)| text) {
+            "" => "the script raised an error without a message",
+            text => text,
+        };
         Some(Failure {
             set,
             event,
             script: event.script(config, set)?.path.clone(),
             line: line.unwrap_or(0),
-            message: positioned.map_or(message.as_str(), |(_, text)| text).to_owned(),
-            traceback,
+            message: errors::shortened(text, LONGEST_MESSAGE).into_owned(),
+            traceback: errors::shortened(&traceback, LONGEST_TRACEBACK).into_owned(),
             on_error: config.datascripts.get(set.0)?.on_error,
         })
     }

@@ -1,12 +1,12 @@
 -- Runs once in each Lua state, with Lua's own globals, before there is any script. Returns the
--- metatable of the environments that scripts run in, and a function for parsers of ours.
+-- function that runs scripts, and the one that runs parsers of ours.
 
 local api, settle, stopped = ...
 
 local byte, sub, find = string.byte, string.sub, api.string.find
-local scan, charge = api.host.scan, api.host.charge
+local scan, charge, traverse = api.host.scan, api.host.charge, api.host.traverse
 local error, select, type, tostring, tonumber = error, select, type, tostring, tonumber
-local raw_pcall, raw_xpcall = pcall, xpcall
+local raw_pcall, raw_xpcall, abs = pcall, xpcall, math.abs
 
 -- A library that nothing can change: `rawset`, `table.insert` and `setmetatable` take tables only.
 local function seal(name, library)
@@ -64,15 +64,6 @@ local function text(name, index, value)
 end
 
 local strings = pick(string, { "byte", "char", "format", "len", "sub" }, api.string)
-
-for _, name in ipairs({ "lower", "reverse", "upper" }) do
-  local func = string[name]
-  strings[name] = function(value)
-    value = text(name, 1, value)
-    charge(#value / 16)
-    return func(value)
-  end
-end
 
 function strings.gmatch(source, pattern)
   source, pattern = text("gmatch", 1, source), text("gmatch", 2, pattern)
@@ -182,7 +173,18 @@ local function size(list)
   return type(list) == "table" and #list or 0
 end
 
-local tables = pick(table, { "foreach", "foreachi", "getn" })
+local tables = pick(table, { "getn" })
+
+function tables.foreach(list, func)
+  traverse()
+  charge(size(list))
+  return table.foreach(list, func)
+end
+
+function tables.foreachi(list, func)
+  charge(size(list))
+  return table.foreachi(list, func)
+end
 
 function tables.concat(list, ...)
   charge(size(list))
@@ -191,7 +193,8 @@ end
 
 function tables.insert(list, ...)
   if select("#", ...) > 1 then
-    charge(size(list) / 4)
+    local position = tonumber((...)) or 0
+    charge((size(list) + abs(position)) / 4) -- negative ones move what is not there
   end
   return table.insert(list, ...)
 end
@@ -203,12 +206,17 @@ function tables.remove(list, ...)
   return table.remove(list, ...)
 end
 
+-- Compares in Lua, so that each comparison counts: some lists take a square of them.
+local function ascending(a, b)
+  return a < b
+end
+
 function tables.sort(list, less)
-  charge(size(list) * 16)
-  return table.sort(list, less)
+  return table.sort(list, less == nil and ascending or less)
 end
 
 function tables.maxn(list)
+  traverse()
   local most = 0
   for key in pairs(list) do
     if type(key) == "number" and key > most then
@@ -235,9 +243,27 @@ local function require(...)
 end
 
 local base = pick(_G, {
-  "_VERSION", "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget",
-  "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack",
+  "_VERSION", "assert", "error", "getmetatable", "ipairs", "rawequal", "rawget",
+  "rawset", "select", "setmetatable", "tonumber", "tostring", "type",
 })
+-- A table that was large is gone through to its end even if nothing is left in it.
+function base.next(list, key)
+  if key == nil then
+    traverse()
+  end
+  return next(list, key)
+end
+
+function base.pairs(list)
+  traverse()
+  return pairs(list)
+end
+
+function base.unpack(list, from, to)
+  charge(((tonumber(to) or size(list)) - (tonumber(from) or 1)) / 8)
+  return unpack(list, from, to)
+end
+
 base.pcall, base.xpcall, base.require = pcall, xpcall, require
 base.string, base.table = seal("string", strings), seal("table", tables)
 base.math, base.os = seal("math", maths), seal("os", api.os)
@@ -264,4 +290,13 @@ local function build_in(name, chunk)
   return seal(name, setfenv(chunk, setmetatable({}, closed))(name))
 end
 
-return { __index = base, __metatable = false }, build_in
+local globals_meta = { __index = base, __metatable = false }
+
+local function run(script)
+  local globals = {}
+  globals._G = globals
+  setfenv(script, setmetatable(globals, globals_meta))
+  return script() -- as a tail call: nothing of ours is on the script's stack
+end
+
+return run, build_in

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use mlua::{Function, Lua, LuaString, Result, Table, Value};
+use mlua::{Function, Lua, Result, Table, Value};
 
 use super::{
-    api::{self, FUNCTIONS},
+    api::{self, functions::functions},
     context::Context,
     errors::PRELUDE,
 };
@@ -14,10 +14,12 @@ use super::{
 /// everything that is reached through its metatable is closed to writing.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    metatable: Table,
+    /// Runs a function with globals that nobody has touched.
+    run: Function,
     /// Makes a module that nothing can change of a chunk.
     build_in: Function,
-    globals: LuaString,
+    /// The globals of functions that do not run.
+    none: Table,
 }
 
 impl Sandbox {
@@ -29,9 +31,14 @@ impl Sandbox {
         let stopped = move |_: &Lua, ()| Ok(own.stopped());
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let arguments =
-            (functions(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
-        let (metatable, build_in) = prelude.into_function()?.call(arguments)?;
-        Ok(Self { metatable, build_in, globals: lua.create_string("_G")? })
+            (library(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
+        let prelude = prelude.into_function()?;
+        prelude.set_environment(copy(lua, &lua.globals())?)?;
+        let (run, build_in) = prelude.call(arguments)?;
+        // Nobody sees them any more but tracebacks, which look for every function's name in all of
+        // them: that takes longer than the run. What a function was called by is known without.
+        lua.globals().clear()?;
+        Ok(Self { run, build_in, none: lua.create_table()? })
     }
 
     /// Runs a protocol parser of ours: a module that cannot be changed and keeps nothing.
@@ -40,20 +47,25 @@ impl Sandbox {
         self.build_in.call((name, chunk))
     }
 
-    /// Gives a compiled script globals that nobody has touched.
-    pub(super) fn refresh(&self, lua: &Lua, script: &Function) -> Result<Table> {
-        let environment = lua.create_table()?;
-        environment.raw_set(&self.globals, &environment)?;
-        environment.set_metatable(Some(self.metatable.clone()))?;
-        script.set_environment(environment.clone())?;
-        Ok(environment)
+    /// Runs a compiled script.
+    pub(super) fn run(&self, script: &Function) -> Result<()> {
+        self.run.call(script)
+    }
+
+    /// Lets go of what a script's last run has left in its globals.
+    pub(super) fn forget(&self, script: &Function) -> Result<()> {
+        script.set_environment(self.none.clone()).map(drop)
     }
 }
 
-/// [`FUNCTIONS`] as tables in tables, by the dots in their names.
-fn functions(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
+fn copy(lua: &Lua, table: &Table) -> Result<Table> {
+    lua.create_table_from(table.pairs::<Value, Value>().collect::<Result<Vec<_>>>()?)
+}
+
+/// The functions as tables in tables, by the dots in their names.
+fn library(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
     let root = lua.create_table()?;
-    for function in FUNCTIONS {
+    for function in functions() {
         let mut table = root.clone();
         let mut path: Vec<_> = function.name.split('.').collect();
         let last = path.pop().unwrap_or_default();

@@ -25,6 +25,9 @@ pub struct Transaction {
     changes: HashMap<(usize, Box<[u8]>), Changed>,
 }
 
+/// Tables and keys that there is room for from run to run.
+const KEPT: usize = 8;
+
 /// What the run made of one key.
 #[derive(Debug)]
 struct Changed {
@@ -62,6 +65,19 @@ impl Transaction {
         let mut transaction = Self::new(tables, service, now);
         transaction.rehearsal = true;
         transaction
+    }
+
+    /// Begins anew, for another run: what is kept is memory, and tables that are open already.
+    pub fn begin(&mut self, service: &Arc<str>, now: Duration) {
+        self.abandon();
+        self.now = now;
+        if !Arc::ptr_eq(&self.service, service) {
+            self.service = Arc::clone(service);
+            self.opened.clear();
+        }
+        // A script may compute names and keys: the next one need not go through them.
+        self.opened.truncate(KEPT);
+        self.changes.shrink_to(KEPT);
     }
 
     /// When the run happens.
@@ -156,6 +172,9 @@ impl Transaction {
 
     /// Gives the effects up.
     pub fn abandon(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
         for ((table, _), changed) in self.changes.drain() {
             if changed.change.holds_a_place() {
                 self.opened[table].1.give_back(1);

@@ -74,7 +74,7 @@ fn feed(world: &mut World, interface: u32, frame: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(crate::testing::cases(64)))]
 
     #[test]
     fn mutated_frames_do_no_harm(mutations in vec(mutation(), 1..100)) {

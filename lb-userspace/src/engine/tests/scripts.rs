@@ -117,7 +117,9 @@ fn a_script_that_fails_closes_its_connection() {
     let [ended] = &step.log[..] else { panic!("{:?}", step.log) };
     failed(ended, "oh");
     assert_eq!((ended.reason, &*ended.ds_log), (EndReason::ScriptError, ""));
-    assert_eq!(ended.error.as_ref().unwrap().line, 2);
+    let error = ended.error.as_ref().unwrap();
+    assert_eq!(error.line, 2);
+    assert!(error.traceback.contains("l4_request.lua:2: in main chunk"), "{}", error.traceback);
 }
 
 #[test]
@@ -186,4 +188,48 @@ fn a_key_whose_server_is_gone_gets_another_for_good() {
     for port in 3..8 {
         assert_eq!(world.begin(&syn(port)).messages()[0].to, second, "stored in place of the old");
     }
+}
+
+#[test]
+fn persist_stores_address_and_port_in_the_default_table_and_renews_the_lifetime() {
+    let mut world = scripted(PERSISTS).world();
+    let first = world.begin(&syn(1)).messages()[0].to;
+    let table = world.shared.tables.table("web", b"").unwrap();
+    let stored = |world: &World| {
+        table.entries(b"", usize::MAX, world.time).pop().map(|it| (it.key, it.value, it.remaining))
+    };
+    let value = crate::table::Value::string(format!("{}-{}", first.ip(), first.port()));
+    let entry = |remaining| Some((b"198.51.100.7".as_slice().into(), value.clone(), remaining));
+    assert_eq!(stored(&world), entry(60));
+    world.time += 50 * SECOND;
+    assert_eq!(stored(&world), entry(10));
+    assert_eq!(world.begin(&syn(2)).messages()[0].to, first);
+    assert_eq!(stored(&world), entry(60));
+}
+
+#[test]
+fn what_one_worker_inserts_every_other_looks_up() {
+    let request = "avi.vs.log((avi.vs.table_lookup('k', 0))) avi.vs.table_insert('k', 'v')";
+    let mut world = Setup { workers: 2, ..scripted(request) }.world();
+    for (worker, port) in [(0, 1), (1, 2)] {
+        let frame = link_from(ROUTER).frame(&syn(port).packet());
+        world.punt(worker, 1, &frame, &[]);
+    }
+    let logs: Vec<_> = world.wait(60 * SECOND).log.iter().map(|it| it.ds_log.clone()).collect();
+    assert!(logs.contains(&"nil".into()) && logs.contains(&"v".into()), "{logs:?}");
+}
+
+#[test]
+fn chash_gives_a_consistent_hash_pool_its_key() {
+    let pools = POOLS
+        .replace("name = \"resolvers\"", "name = \"resolvers\"\nalgorithm = \"consistent-hash\"");
+    let request = "avi.pool.chash(avi.l4.read()) avi.pool.select('resolvers')";
+    let mut world = Setup { pools: &pools, ..scripted(request) }.world();
+    let mut by = |port, key: &[u8]| world.begin(&udp(client(port), dns(), key)).messages()[0].to;
+    let keys: Vec<_> = (0..16u8).map(|key| [key]).collect();
+    let servers: Vec<_> = keys.iter().map(|key| by(u16::from(key[0]) + 1, key)).collect();
+    for (key, server) in keys.iter().zip(&servers) {
+        assert_eq!(by(u16::from(key[0]) + 100, key), *server);
+    }
+    assert!(servers.iter().any(|server| *server != servers[0]), "one client, many keys");
 }

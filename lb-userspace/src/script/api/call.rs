@@ -11,6 +11,9 @@ use crate::script::{
     names::PoolNames,
 };
 
+/// Characters of a message, at most.
+const LONGEST: usize = 300;
+
 pub(super) struct Call<'a> {
     pub(super) lua: &'a Lua,
     pub(super) context: &'a Rc<Context>,
@@ -33,7 +36,9 @@ impl Call<'_> {
 
     /// An error of this function, at the script's line.
     pub(super) fn error(&self, message: impl Display) -> Error {
+        // A script's strings are in many of them, of any length.
         let message = format!("{}: {message}", self.name);
+        let message = errors::shortened(&message, LONGEST);
         Error::RuntimeError(errors::positioned(self.lua, &message))
     }
 

@@ -5,8 +5,8 @@ use mlua::{MultiValue, Result};
 
 use super::call::{Call, nothing};
 
-/// The most that may be asked for.
-const MOST: u32 = 65_000;
+/// The most bytes that may be asked for: Avi's limit.
+pub(super) const MOST: u32 = 65_000;
 
 pub(super) fn read(call: &mut Call<'_>) -> Result<MultiValue> {
     let wanted = match call.count() {

@@ -4,22 +4,30 @@ use mlua::{MultiValue, Result};
 
 use super::call::{Call, nothing};
 
+/// Up to here every whole number is a number of Lua's.
+const EXACT: f64 = (1u64 << 53) as f64;
+
 /// `([m [, n]])`, as Lua 5.1's.
 pub(super) fn random(call: &mut Call<'_>) -> Result<MultiValue> {
     // 53 bits: every value in [0, 1) that Lua can tell apart.
     let unit = (next(&mut call.run.random) >> 11) as f64 / (1u64 << 53) as f64;
     let (low, high) = match call.count() {
         0 => return call.reply(unit),
-        1 => (1.0, call.number(0, "upper limit")?.floor()),
-        _ => {
-            let low = call.number(0, "lower limit")?.floor();
-            (low, call.number(1, "upper limit")?.floor())
-        }
+        1 => (1.0, limit(call, 0, "m")?),
+        _ => (limit(call, 0, "m")?, limit(call, 1, "n")?),
     };
     if low > high {
-        return Err(call.bad(call.count() - 1, "interval", "one that is not empty"));
+        return Err(call.error(format!("there is no whole number from {low} to {high}")));
     }
     call.reply((unit * (high - low + 1.0)).floor() + low)
+}
+
+fn limit(call: &Call<'_>, index: usize, name: &str) -> Result<f64> {
+    let limit = call.number(index, name)?;
+    if limit.is_nan() || limit.abs() > EXACT {
+        return Err(call.bad(index, name, "number that is exact to the unit"));
+    }
+    Ok(limit.floor())
 }
 
 /// `(seed)`: for this run.

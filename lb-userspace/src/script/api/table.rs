@@ -120,7 +120,7 @@ fn seconds(call: &Call<'_>, index: usize, least: u32) -> Result<Duration> {
     match call.arguments.get(index) {
         None | Some(Value::Nil) => Ok(DEFAULT_LIFETIME),
         Some(_) => {
-            let seconds = call.whole(index, "lifetime in seconds", least..=u32::MAX)?;
+            let seconds = call.whole(index, "lifetime", least..=u32::MAX)?;
             Ok(Duration::from_secs(seconds.into()))
         }
     }

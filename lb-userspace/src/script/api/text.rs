@@ -1,5 +1,6 @@
 //! What is added to `string`, and what is replaced because Lua's own has no bound.
 
+use memchr::memmem;
 use mlua::{LuaString, MultiValue, Result, Value};
 
 use super::call::Call;
@@ -19,7 +20,7 @@ pub(super) fn contains(call: &mut Call<'_>) -> Result<MultiValue> {
 
 fn compare(call: &mut Call<'_>, test: fn(&[u8], &[u8]) -> bool) -> Result<MultiValue> {
     let (source, target) = (call.string(0, "source")?, call.string(1, "target")?);
-    charge(call, source.as_bytes().len())?;
+    charge(call, source.as_bytes().len() + target.as_bytes().len())?;
     call.reply(test(&source.as_bytes(), &target.as_bytes()))
 }
 
@@ -30,10 +31,11 @@ pub(super) fn split(call: &mut Call<'_>) -> Result<MultiValue> {
     if separator.is_empty() {
         return Err(call.bad(1, "separator", "string that is not empty"));
     }
-    charge(call, text.len())?;
+    charge(call, text.len() + separator.len())?;
     let parts = call.lua.create_table()?;
     let mut rest = &*text;
-    while let Some(at) = position(rest, &separator) {
+    let finder = memmem::Finder::new(&*separator);
+    while let Some(at) = finder.find(rest) {
         charge(call, PER_PART)?;
         parts.raw_push(call.lua.create_string(&rest[..at])?)?;
         rest = &rest[at + separator.len()..];
@@ -51,9 +53,29 @@ pub(super) fn rep(call: &mut Call<'_>) -> Result<MultiValue> {
     if size > call.context.memory as f64 {
         return Err(call.error(format!("a string of {size} bytes is more than `memory` allows")));
     }
-    charge(call, size as usize)?;
+    charge(call, size as usize / 4)?;
     let count = if text.is_empty() { 0 } else { count as usize };
     call.reply(call.lua.create_string(text.repeat(count))?)
+}
+
+pub(super) fn lower(call: &mut Call<'_>) -> Result<MultiValue> {
+    mapped(call, <[u8]>::make_ascii_lowercase)
+}
+
+pub(super) fn upper(call: &mut Call<'_>) -> Result<MultiValue> {
+    mapped(call, <[u8]>::make_ascii_uppercase)
+}
+
+pub(super) fn reverse(call: &mut Call<'_>) -> Result<MultiValue> {
+    mapped(call, <[u8]>::reverse)
+}
+
+/// Lua's own put long texts together from shorter ones, which fills the memory.
+fn mapped(call: &mut Call<'_>, change: fn(&mut [u8])) -> Result<MultiValue> {
+    let mut text = call.string(0, "text")?.as_bytes().to_vec();
+    charge(call, text.len())?;
+    change(&mut text);
+    call.reply(call.lua.create_string(text)?)
 }
 
 /// `(text, pattern [, init [, plain]])`.
@@ -64,7 +86,7 @@ pub(super) fn find(call: &mut Call<'_>) -> Result<MultiValue> {
     // As in Lua: a pattern without any of these is searched for as it is.
     let plain = asked || !wanted.as_bytes().iter().any(|byte| b"^$*+?.([%-".contains(byte));
     if plain {
-        charge(call, text.as_bytes().len())?;
+        charge(call, text.as_bytes().len() + wanted.as_bytes().len())?;
         let found = position(&text.as_bytes()[start..], &wanted.as_bytes());
         return match found {
             Some(at) => call.reply_two(start + at + 1, start + at + wanted.as_bytes().len()),
@@ -166,21 +188,9 @@ fn push_captures(
     Ok(())
 }
 
-/// Where `target` is in `source`.
+/// Where `target` is in `source`, found in a time that grows with their lengths' sum only.
 fn position(source: &[u8], target: &[u8]) -> Option<usize> {
-    if target.is_empty() {
-        return Some(0);
-    }
-    // The first byte is looked for at the machine's speed.
-    let mut start = 0;
-    loop {
-        let rest = source.get(start..)?;
-        let at = start + rest.iter().position(|byte| *byte == target[0])?;
-        if source[at..].starts_with(target) {
-            return Some(at);
-        }
-        start = at + 1;
-    }
+    memmem::find(source, target)
 }
 
 /// Steps of making one part of a split.

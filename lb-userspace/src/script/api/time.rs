@@ -43,7 +43,11 @@ pub(super) fn time(call: &mut Call<'_>) -> Result<MultiValue> {
 pub(super) fn date(call: &mut Call<'_>) -> Result<MultiValue> {
     let format = match call.count() {
         0 => "%c".to_owned(),
-        _ => call.string(0, "format")?.to_string_lossy(),
+        _ => {
+            let format = call.string(0, "format")?;
+            call.context.meter.charge(call.lua, format.as_bytes().len() as u64 / 4)?;
+            format.to_string_lossy()
+        }
     };
     let seconds = match call.arguments.get(1) {
         None | Some(Value::Nil) => now(call),
@@ -57,7 +61,6 @@ pub(super) fn date(call: &mut Call<'_>) -> Result<MultiValue> {
     if format.starts_with("*t") {
         return call.reply(moment.table(call.lua)?);
     }
-    call.context.meter.charge(call.lua, format.len() as u64)?;
     call.reply(moment.format(format))
 }
 

@@ -10,8 +10,9 @@ local FIRST_TYPE, LAST_TYPE, HANDSHAKE = 20, 24, 22
 local MOST_PLAIN, MOST = 2 ^ 14, 2 ^ 14 + 2048
 local CLIENT_HELLO = 1 -- a handshake message's type, RFC 8446 §4
 local SERVER_NAME, HOST_NAME = 0, 0 -- an extension and a type of name, RFC 6066 §3
--- A script cannot read more bytes than this, and nobody cuts a ClientHello into so many records.
-local MOST_PAYLOAD, MOST_RECORDS = 65000, 256
+-- Nobody makes a ClientHello of more bytes than this, or cuts one into so many records: today's, with
+-- key shares of post-quantum algorithms, are of some two thousand.
+local MOST_PAYLOAD, MOST_RECORDS = 32768, 256
 
 local function check(name, payload)
   if type(payload) ~= "string" then

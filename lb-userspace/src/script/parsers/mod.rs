@@ -66,7 +66,8 @@ const fn source(parser: BuiltInParser) -> &'static str {
 /// What one run has made of the users' parsers.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
-    environment: Option<Table>,
+    /// The script that runs.
+    script: Option<Function>,
     made: Vec<Made>,
 }
 
@@ -89,11 +90,6 @@ pub(super) enum Found {
 }
 
 impl Modules {
-    /// For a run with these globals.
-    pub(super) fn begin(&mut self, environment: Table) {
-        self.environment = Some(environment);
-    }
-
     pub(super) fn find(&self, parser: ParserIndex) -> Found {
         match self.made.iter().find(|made| made.parser == parser) {
             None => Found::Nothing,
@@ -102,10 +98,15 @@ impl Modules {
         }
     }
 
-    /// Gives a parser's file the run's globals: it is about to run.
+    /// For a run of this script.
+    pub(super) fn begin(&mut self, script: &Function) {
+        self.script = Some(script.clone());
+    }
+
+    /// A parser's file is about to run, with the globals of the script.
     pub(super) fn start(&mut self, parser: ParserIndex, chunk: &Function) -> Result<()> {
-        if let Some(environment) = &self.environment {
-            chunk.set_environment(environment.clone())?;
+        if let Some(globals) = self.script.as_ref().and_then(Function::environment) {
+            chunk.set_environment(globals)?;
         }
         self.made.push(Made { parser, chunk: chunk.clone(), module: None });
         Ok(())
@@ -120,7 +121,7 @@ impl Modules {
 
     /// Forgets it all: not even a chunk holds on to the run's globals.
     pub(super) fn end(&mut self, lua: &Lua) -> Result<()> {
-        self.environment = None;
+        self.script = None;
         for made in self.made.drain(..) {
             made.chunk.set_environment(lua.globals())?;
         }

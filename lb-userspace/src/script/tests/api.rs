@@ -1,4 +1,5 @@
 use super::*;
+use crate::script::api::functions::functions;
 
 #[test]
 fn a_flow_tells_who_it_is_from_and_where_to() {
@@ -214,6 +215,47 @@ fn functions_of_another_event_are_errors_that_name_the_event() {
         assert!(failure.message.ends_with(": not allowed in L4_RESPONSE"), "{failure}");
     }
     assert_error("avi.pool.server_ip()", "avi.pool.server_ip: not allowed in L4_REQUEST");
+}
+
+#[test]
+fn l4_response_allows_these_functions_and_no_others() {
+    let of_avi = functions().filter(|function| function.name.starts_with("avi."));
+    let allowed = of_avi.filter(|function| function.events.contains(&Event::L4Response));
+    let mut names: Vec<_> = allowed.map(|function| function.name).collect();
+    names.sort_unstable();
+    let rule = [
+        "avi.l4.collect",
+        "avi.l4.ds_done",
+        "avi.l4.read",
+        "avi.pool.get_server_info",
+        "avi.pool.get_server_ip",
+        "avi.pool.server_ip",
+        "avi.vs.log",
+        "avi.vs.table_insert",
+        "avi.vs.table_lookup",
+        "avi.vs.table_refresh",
+        "avi.vs.table_remove",
+    ];
+    assert_eq!(names, rule);
+}
+
+#[test]
+fn ports_are_strings() {
+    let source = "avi.vs.log(type(avi.vs.client_port()), type(avi.vs.port()))";
+    assert_eq!(log_of(source), "stringstring");
+    let source = "local ip, port = avi.pool.get_server_info() avi.vs.log(type(ip), type(port))";
+    assert_eq!(Bench::response(source).log(), "stringstring");
+}
+
+#[test]
+fn get_servers_takes_nil_for_no_pool_and_gives_numbers() {
+    let source = "local up, all = avi.pool.get_servers(nil) avi.vs.log(up + all, type(up))";
+    assert_eq!(log_of(source), "6number");
+}
+
+#[test]
+fn the_log_shows_bytes_that_are_no_text_and_goes_on() {
+    assert_eq!(log_of("avi.vs.log('a\\255', 'b\\0', nil, false, 0.5)"), "a\u{fffd}b\0nilfalse0.5");
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn a_failure_says_where_what_and_by_which_calls() {
     for frame in ["scripts/s0.lua:2: in", "scripts/s0.lua:5: in", "scripts/s0.lua:8: in"] {
         assert!(failure.traceback.contains(frame), "{frame}: {}", failure.traceback);
     }
+    assert!(failure.traceback.ends_with("in main chunk"), "{}", failure.traceback);
     assert!(!failure.traceback.contains("firstpacket"), "{}", failure.traceback);
 }
 
@@ -90,6 +91,38 @@ fn an_error_value_that_is_no_string_is_a_failure_like_any_other() {
     }
     let hostile = "error(setmetatable({}, {__tostring = function() error('x') end}))";
     Bench::new(&[hostile]).failure();
+}
+
+#[test]
+fn errors_of_libraries_have_the_scripts_position_or_none() {
+    for (source, message) in [
+        ("\ntable.concat({{}})", "invalid value (table) at index 1 in table for 'concat'"),
+        ("\nunpack({}, 1, 1e4)", "too many results to unpack"),
+    ] {
+        let failure = Bench::new(&[source]).failure();
+        assert_eq!((failure.line, failure.message.as_str()), (2, message));
+        let caught = log_of(&format!("local _, e = pcall(function() {source} end) avi.vs.log(e)"));
+        assert_eq!(caught, message);
+    }
+}
+
+#[test]
+fn an_error_without_a_message_is_told_as_that() {
+    for source in ["error('')", "error('\\0', 0)", "error('')"] {
+        let failure = Bench::new(&[source]).failure();
+        assert_eq!(failure.message, "the script raised an error without a message", "{source}");
+    }
+}
+
+#[test]
+fn messages_and_tracebacks_are_cut_to_what_a_log_bears() {
+    let failure = Bench::new(&["error(('ä'):rep(100000))"]).failure();
+    assert_eq!(failure.message, "ä".repeat(1_000) + "…");
+    let name = "f".repeat(20_000);
+    let source = format!("function {name}() error('x') end {name}() return 1");
+    let failure = Bench::new(&[&source]).failure();
+    assert_eq!((failure.message.as_str(), failure.line), ("x", 1));
+    assert!(failure.traceback.chars().count() <= 4_001);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn quoted(text: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(crate::testing::cases(200)))]
     #[test]
     fn patterns_match_as_luas_own_do(
         text in "[ab1 ().]{0,10}",

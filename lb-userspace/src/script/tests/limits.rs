@@ -87,6 +87,70 @@ fn long_calls_of_the_libraries_count() {
 }
 
 #[test]
+fn what_takes_long_in_one_instruction_counts_as_what_it_costs() {
+    // Each body takes long once: so few turns of it must already exhaust the budget.
+    for (setup, body, most) in [
+        ("local s = ('x'):rep(2e4)", "local t = s .. n", 330),
+        ("local s = ('x'):rep(2e4)", "local t = ('%s%d'):format(s, n)", 330),
+        ("local s = ('x'):rep(2e4)", "local t = s:sub(2 + n)", 330),
+        ("local s = ('x'):rep(2e4)", "local t = s:rep(2)", 330),
+        ("local t = {} for i = 1, 7000 do t[i] = i end", "local a = unpack(t)", 110),
+        ("local t = {} for i = 1, 7000 do t[i] = i end", "local a = unpack(t, -500, 7000)", 110),
+        ("local t = {} for i = 1, 7000 do t[i] = 7000 - i end", "table.sort(t)", 2),
+        ("local t = {}", "table.insert(t, -4e5, 1)", 2),
+        (
+            "local t = {} for i = 1, 2e4 do t[i] = i end for i = 1, 2e4 do t[i] = nil end",
+            "next(t)",
+            200,
+        ),
+        ("local s = ('a'):rep(3e4) local p = s .. 'b'", "s:find(p, 1, true)", 100),
+        ("local s = ('x'):rep(1e4) local p = '[' .. ('a'):rep(1e4) .. ']'", "s:find(p)", 1),
+        ("local s = ('x'):rep(1e4) local p = '[' .. ('a'):rep(1e4) .. ']-b'", "s:find(p)", 1),
+    ] {
+        let source = format!("{setup} for n = 1, {most} do {body} end");
+        let failure = Bench::new(&[&source]).run().failure;
+        assert_eq!(failure.map(|it| it.message).as_deref(), Some(EXHAUSTED), "{body}");
+    }
+}
+
+#[test]
+fn a_search_takes_no_longer_than_both_texts() {
+    let source = "local s = ('a'):rep(60000) local p = ('a'):rep(30000) .. 'b' \
+                  for i = 1, 10 do s:contains(p) end avi.vs.log('done')";
+    assert_eq!(log_of(source), "done");
+}
+
+/// What is stuck is stopped soon, whatever it is stuck in: the best of a few tries, for a machine
+/// that does other things meanwhile.
+#[test]
+fn a_script_that_is_stuck_is_stopped_soon() {
+    for body in [
+        "",
+        "local t = s .. 'y'",
+        "local t = {} t[1] = t",
+        "local t = ('%s'):format(s)",
+        "local t = s:find('.-.-.-b')",
+        "unpack(list)",
+        "table.concat(list)",
+        "pcall(error, s)",
+        "avi.vs.client_ip()",
+    ] {
+        let source = format!(
+            "local s = ('x'):rep(2e4) local list = {{}} for i = 1, 5000 do list[i] = 'x' end \
+             while true do {body} end"
+        );
+        let mut bench = Bench::new(&[&source]);
+        let took = (0..5).map(|_| {
+            let start = std::time::Instant::now();
+            assert_eq!(bench.failure().message, EXHAUSTED, "{body}");
+            start.elapsed()
+        });
+        let took = took.min().unwrap();
+        assert!(took < Duration::from_millis(500), "{body}: {took:?}");
+    }
+}
+
+#[test]
 fn a_string_that_no_memory_holds_is_refused_at_once() {
     assert_error("string.rep('x', 1e12)", "string.rep: a string of 1000000000000 bytes");
     assert_error("('x'):rep(1/0)", "string.rep");
@@ -147,7 +211,10 @@ fn garbage_of_large_runs_never_reaches_the_bound() {
 
 #[test]
 fn recursion_without_end_is_an_error() {
-    assert!(error_of("local function f() return 1 + f() end f()").contains("stack overflow"));
+    let source = "local function f() return 1 + f() end f()";
+    assert_eq!(error_of(source), EXHAUSTED);
+    let failure = Bench::with(config(&[source], None), 0).failure();
+    assert!(failure.message.contains("stack overflow"), "{failure}");
     let mut bench = Bench::with(config(&["local function f() pcall(f) end f()"], None), 10_000);
     let outcome = bench.run();
     assert_eq!(outcome.log, "");
@@ -191,7 +258,7 @@ fn functions_of_ours_bear_a_state_without_memory() {
                  call(string.match, 'abc', '(a)(b)(c)') call(error, 'x') call(require, 'x') \
                  call(avi.pool.select, 'web', '10.0.0.11') call(avi.vs.client_ip, 1) ";
     let source = format!("{fill} {calls} t, l = nil {calls} avi.vs.persist('k')");
-    let mut bench = Bench::with(config(&[&source], None), 10_000_000);
+    let mut bench = Bench::with(config(&[&source], None), 0);
     for _ in 0..3 {
         let outcome = bench.run();
         assert!(outcome.persist.is_some() || outcome.failure.is_some());

@@ -1,11 +1,14 @@
 //! A configuration with three pools, and a bench to run scripts on.
 
 mod api;
+mod arguments;
 mod chain;
 mod check;
+mod fuzz;
 mod library;
 mod limits;
 mod parsers;
+mod reference;
 mod sandbox;
 mod tables;
 

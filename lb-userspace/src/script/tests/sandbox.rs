@@ -163,6 +163,86 @@ fn a_closure_that_outlives_its_run_is_unreachable_for_the_next() {
 }
 
 #[test]
+fn no_way_out_is_left_open() {
+    for attempt in [
+        // Whatever runs later finds the globals and metatables as they were.
+        "setmetatable(_G, {__index = {}}) ",
+        "getmetatable(_G).__index = nil",
+        "getmetatable('').__index.upper = nil",
+        "rawset(getmetatable(''), '__index', {})",
+        "rawset(string, 'upper', nil)",
+        "rawset(avi.vs, 'log', nil)",
+        "for name in pairs(avi) do end",
+        "next(avi.pool)",
+        "setmetatable(avi, nil)",
+        "setmetatable(function() end, {})",
+        "getfenv(0).x = 1",
+        "getfenv(pcall).pcall = nil",
+        "setfenv(1, {})",
+        "setfenv(avi.vs.log, {})",
+        "string.dump(function() end)",
+        "('x').dump(function() end)",
+        "loadstring('return 1')()",
+        "load(function() return nil end)",
+        "loadstring(('\\27Lua'))",
+        "debug.getregistry()",
+        "debug.getupvalue(pcall, 1)",
+        "debug.sethook()",
+        "collectgarbage('stop')",
+        "collectgarbage('setpause', 1e9)",
+        "newproxy(true)",
+        "newproxy(avi)",
+        "coroutine.wrap(function() end)()",
+        "require('os')",
+        "module('x')",
+        "package.loaded.os.exit()",
+        "_G._G._G.io.open('x')",
+        "table.insert(_G.string, 1)",
+        "table.sort(avi)",
+        "unpack(string)",
+        "string.gsub('x', 'x', os.exit)",
+        "_VERSION.x = 1",
+    ] {
+        Bench::new(&[attempt]).failure();
+    }
+}
+
+#[test]
+fn collecting_runs_nothing_of_a_script() {
+    let source = "setmetatable({}, {__gc = function() avi.vs.log('collected') end})\
+                  for i = 1, 2e3 do local t = {i} end avi.vs.log('done')";
+    assert_eq!(log_of(source), "done");
+}
+
+#[test]
+fn weak_tables_keep_nothing_from_another_run() {
+    let first = "w = setmetatable({}, {__mode = 'k'}) w[w] = w w[avi] = w w[pcall] = function() return w end";
+    assert_eq!(
+        log_of_second(first, "avi.vs.log(type(w), type(avi), type(pcall))"),
+        "niluserdatafunction"
+    );
+}
+
+#[test]
+fn an_error_whose_text_never_comes_is_a_failure_all_the_same() {
+    for source in [
+        "error(setmetatable({}, {__tostring = function() while true do end end}))",
+        "error(setmetatable({}, {__tostring = function(self) return tostring(self) end}))",
+        "error(setmetatable({}, {__tostring = function() return {} end}))",
+        "error(setmetatable({}, {__tostring = function() error(setmetatable({}, {__tostring = error})) end}))",
+        "error(setmetatable({}, {__tostring = function() return ('x'):rep(1e6) .. ('y'):rep(3e6) end}))",
+    ] {
+        let mut bench = Bench::new(&[source]);
+        let failure = bench.failure();
+        assert!(
+            !failure.message.is_empty() && failure.message.len() < 4_100,
+            "{source}: {failure}"
+        );
+        assert_eq!(bench.failure(), failure, "the state is as it was");
+    }
+}
+
+#[test]
 fn time_is_what_the_run_was_given() {
     assert_eq!(log_of("avi.vs.log(os.time(), ' ', os.clock())"), "1700000000 0");
     assert_eq!(log_of("avi.vs.log(os.date('!%Y-%m-%dT%H:%M:%S'))"), "2023-11-14T22:13:20");
@@ -185,5 +265,7 @@ fn random_numbers_are_in_their_interval() {
                   math.randomseed(1) local a = math.random() math.randomseed(1) \
                   avi.vs.log(a == math.random())";
     assert_eq!(log_of(source), "true");
-    assert_error("math.random(0)", "interval");
+    assert_error("math.random(0)", "math.random: there is no whole number from 1 to 0");
+    assert_error("math.random(1, 1e300)", "bad argument #2 (n): number that is exact");
+    assert_error("math.random(0 / 0)", "bad argument #1 (m): number that is exact");
 }

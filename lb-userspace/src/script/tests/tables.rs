@@ -8,6 +8,30 @@ fn an_insert_keeps_the_value_that_is_there() {
 }
 
 #[test]
+fn an_insert_of_what_is_there_resets_its_lifetime() {
+    let source = "avi.vs.table_insert('k', 'a', 10) avi.vs.table_insert('k', 'b', 20)\
+                  avi.vs.log(avi.vs.table_lookup('k', 0)) avi.vs.table_insert('k', 'c')\
+                  avi.vs.log(' ', avi.vs.table_lookup('k', 0))";
+    assert_eq!(log_of(source), "a20 a300");
+}
+
+#[test]
+fn lifetimes_shorter_than_the_vendors_are_honoured() {
+    let mut bench = Bench::new(&["avi.vs.log((avi.vs.table_lookup('k', 0)))\
+                                  avi.vs.table_insert('k', 'v', 1)"]);
+    assert_eq!(bench.log(), "nil");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.log(), "nil", "it has expired");
+}
+
+#[test]
+fn a_value_is_replaced_by_removing_it_first() {
+    let source = "avi.vs.table_insert('k', 'a') avi.vs.table_remove('k')\
+                  avi.vs.table_insert('k', 'b') avi.vs.log((avi.vs.table_lookup('k')))";
+    assert_eq!(log_of(source), "b");
+}
+
+#[test]
 fn a_lookup_gives_value_and_remaining_lifetime() {
     assert_eq!(log_of("avi.vs.log(avi.vs.table_lookup('k'))"), "nil");
     let source = "avi.vs.table_insert('k', 7, 20) avi.vs.log(avi.vs.table_lookup('k', 0)) \
@@ -78,7 +102,7 @@ fn what_does_not_fit_is_an_error_that_names_the_limit() {
     assert_error("avi.vs.table_insert('k', 'v', 0)", "whole number from 1 to");
     assert_error("avi.vs.table_insert('k')", "2 to 4 arguments expected, got 1");
     assert_error("avi.vs.table_lookup({})", "bad argument #1 (key): string expected, got table");
-    assert_error("avi.vs.table_lookup('k', -1)", "bad argument #2 (lifetime in seconds)");
+    assert_error("avi.vs.table_lookup('k', -1)", "bad argument #2 (lifetime)");
 }
 
 #[test]

@@ -20,7 +20,7 @@ macro_rules! packet {
 use packet;
 
 /// More than any payload may cost.
-const ENOUGH: u64 = 400_000;
+const ENOUGH: u64 = 1_000_000;
 
 /// Sets of which each references these parsers; the configured ones are of these names and texts.
 fn config_with(

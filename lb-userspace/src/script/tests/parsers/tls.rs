@@ -338,7 +338,7 @@ fn a_malformed_hello_is_none() {
 fn a_hello_that_no_script_can_read_is_not_waited_for() {
     let endless = record(22, &[1, 0xff, 0xff, 0xff, 3, 3]);
     assert_eq!(facts().log_about(&endless), "11 true false nil");
-    let message = Hello::with(&[(5, &[0; 60_000]), (0, &named("a.example"))]).message();
+    let message = Hello::with(&[(5, &[0; 30_000]), (0, &named("a.example"))]).message();
     let whole = split(&message, 1 << 14);
     assert_eq!(facts().log_about(&whole), facts_of_hello(&whole, "a.example"));
     let crumbs = split(&message[..300], 1);
@@ -359,8 +359,8 @@ fn arguments_that_are_no_payload_are_errors_at_the_scripts_line() {
 
 #[test]
 fn the_dearest_payloads_stay_within_a_bound() {
-    let many: Vec<_> = (0..14_000).map(|_| (GREASE, &[][..])).collect();
-    let names = vector(&[[7, 0, 1, 1].as_slice(); 14_000].concat());
+    let many: Vec<_> = (0..8_000).map(|_| (GREASE, &[][..])).collect();
+    let names = vector(&[[7, 0, 1, 1].as_slice(); 8_000].concat());
     for payload in [
         split(&Hello::with(&many).message(), 300),
         split(&Hello::with(&[(0, &names)]).message(), 300),

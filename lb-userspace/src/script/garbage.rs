@@ -1,0 +1,90 @@
+//! When Lua collects garbage: between runs, a piece at a time, and not while a script runs, but for
+//! one that fills the memory.
+//!
+//! Left alone, Lua's collector works at moments of its own choosing: what a run has made could not
+//! be told, and a run would pay for the garbage of others.
+
+use std::cell::Cell;
+
+use mlua::{
+    Error, Lua,
+    state::{GcIncParams, GcMode},
+};
+
+/// A step's work for each byte: it goes through this many times what was made since the last.
+const PACE: usize = 4;
+
+/// Bytes that one step goes through, about.
+const STEP: usize = 16 << 10;
+
+/// Garbage that may lie around, at most, before a cycle of collecting begins.
+const SLACK: usize = 1 << 20;
+
+/// Spreads collecting over runs.
+#[derive(Debug)]
+pub(super) struct Garbage {
+    /// Lua's memory limit.
+    memory: usize,
+    /// What was in use after the last step.
+    seen: Cell<usize>,
+    /// A cycle begins, or is under way, when more than this is in use.
+    due: Cell<usize>,
+}
+
+impl Garbage {
+    /// Takes over from a state's collector.
+    pub(super) fn new(lua: &Lua, memory: usize) -> Self {
+        // Lua does ten bytes of work a step for each unit of the multiplier.
+        let multiplier = i32::try_from(STEP / 10).unwrap_or(i32::MAX);
+        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().step_multiplier(multiplier)));
+        lua.gc_stop();
+        Self { memory, seen: Cell::new(0), due: Cell::new(0) }
+    }
+
+    /// Before a run. Whether so much is in use that all garbage must go first.
+    pub(super) fn is_pressing(&self, lua: &Lua) -> bool {
+        lua.used_memory() > self.memory / 2
+    }
+
+    /// Before a run: a part of a cycle that keeps pace with what the last run made.
+    pub(super) fn step(&self, lua: &Lua) -> Result<(), Error> {
+        let used = lua.used_memory();
+        let made = used.saturating_sub(self.seen.get());
+        self.seen.set(used);
+        if used <= self.due.get() {
+            return Ok(());
+        }
+        self.due.set(0);
+        for _ in 0..=made * PACE / STEP {
+            if lua.gc_step()? {
+                self.rest(lua);
+                break;
+            }
+        }
+        lua.gc_stop();
+        self.seen.set(lua.used_memory());
+        Ok(())
+    }
+
+    /// All of it, now.
+    pub(super) fn collect_all(&self, lua: &Lua) -> Result<(), Error> {
+        // Twice: what has a finalizer goes in the second round.
+        collect(lua)?;
+        collect(lua)?;
+        self.rest(lua);
+        Ok(())
+    }
+
+    fn rest(&self, lua: &Lua) {
+        self.seen.set(lua.used_memory());
+        self.due.set(lua.used_memory() + SLACK.min(self.memory / 8));
+    }
+}
+
+/// A whole cycle.
+pub(super) fn collect(lua: &Lua) -> Result<(), Error> {
+    lua.gc_collect()?;
+    // Collecting makes Lua's collector run again.
+    lua.gc_stop();
+    Ok(())
+}
