@@ -1,9 +1,10 @@
-//! The commands that people type. They talk to the daemon by its admin API; `check` and `detach`
-//! work without one, and `flows` reads the pinned maps when none runs.
+//! The commands that people type. They talk to the daemon by its admin API; `check`, `replay`
+//! and `detach` work without one, and `flows` reads the pinned maps when none runs.
 
 mod client;
 mod columns;
 mod flows;
+mod replay;
 mod status;
 mod tables;
 mod target;
@@ -53,6 +54,9 @@ enum Command {
         /// Configuration file
         file: PathBuf,
     },
+    /// Run a capture through a configuration and its scripts, and show what becomes of each flow;
+    /// needs no root and no network
+    Replay(replay::Options),
     /// Show what a running instance does
     Status {
         #[command(flatten)]
@@ -117,6 +121,7 @@ fn execute(command: Command) -> Result<()> {
             control::run(&RunOptions { config, detach, replace_pins, trace })
         }
         Command::Check { file } => check(&file),
+        Command::Replay(options) => replay::show(&options),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
         Command::Tables { target, json } => tables::show(&target, json),

@@ -8,7 +8,7 @@ use lb_common::{
     service::ServiceKey,
 };
 
-use super::{Effects, Engine, Found, Neighbours, Now, log::Note, packet::Packet, reset};
+use super::{Effects, Engine, Found, Neighbours, Now, Response, log::Note, packet::Packet, reset};
 use crate::{config::OnError, flow_table::SlotId, script};
 
 impl Engine {
@@ -39,6 +39,9 @@ impl Engine {
         let event = script::Event::L4Response;
         let (sets, world) = (&service.datascripts, &self.world);
         let outcome = self.runtime.run(event, sets, &flow, world, now.monotonic, now.wall);
+        if self.explains {
+            effects.responses.push(self.explain_response(&flow));
+        }
         let closes =
             outcome.failure.as_ref().is_some_and(|failure| failure.on_error == OnError::Close);
         self.shared.notes.add(forward, Note::of(&outcome, event));
@@ -46,6 +49,17 @@ impl Engine {
             self.close_established(now, packet, &found, neighbours, effects);
         }
         !closes
+    }
+
+    /// Takes the journal, which would else be part of the next flow's explanation.
+    fn explain_response(&mut self, flow: &script::Flow<'_>) -> Response {
+        let runs = self.runtime.take_journal();
+        Response {
+            protocol: flow.protocol,
+            client: flow.client,
+            vip: flow.vip,
+            tables: runs.into_iter().flat_map(|run| run.tables).collect(),
+        }
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.

@@ -27,8 +27,9 @@ use thiserror::Error;
 use crate::{
     config::Config,
     engine::{
-        Counters, Effects, Engine, Explanation, Found, Gauge, Generation, Now, Position, Query,
-        Shared, log::Notes,
+        Counters, Effects, Engine, Explanation, FlowView, Found, Gauge, Generation, Hand, Now,
+        Position, Query, Shared,
+        log::{Note, Notes},
     },
     flow_table::{Catalog, CatalogFull, FlowTable, Grace, OwnedMemory},
     script::ScriptError,
@@ -73,7 +74,8 @@ pub struct Simulation {
 
 impl Simulation {
     /// A balancer under a configuration that nothing has passed through. It begins at `started`;
-    /// its table has room for `flows`, and for as many as are configured at most.
+    /// its table has room for `flows`, and for as many as are configured at most. How many may be
+    /// half open is by the configured capacity.
     pub fn new(
         config: Arc<Config>,
         started: SystemTime,
@@ -88,7 +90,7 @@ impl Simulation {
             catalog: Catalog::new([], Box::new(())),
             tables: Arc::new(Tables::new(instance.tables)),
             notes: Notes::default(),
-            gauge: Gauge::new(capacity, instance.half_open_share),
+            gauge: Gauge::new(instance.flow_capacity, instance.half_open_share),
         });
         let generation = Arc::new(Generation::new(1, config, &shared.catalog)?);
         let counters = Arc::new(Counters::default());
@@ -155,6 +157,22 @@ impl Simulation {
         self.engine.tick(now, &self.network, effects);
     }
 
+    /// Lets time pass, be it days: what falls due on the way is done as if the worker had looked
+    /// after its flows all the while.
+    pub fn pass_time(&mut self, from: Now, to: Now, effects: &mut Effects) {
+        let passed = to.monotonic.saturating_sub(from.monotonic);
+        // Nothing happens in between that could be seen: as many rounds as it takes to visit
+        // every flow will do, at the end.
+        let enough = self.shared.gauge.flows() as usize / Hand::MOST + 2;
+        let rounds = passed.as_nanos() / Hand::ROUND.as_nanos();
+        let rounds = usize::try_from(rounds).unwrap_or(enough).min(enough);
+        for left in (0..u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).rev() {
+            let before = Hand::ROUND * left;
+            let at = |wall: SystemTime| wall.checked_sub(before).unwrap_or(wall);
+            self.tick(Now { monotonic: to.monotonic - before, wall: at(to.wall) }, effects);
+        }
+    }
+
     /// What would become of a flow that began now; nothing changes by it. `None`: no virtual
     /// service listens there.
     pub fn explain(&mut self, now: Now, query: Query<'_>) -> Option<Explanation> {
@@ -174,5 +192,14 @@ impl Simulation {
         };
         let (id, _) = self.shared.flows.find(&key)?;
         Found::at(&self.shared.flows, id)
+    }
+    /// A flow as an operator sees it, with what scripts have logged of it.
+    pub fn view(&self, now: Now, flow: &Found) -> FlowView {
+        flow.view(&self.shared.catalog, self.note(flow), now.monotonic)
+    }
+
+    /// What scripts said of a flow that goes on.
+    pub fn note(&self, flow: &Found) -> Note {
+        self.shared.notes.get(flow.id)
     }
 }
