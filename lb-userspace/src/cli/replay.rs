@@ -162,7 +162,11 @@ fn access(access: &TableAccess) -> String {
         if access.table.is_empty() { String::new() } else { format!(" {:?}", access.table) };
     let value = access.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
     let left = access.remaining_seconds.map(|left| format!(", {left} s left")).unwrap_or_default();
-    let failed = if access.success { "" } else { ": not done" };
+    let failed = match (access.success, &*access.action) {
+        (true, _) => "",
+        (false, "table_insert") => ": no room",
+        (false, _) => ": not there",
+    };
     let line = if access.line > 0 { format!(" (line {})", access.line) } else { String::new() };
     format!("{}{table} {:?}{value}{left}{failed}{line}", access.action, access.key)
 }
@@ -188,4 +192,26 @@ fn printable(line: &str) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::tests::{SCRIPTS, STORY, config, replayed, similar, story};
+
+    #[test]
+    fn flows_are_shown_with_what_scripts_did() {
+        let told = replayed(&config(STORY, &SCRIPTS), &story()).unwrap();
+        similar(&columns(&told.flows, false).to_string(), include_str!("replay.txt"));
+    }
+
+    #[test]
+    fn every_step_is_shown_on_wish() {
+        let told = replayed(&config(STORY, &SCRIPTS), &story()).unwrap();
+        let faulty = told.flows.iter().find(|flow| flow.explanation.error.is_some()).unwrap();
+        let shown = details(faulty, true).join("\n");
+        for part in ["step 6: script faulty.lua: failed at line 1", "faulty.lua:3: in main chunk"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
 }

@@ -101,11 +101,16 @@ impl Run {
                 return Ok(());
             }
         }
-        self.deliver(packet, extent)
+        self.deliver(packet, &glance, extent)
     }
 
     /// Gives a packet to the balancer.
-    fn deliver(&mut self, packet: &Packet, extent: Extent) -> Result<(), ReplayError> {
+    fn deliver(
+        &mut self,
+        packet: &Packet,
+        glance: &Glance,
+        extent: Extent,
+    ) -> Result<(), ReplayError> {
         let is_cut = extent.filled > 0;
         if is_cut && !has_headers(&packet.frame, extent.captured) {
             return Err(extent.too_short(packet, "the balancer needs"));
@@ -117,7 +122,7 @@ impl Run {
         if is_cut && was_read(&self.effects) {
             return Err(extent.too_short(packet, "a script may read"));
         }
-        self.summary.add_verdict(verdict);
+        self.summary.add_verdict(glance, verdict);
         self.write(packet, extent.filled)?;
         self.take_decided(packet);
         Ok(())
@@ -130,6 +135,7 @@ impl Run {
         let offset = packet.time.saturating_sub(self.clock.first);
         let at = Beginning { packet: packet.number, time: packet.time, offset };
         for explanation in self.effects.explanations.drain(..) {
+            self.summary.flows += 1;
             self.flows.begin(at, explanation, refused.take());
         }
         for response in self.effects.responses.drain(..) {

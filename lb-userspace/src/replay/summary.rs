@@ -22,10 +22,14 @@ const SHOWN: usize = 5;
 pub struct Summary {
     /// Packets in the capture.
     pub packets: u64,
-    /// From the first to the last.
+    /// Flows that were decided.
+    pub flows: u64,
+    /// From the first packet to the last.
     pub duration: Duration,
     /// To the address of a virtual service.
     pub to_services: u64,
+    /// Of a flow or of a virtual service.
+    pub ours: u64,
     /// From a virtual service, given to the flow as the chosen server's.
     pub answers: u64,
     /// From a virtual service to a client that has no flow here.
@@ -61,21 +65,30 @@ impl Summary {
     /// A packet that is none of the balancer's. Where to is kept for as long as nothing is.
     pub(super) fn add_foreign(&mut self, glance: &Glance) {
         self.foreign += 1;
-        let to = (glance.transport, glance.destination, glance.ports.map(|(_, to)| to));
-        let room = self.to_services == 0 && self.destinations.len() < MOST_DESTINATIONS;
-        match self.destinations.get_mut(&to) {
-            Some(count) => *count += 1,
-            None if room => drop(self.destinations.insert(to, 1)),
-            None => {}
-        }
+        self.add_destination(glance);
     }
 
-    pub(super) fn add_verdict(&mut self, verdict: Verdict) {
+    /// What the program has made of a packet.
+    pub(super) fn add_verdict(&mut self, glance: &Glance, verdict: Verdict) {
         match verdict {
             Verdict::Transmit | Verdict::Redirect { .. } => self.forwarded += 1,
             Verdict::Pass(event) | Verdict::Drop(event) | Verdict::Punt(event) => {
                 *self.events.entry(event).or_default() += 1;
             }
+        }
+        match verdict {
+            Verdict::Pass(_) => self.add_destination(glance),
+            _ => self.ours += 1,
+        }
+    }
+
+    fn add_destination(&mut self, glance: &Glance) {
+        let to = (glance.transport, glance.destination, glance.ports.map(|(_, to)| to));
+        let room = self.ours == 0 && self.destinations.len() < MOST_DESTINATIONS;
+        match self.destinations.get_mut(&to) {
+            Some(count) => *count += 1,
+            None if room => drop(self.destinations.insert(to, 1)),
+            None => {}
         }
     }
 
@@ -88,7 +101,7 @@ impl Summary {
 
     fn lines(&self) -> Vec<(u64, String)> {
         let mut lines = vec![
-            (self.to_services, "to virtual services".to_owned()),
+            (self.to_services, "to the addresses of virtual services".to_owned()),
             (self.answers, "answers, replayed as from the server that was chosen".to_owned()),
             (self.unasked_answers, "answers to clients that have no flow in the replay".to_owned()),
             (self.foreign, "neither to nor from a virtual service's address: left out".to_owned()),
@@ -137,12 +150,12 @@ fn shown((transport, address, port): Destination) -> String {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.duration.as_secs_f64();
-        writeln!(f, "{} packets in {seconds:.3} s", self.packets)?;
+        writeln!(f, "{} packets in {seconds:.3} s, {} flows", self.packets, self.flows)?;
         let lines = self.lines();
         let width = lines.iter().map(|(count, _)| count.to_string().len()).max().unwrap_or(0);
         for (count, text) in lines {
             writeln!(f, "  {count:>width$}  {text}")?;
         }
-        if self.to_services == 0 { self.hint(f) } else { Ok(()) }
+        if self.ours == 0 { self.hint(f) } else { Ok(()) }
     }
 }
