@@ -12,6 +12,8 @@ mod lifecycle;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod scripts;
 #[cfg(test)]
 mod silence;

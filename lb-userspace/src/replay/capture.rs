@@ -22,8 +22,8 @@ use super::{
     link::Link,
 };
 
-/// What is read from the file at once.
-const BUFFER: usize = 1 << 20;
+/// What is read from the file at once: more than any packet of IPv4 needs.
+const BUFFER: usize = 128 << 10;
 
 /// The longest record that is believed: what Wireshark takes for the most as well.
 const LONGEST: u64 = 16 << 20;
@@ -154,8 +154,10 @@ impl Capture {
                     length => needed = length,
                 }
             }
-            if usize::try_from(needed).is_ok_and(|needed| needed >= BUFFER) {
-                self.reader.grow(LONGEST as usize + BUFFER);
+            // Bounded by what `length` believes. Nothing is done if it is large enough already.
+            let room = usize::try_from(needed).map_err(|_| Flaw::TooLong(needed))? + BUFFER;
+            if room >= 2 * BUFFER {
+                self.reader.grow(room);
             }
             self.reader.refill().map_err(|_| Flaw::Unreadable)?;
             if self.reader.reader_exhausted() && self.reader.data().len() as u64 == there {
