@@ -26,8 +26,9 @@ pub struct FlowReport {
     pub time: String,
     /// The number of its first packet in the capture.
     pub packet: u64,
-    /// The decision, and everything that led to it. Log, error and tables are those of the whole
-    /// flow, its L4_RESPONSE scripts included.
+    /// The decision, and what led to it. Log, error and tables are those of the whole flow, its
+    /// L4_RESPONSE scripts included. The servers that were not chosen are left out: a pool may have
+    /// thousands, and a capture as many flows.
     #[serde(flatten)]
     pub explanation: Explanation,
     /// The source that the server sees, if not the client's.
@@ -72,6 +73,7 @@ impl Flows {
     /// A flow was decided. `refused`: it is over already.
     pub fn begin(&mut self, at: Beginning, explanation: Explanation, refused: Option<FlowLog>) {
         let ends = (explanation.protocol.clone(), explanation.client, explanation.vip);
+        let explanation = Explanation { members: vec![], candidates: vec![], ..explanation };
         let time = SystemTime::UNIX_EPOCH + at.time;
         self.reports.push(FlowReport {
             time: humantime::format_rfc3339_micros(time).to_string(),

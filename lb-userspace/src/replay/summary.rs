@@ -127,12 +127,16 @@ impl Summary {
     }
 
     fn hint(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "no packet is for a virtual service of this configuration")?;
+        writeln!(f, "no packet is for a virtual service of the configuration, which has")?;
         for service in &self.services {
-            writeln!(f, "  virtual service {service}")?;
+            writeln!(f, "  {service}")?;
         }
-        for (count, destination) in self.busiest() {
-            writeln!(f, "  {count} packets are for {destination}")?;
+        let busiest = self.busiest();
+        if !busiest.is_empty() {
+            writeln!(f, "most packets of the capture are for")?;
+        }
+        for (count, destination) in busiest {
+            writeln!(f, "  {destination}: {count}")?;
         }
         Ok(())
     }

@@ -293,13 +293,33 @@ fn a_capture_of_something_else_is_explained() {
   1  to the addresses of virtual services
   3  neither to nor from a virtual service's address: left out
   1  pass_not_ours: No virtual service and no flow: left to the kernel
-no packet is for a virtual service of this configuration
-  virtual service udp 192.0.2.10:53 (plain)
-  virtual service udp 192.0.2.10:54 (read)
-  virtual service tcp 192.0.2.10:80 (web)
-  3 packets are for udp 203.0.113.5:53
-  1 packets are for tcp 192.0.2.10:443
+no packet is for a virtual service of the configuration, which has
+  udp 192.0.2.10:53 (plain)
+  udp 192.0.2.10:54 (read)
+  tcp 192.0.2.10:80 (web)
+most packets of the capture are for
+  udp 203.0.113.5:53: 3
+  tcp 192.0.2.10:443: 1
 ";
     super::story::similar(&told.summary.to_string(), expected);
     assert!(told.flows.is_empty());
+}
+
+#[test]
+fn queries_that_tcpdump_has_captured_are_decided_by_the_example_script() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/datascripts");
+    let config = Config::load(&folder.join("dns-by-name.toml")).unwrap();
+    let told = replay(Arc::new(config), &folder.join("dns-by-name.pcap"), None).unwrap();
+    let decided = told.flows.iter().map(|flow| {
+        let told = &flow.explanation;
+        (told.log.as_str(), told.pool.as_deref(), told.line.unwrap(), flow.reply_packets)
+    });
+    let expected = [
+        ("www.corp.test", Some("internal"), 33, 1),
+        ("example.org", Some("public"), 36, 1),
+        ("example.org", Some("public"), 36, 1),
+        ("mail.corp.test", Some("internal"), 33, 1),
+        ("not a DNS query", None, 30, 0),
+    ];
+    assert_eq!(decided.collect::<Vec<_>>(), expected);
 }
