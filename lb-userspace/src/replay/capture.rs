@@ -85,9 +85,8 @@ impl Capture {
     fn pcap(file: File, magic: &[u8]) -> Result<Self, Flaw> {
         let mut reader = LegacyPcapReader::new(BUFFER, file)
             .map_err(|error| Flaw::of_beginning(&error, magic))?;
-        let header = match reader.next() {
-            Ok((_, PcapBlockOwned::LegacyHeader(header))) => header,
-            _ => return Err(Flaw::NoCapture(magic.to_vec())),
+        let Ok((_, PcapBlockOwned::LegacyHeader(header))) = reader.next() else {
+            return Err(Flaw::NoCapture(magic.to_vec()));
         };
         reader.consume(header.size());
         // The upper half tells of frame check sequences.

@@ -1,7 +1,7 @@
 //! What becomes of packets: tags, fragments, short captures, and those that leave.
 
 use super::{
-    shots::{Shot, pcap, record, tagged, tcp, udp},
+    shots::{BEGINNING, Shot, pcap, record, tagged, tcp, udp},
     *,
 };
 use crate::engine::{Ruling, State, log::EndReason};
@@ -155,7 +155,7 @@ fn written(shots: &[Shot]) -> Vec<Shot> {
         (Capture::begin(&File::open(&path).unwrap()).unwrap(), Packet::default());
     let mut shots = Vec::new();
     while capture.read(&mut packet).unwrap() {
-        let since = packet.time - Duration::from_secs(super::shots::BEGINNING);
+        let since = packet.time - Duration::from_secs(BEGINNING);
         shots.push((since.as_micros() as u64, packet.frame.clone()));
     }
     shots
@@ -301,7 +301,7 @@ most packets of the capture are for
   udp 203.0.113.5:53: 3
   tcp 192.0.2.10:443: 1
 ";
-    super::story::similar(&told.summary.to_string(), expected);
+    similar(&told.summary.to_string(), expected);
     assert!(told.flows.is_empty());
 }
 

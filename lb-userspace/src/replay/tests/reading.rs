@@ -204,9 +204,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn damaged_packets_are_replayed_alike(damage in damage()) {
-        let changed = damaged(super::story::story().split_off(24), (damage.0, None));
+        let changed = damaged(story().split_off(24), (damage.0, None));
         // The headers of records stay as they are, lest all be refused.
-        let (mut bytes, mut at) = (super::story::story(), 24);
+        let (mut bytes, mut at) = (story(), 24);
         while at < bytes.len() {
             let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
             bytes[at + 16..at + 16 + length].copy_from_slice(&changed[at - 8..at - 8 + length]);
@@ -215,6 +215,6 @@ proptest! {
         let config = config(STORY, &SCRIPTS);
         let [first, second] = [(); 2].map(|()| replayed(&config, &bytes).unwrap());
         prop_assert_eq!(first.flows, second.flows);
-        prop_assert_eq!(first.summary.packets, super::story::shots().len() as u64);
+        prop_assert_eq!(first.summary.packets, story::shots().len() as u64);
     }
 }
