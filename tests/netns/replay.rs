@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use lb_tests::{Balancer, Dnsmasq, Namespace, Process, dig, http_get, require_root};
+use lb_tests::{Balancer, Dnsmasq, Namespace, Process, dig, http_get, require_root, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -39,13 +39,12 @@ fn tcpdump(host: &Namespace, device: &str, file: &Path, options: &[&str]) -> Pro
     let file = file.to_str().unwrap();
     let words = ["tcpdump", "-i", device, "-n", "-U", "--immediate-mode", "-w", file];
     let mut capturing = host.spawn(&[&words[..], options].concat()).unwrap();
-    // Printed when the socket is open.
-    let listens = |text: &str| text.contains("listening on");
-    while !listens(&capturing.stderr()) {
-        let status = capturing.status().unwrap();
+    wait_until("tcpdump's socket", SOON, || {
+        let status = capturing.status()?;
         assert!(status.is_none(), "tcpdump ended: {}", capturing.stderr());
-        std::thread::yield_now();
-    }
+        Ok(capturing.stderr().contains("listening on"))
+    })
+    .unwrap();
     capturing
 }
 

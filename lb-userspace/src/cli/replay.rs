@@ -214,4 +214,14 @@ mod tests {
             assert!(shown.contains(part), "{shown}");
         }
     }
+    #[test]
+    fn the_capture_is_not_written_over() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let same = file.path().to_owned();
+        let config = "no-such.toml".into();
+        let (capture, write) = (same.clone(), Some(same));
+        let options = Options { config, capture, json: false, verbose: false, write };
+        let error = show(&options).unwrap_err().to_string();
+        assert!(error.contains("name another file"), "{error}");
+    }
 }

@@ -39,9 +39,7 @@ impl Engine {
         let event = script::Event::L4Response;
         let (sets, world) = (&service.datascripts, &self.world);
         let outcome = self.runtime.run(event, sets, &flow, world, now.monotonic, now.wall);
-        if self.explains {
-            effects.responses.push(self.explain_response(&flow));
-        }
+        effects.responses.extend(self.explain_response(&flow));
         let closes =
             outcome.failure.as_ref().is_some_and(|failure| failure.on_error == OnError::Close);
         self.shared.notes.add(forward, Note::of(&outcome, event));
@@ -51,15 +49,16 @@ impl Engine {
         !closes
     }
 
-    /// Takes the journal, which would else be part of the next flow's explanation.
-    fn explain_response(&mut self, flow: &script::Flow<'_>) -> Response {
+    /// Takes the journal, which would else be part of the next flow's explanation. `None`: nobody
+    /// asked for one, or no script ran.
+    fn explain_response(&mut self, flow: &script::Flow<'_>) -> Option<Response> {
         let runs = self.runtime.take_journal();
-        Response {
+        (!runs.is_empty()).then(|| Response {
             protocol: flow.protocol,
             client: flow.client,
             vip: flow.vip,
             tables: runs.into_iter().flat_map(|run| run.tables).collect(),
-        }
+        })
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.

@@ -58,6 +58,10 @@ fn cannot_write(path: &Path, error: io::Error) -> ReplayError {
 }
 
 fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    // A device would be replaced by the file.
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("there is something that is not a file"));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     tempfile::Builder::new()
         .prefix(".lb-replay-")

@@ -51,6 +51,9 @@ const SEED: HashSeed = HashSeed([
 /// The monotonic clock at the beginning: as good as any.
 const BEGINNING: Duration = Duration::from_hours(1);
 
+/// How long flows may be left alone: the 32 bits of a slot's time hold 52 days.
+const LEG: Duration = Duration::from_hours(24);
+
 /// Why there cannot be a simulation.
 #[derive(Debug, Error)]
 pub enum SimulationError {
@@ -157,19 +160,30 @@ impl Simulation {
         self.engine.tick(now, &self.network, effects);
     }
 
-    /// Lets time pass, be it days: what falls due on the way is done as if the worker had looked
+    /// Lets time pass, be it years: what falls due on the way is done as if the worker had looked
     /// after its flows all the while.
     pub fn pass_time(&mut self, from: Now, to: Now, effects: &mut Effects) {
-        let passed = to.monotonic.saturating_sub(from.monotonic);
-        // Nothing happens in between that could be seen: as many rounds as it takes to visit
-        // every flow will do, at the end.
+        let mut now = from;
+        loop {
+            let leg = to.monotonic.saturating_sub(now.monotonic).min(LEG);
+            now = Now { monotonic: now.monotonic + leg, wall: now.wall + leg };
+            self.look_after(now, leg, effects);
+            if now.monotonic >= to.monotonic {
+                return;
+            }
+        }
+    }
+
+    /// Visits every flow at the end of a time in which nothing else happens. When in between it is
+    /// done cannot be seen, so as many rounds as it takes will do.
+    fn look_after(&mut self, now: Now, passed: Duration, effects: &mut Effects) {
         let enough = self.shared.gauge.flows() as usize / Hand::MOST + 2;
         let rounds = passed.as_nanos() / Hand::ROUND.as_nanos();
-        let rounds = usize::try_from(rounds).unwrap_or(enough).min(enough);
-        for left in (0..u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).rev() {
+        let rounds = usize::try_from(rounds).unwrap_or(enough).clamp(1, enough);
+        for left in (0..u32::try_from(rounds).unwrap_or(u32::MAX)).rev() {
             let before = Hand::ROUND * left;
-            let at = |wall: SystemTime| wall.checked_sub(before).unwrap_or(wall);
-            self.tick(Now { monotonic: to.monotonic - before, wall: at(to.wall) }, effects);
+            let wall = now.wall.checked_sub(before).unwrap_or(now.wall);
+            self.tick(Now { monotonic: now.monotonic - before, wall }, effects);
         }
     }
 

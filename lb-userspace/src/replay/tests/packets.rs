@@ -225,6 +225,9 @@ fn a_replay_that_fails_writes_nothing() {
     let nowhere = folder.path().join("none/out.pcap");
     let error = replay(config(PLAIN, &READ), file.path(), Some(&nowhere)).unwrap_err().to_string();
     assert!(error.starts_with("cannot write") && error.contains("none/out.pcap"), "{error}");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let error = replay(config(PLAIN, &READ), file.path(), Some(&path)).unwrap_err().to_string();
+    assert!(error.contains("not a file"), "{error}");
 }
 
 #[test]
@@ -256,6 +259,40 @@ fn timeouts_are_those_of_the_capture() {
         told.flows.iter().map(|flow| (flow.packet, flow.end, flow.packets)).collect();
     let ended = [(1, Some(EndReason::Idle), 1), (3, Some(EndReason::OneWay), 1), (4, None, 1)];
     assert_eq!(ends, ended);
+}
+
+#[test]
+fn a_flow_is_forgotten_however_long_the_gap() {
+    // The time in a flow's slot counts to 2^52 ns, and begins anew.
+    let around = (1u64 << 52) / 1000;
+    let query = || udp((CLIENT, PLAIN_VIP), b"?");
+    for gap in [around - 1_000_000, around, around + 1_000_000, around * 3, 2_000_000_000_000_000] {
+        let told = run(&[(0, query()), (gap, query())]);
+        assert_eq!(told.flows.len(), 2, "{gap}");
+        assert_eq!(told.flows[0].end, Some(EndReason::OneWay), "{gap}");
+    }
+}
+
+#[test]
+fn an_error_about_an_answer_goes_to_the_server() {
+    use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+    let answer = udp((PLAIN_VIP, CLIENT), b"answer");
+    let port = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+    let error = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let error = error.ipv4([198, 51, 100, 7], [192, 0, 2, 10], 60).icmpv4(port);
+    let mut frame = Vec::new();
+    error.write(&mut frame, &answer[14..14 + 28]).unwrap();
+    let told = run(&[(0, udp((CLIENT, PLAIN_VIP), b"?")), (10, answer), (20, frame)]);
+    let punted = told.summary.events.get(&lb_common::event::Event::PuntIcmpError);
+    assert_eq!((punted, told.summary.sent, told.flows.len()), (Some(&1), 3, 1));
+}
+
+#[test]
+fn an_empty_capture_has_no_flows() {
+    let told = run(&[]);
+    assert_eq!((told.flows.len(), told.summary.packets), (0, 0));
+    let shown = told.summary.to_string();
+    assert!(shown.starts_with("0 packets in 0.000 s, 0 flows\nno packet is for"), "{shown}");
 }
 
 #[test]

@@ -106,7 +106,9 @@ fn what_is_wrong_is_said_with_its_place() {
         block.resize(length - 4, 0);
         [block, (length as u32).to_le_bytes().into()].concat()
     };
+    let obsolete = [2u32, 16, 0, 16].map(u32::to_le_bytes).concat();
     let cases = [
+        (after(obsolete), "at byte 72: it is in a Packet Block, which is obsolete"),
         (
             whole[..24 + length + 20].to_vec(),
             "packet 2, at byte 90: the file ends there: 66 bytes are needed, 20 are there",
