@@ -9,6 +9,7 @@ pub mod datapath;
 pub mod engine;
 pub mod flow_table;
 pub mod pool;
+pub mod replay;
 pub mod script;
 pub mod script_test;
 pub mod simulation;

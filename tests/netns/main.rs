@@ -20,6 +20,8 @@ mod parsers;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod scripts;
 #[cfg(test)]
 mod silence;

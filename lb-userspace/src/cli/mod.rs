@@ -1,11 +1,12 @@
-//! The commands that people type. They talk to the daemon by its admin API; `check`, `test` and
-//! `detach` work without one, and `flows` reads the pinned maps when none runs.
+//! The commands that people type. They talk to the daemon by its admin API; `check`, `test`,
+//! `replay` and `detach` work without one, and `flows` reads the pinned maps when none runs.
 
 mod client;
 mod columns;
 mod explain;
 mod flows;
 mod query;
+mod replay;
 mod status;
 mod tables;
 mod target;
@@ -58,6 +59,9 @@ enum Command {
     },
     /// Test scripts: run the Lua tests beside them; needs no root
     Test(test::Options),
+    /// Run a capture through a configuration and its scripts, and show what becomes of each flow;
+    /// needs no root and no network
+    Replay(replay::Options),
     /// Show what a running instance does
     Status {
         #[command(flatten)]
@@ -127,6 +131,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Check { file } => check(&file),
         Command::Test(options) => test::run(&options),
+        Command::Replay(options) => replay::show(&options),
         Command::Status { target, json } => status::show(&target, json),
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
         Command::Tables(arguments) => tables::run(arguments),

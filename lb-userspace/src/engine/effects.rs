@@ -1,11 +1,15 @@
 //! What the engine wants done: it does no I/O itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use lb_common::next_hop::NextHop;
-use lb_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN};
+use lb_common::{
+    address::Protocol,
+    next_hop::NextHop,
+    wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN},
+};
 
 use super::{explanation::Explanation, log::FlowLog, packet::link_length};
+use crate::script::TableAccess;
 
 /// A frame to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +18,19 @@ pub struct Transmit<'a> {
     pub interface: u32,
     /// From the destination MAC to the packet's end.
     pub frame: &'a [u8],
+}
+
+/// A flow's answer, as its L4_RESPONSE scripts took it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Response {
+    /// The transport.
+    pub protocol: Protocol,
+    /// Who began the flow.
+    pub client: SocketAddr,
+    /// Where the client sends to.
+    pub vip: SocketAddr,
+    /// What was looked up and changed in tables.
+    pub tables: Vec<TableAccess>,
 }
 
 /// Collected over a batch, then carried out by the worker.
@@ -25,6 +42,8 @@ pub struct Effects {
     pub log: Vec<FlowLog>,
     /// How flows were decided, if somebody wants to know.
     pub explanations: Vec<Explanation>,
+    /// Answers that scripts have seen, if somebody wants to know.
+    pub responses: Vec<Response>,
     /// Destinations whose next hop nobody knows yet.
     pub resolve: Vec<IpAddr>,
 }
@@ -36,6 +55,7 @@ impl Effects {
         self.frames.clear();
         self.log.clear();
         self.explanations.clear();
+        self.responses.clear();
         self.resolve.clear();
     }
 

@@ -101,8 +101,10 @@ pub struct Explanation {
     /// What was looked up and changed in tables.
     pub tables: Vec<TableAccess>,
     /// The pool group's members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Candidate>,
     /// The pool's servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
 }
 

@@ -136,7 +136,8 @@ pub struct Hand {
 impl Hand {
     /// How long a round over all flows takes.
     pub const ROUND: Duration = Duration::from_millis(250);
-    const MOST: usize = 8192;
+    /// How many flows are visited at once at most.
+    pub const MOST: usize = 8192;
 
     /// How many of `count` flows are due.
     pub fn due(&mut self, now: Duration, count: usize) -> usize {

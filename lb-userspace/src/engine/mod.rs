@@ -43,10 +43,11 @@ use lb_common::{
 };
 
 pub use counters::Counters;
-pub use effects::{Effects, Transmit};
+pub use effects::{Effects, Response, Transmit};
 pub use explanation::{Explanation, FirstPacket, Query, Ruling};
 pub use flows::adopt;
 pub use generation::Generation;
+pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
 pub use log::FlowLog;
 pub use neighbours::{Neighbours, Toward};

@@ -8,7 +8,7 @@ use lb_common::{
     service::ServiceKey,
 };
 
-use super::{Carries, Engine, Found, Now, Turn, log::Note, packet::Packet, reset};
+use super::{Carries, Engine, Found, Now, Response, Turn, log::Note, packet::Packet, reset};
 use crate::{config::OnError, flow_table::SlotId, script};
 
 impl Engine {
@@ -40,6 +40,7 @@ impl Engine {
         let (sets, world) = (&service.datascripts, &self.world);
         let Now { monotonic, wall } = turn.now;
         let outcome = self.runtime.run(event, sets, &flow, world, monotonic, wall);
+        turn.effects.responses.extend(self.explain_response(&flow));
         let closes =
             outcome.failure.as_ref().is_some_and(|failure| failure.on_error == OnError::Close);
         self.shared.notes.add(forward, Note::of(&outcome, event));
@@ -47,6 +48,18 @@ impl Engine {
             self.close_established(turn, packet, &found);
         }
         !closes
+    }
+
+    /// Takes the journal, which would else be part of the next flow's explanation. `None`: nobody
+    /// asked for one, or no script ran.
+    fn explain_response(&mut self, flow: &script::Flow<'_>) -> Option<Response> {
+        let runs = self.runtime.take_journal();
+        (!runs.is_empty()).then(|| Response {
+            protocol: flow.protocol,
+            client: flow.client,
+            vip: flow.vip,
+            tables: runs.into_iter().flat_map(|run| run.tables).collect(),
+        })
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.

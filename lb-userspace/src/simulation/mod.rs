@@ -28,8 +28,8 @@ use thiserror::Error;
 use crate::{
     config::Config,
     engine::{
-        Counters, Effects, Engine, Explanation, Found, Generation, Now, Position, Query, Shared,
-        log::Note,
+        Counters, Effects, Engine, Explanation, FlowView, Found, Generation, Hand, Now, Position,
+        Query, Shared, log::Note,
     },
     flow_table::{Catalog, CatalogFull, FlowTable, OwnedMemory},
     script::ScriptError,
@@ -51,6 +51,9 @@ const SEED: HashSeed = HashSeed([
 
 /// The monotonic clock at the beginning: as good as any.
 const BEGINNING: Duration = Duration::from_hours(1);
+
+/// How long flows may be left alone: the 32 bits of a slot's time hold 52 days.
+const LEG: Duration = Duration::from_hours(24);
 
 /// Why there cannot be a simulation.
 #[derive(Debug, Error)]
@@ -76,7 +79,8 @@ pub struct Simulation {
 
 impl Simulation {
     /// A balancer under a configuration that nothing has passed through. It begins at `started`;
-    /// its table has room for `flows`, and for as many as are configured at most.
+    /// its table has room for `flows`, and for as many as are configured at most. How many may be
+    /// half open is by the configured capacity.
     pub fn new(
         config: Arc<Config>,
         started: SystemTime,
@@ -87,7 +91,7 @@ impl Simulation {
         let geometry = Geometry { buckets: Geometry::buckets_for(capacity), seed: SEED };
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
-        let shared = Arc::new(Shared::new(table, catalog, instance, capacity));
+        let shared = Arc::new(Shared::new(table, catalog, instance, instance.flow_capacity));
         let generation = Arc::new(Generation::new(1, config, &shared.catalog)?);
         let counters = Arc::new(Counters::default());
         let position = Position { worker: 0, workers: 1 };
@@ -155,6 +159,33 @@ impl Simulation {
         self.engine.tick(now, &self.network, effects);
     }
 
+    /// Lets time pass, be it years: what falls due on the way is done as if the worker had looked
+    /// after its flows all the while.
+    pub fn pass_time(&mut self, from: Now, to: Now, effects: &mut Effects) {
+        let mut now = from;
+        loop {
+            let leg = to.monotonic.saturating_sub(now.monotonic).min(LEG);
+            now = Now { monotonic: now.monotonic + leg, wall: now.wall + leg };
+            self.look_after(now, leg, effects);
+            if now.monotonic >= to.monotonic {
+                return;
+            }
+        }
+    }
+
+    /// Visits every flow at the end of a time in which nothing else happens. When in between it is
+    /// done cannot be seen, so as many rounds as it takes will do.
+    fn look_after(&mut self, now: Now, passed: Duration, effects: &mut Effects) {
+        let enough = self.shared.gauge.flows() as usize / Hand::MOST + 2;
+        let rounds = passed.as_nanos() / Hand::ROUND.as_nanos();
+        let rounds = usize::try_from(rounds).unwrap_or(enough).clamp(1, enough);
+        for left in (0..u32::try_from(rounds).unwrap_or(u32::MAX)).rev() {
+            let before = Hand::ROUND * left;
+            let wall = now.wall.checked_sub(before).unwrap_or(now.wall);
+            self.tick(Now { monotonic: now.monotonic - before, wall }, effects);
+        }
+    }
+
     /// What would become of a flow that began now; nothing changes by it. `None`: no virtual
     /// service listens there.
     pub fn explain(&mut self, now: Now, query: Query<'_>) -> Option<Explanation> {
@@ -169,5 +200,10 @@ impl Simulation {
     /// What scripts have said so far of a flow that goes on.
     pub fn note(&self, flow: &Found) -> Note {
         self.shared.notes.get(flow.id)
+    }
+
+    /// A flow as an operator sees it, with what scripts have logged of it.
+    pub fn view(&self, now: Now, flow: &Found) -> FlowView {
+        flow.view(&self.shared.catalog, self.note(flow), now.monotonic)
     }
 }
