@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use lb_tests::{Balancer, Namespace, require_root};
 use serde_json::Value;
 
-use crate::site::{SOON, Site, VIP, WEB, pool, wait_logged};
+use crate::site::{SOON, Site, VIP, WEB, event, pool, wait_logged};
 
 /// `web` under a policy and a script, over a group of two pools.
 const GROUPED: &str = r#"
@@ -88,6 +88,47 @@ fn rules_and_groups_send_flows_and_explain_says_why_before_they_come() {
     for words in ["would go to 10.0.0.12:80 of pool \"far\"", "no server up", "generation 2"] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
+}
+
+#[test]
+fn who_is_denied_or_comes_too_often_is_dropped_before_any_worker() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _servers = site.web_servers(1);
+    let service = |rest: &str| {
+        let policy = "[[network_security_policy]]\nname = \"inside\"\nallow = [\"192.0.2.0/29\"]\n\
+                      deny = [\"192.0.2.3\"]\n";
+        format!("{WEB}network_security_policy = \"inside\"\n{rest}{policy}{}", pool("web", [1], 80))
+    };
+    let balancer = site.balance(&service(""), &[]);
+    let knock = |host: u8, times: usize| {
+        for _ in 0..times {
+            // A SYN that nobody answers: curl gives up at once.
+            let source = crate::site::client(host).to_string();
+            let words =
+                ["curl", "-s", "--max-time", "0.2", "--interface", &source, crate::site::URL];
+            let _ = site.client.try_run(&words, SOON).unwrap();
+        }
+    };
+    assert_eq!(ask(&site.client, 2), "1");
+    for host in [3, 9] {
+        knock(host, 1);
+        let asked = [&format!("192.0.2.{host}:4000") as &str, VIP];
+        let would = &explain(&balancer, &[&["tcp"], &asked[..]].concat())["would"];
+        assert_eq!(would["decision"], "refused", "{would:#}");
+        assert_eq!(would["steps"][0]["number"], 1, "{would:#}");
+    }
+    assert!(event(&balancer, "drop_denied") >= 2);
+    assert_eq!(event(&balancer, "punt_first_packet"), 1);
+
+    let limit = "client_connection_rate_limit = 1\n";
+    balancer.reload(&crate::site::configuration(&service(limit))).unwrap();
+    assert_eq!(ask(&site.client, 4), "1");
+    knock(4, 3);
+    assert!(event(&balancer, "drop_rate_limited") >= 1);
+    assert_eq!(ask(&site.client, 5), "1");
 }
 
 #[test]

@@ -54,6 +54,12 @@ pub(super) struct Decided {
 }
 
 impl Decided {
+    /// By the program, before any worker.
+    pub fn kept_out(event: Event) -> Self {
+        let decision = refuse(event, EndReason::Refused);
+        Self { decision, destination: None, rule: None, place: None, note: Note::default() }
+    }
+
     /// The policy rule, if it is what decided.
     pub fn deciding_rule(&self) -> Option<RuleIndex> {
         self.rule.filter(|_| self.place.is_none() && self.note.failure.is_none())

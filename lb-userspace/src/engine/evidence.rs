@@ -122,11 +122,49 @@ impl Evidence<'_> {
     }
 
     fn steps(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let mut steps = self.admission_steps();
+        if self.is_kept_out() {
+            return steps;
+        }
         self.policy_steps(&mut steps);
         steps.extend(self.runs.iter().map(|run| self.run_step(run)));
         self.destination_steps(&mut steps);
         steps
+    }
+
+    /// Whether the program itself refuses the flow.
+    fn is_kept_out(&self) -> bool {
+        let Decision::Refuse { event, .. } = self.decided.decision else { return false };
+        matches!(event, Event::DropDenied | Event::DropRateLimited)
+    }
+
+    /// What the program asks before a worker gets the packet.
+    fn admission_steps(&self) -> Vec<Step> {
+        let client = self.query.client.ip();
+        let policy = self.generation.security(self.service).map(|policy| Step {
+            number: 1,
+            what: format!("network security policy {}", policy.name),
+            result: match (policy.rule(client), policy.allows_others()) {
+                (Some((prefix, true)), _) => format!("{prefix} is allowed"),
+                (Some((prefix, false)), _) => format!("{prefix} is denied"),
+                (None, true) => "in no prefix: allowed".to_owned(),
+                (None, false) => "in no prefix: denied".to_owned(),
+            },
+        });
+        let limits = [
+            ("of each client", self.service.client_connection_rate_limit),
+            ("of all clients", self.service.connection_rate_limit),
+        ];
+        let limited = self.decided.decision
+            == Decision::Refuse { event: Event::DropRateLimited, reason: EndReason::Refused };
+        let limits =
+            limits.into_iter().filter(|(_, limit)| *limit != 0).map(|(whose, limit)| Step {
+                number: 2,
+                what: format!("{limit} new flows a second {whose}"),
+                result: if limited { "passed, here or by all" } else { "counted by the program" }
+                    .into(),
+            });
+        policy.into_iter().chain(limits).collect()
     }
 
     fn policy_steps(&self, steps: &mut Vec<Step>) {

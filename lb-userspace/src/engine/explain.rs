@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lb_common::{
     address::{Address, Port},
+    event::Event,
     service::ServiceKey,
 };
 
@@ -11,6 +12,7 @@ use super::{
     Engine, Explanation, Now, Query,
     decide::{Decided, Decider},
     evidence::Evidence,
+    packet::{self, Parsed},
     persistence::Stored,
 };
 use crate::{
@@ -33,10 +35,46 @@ impl Engine {
         let vip = Address::from(query.vip.ip());
         let key = ServiceKey::new(vip, Port::new(query.vip.port()), query.protocol);
         let (_, service) = generation.service(&key)?;
+        let policy = generation.security(service);
+        if policy.is_some_and(|policy| !policy.allows(query.client.ip())) {
+            return Some(self.kept_out(service, query, Event::DropDenied));
+        }
         self.runtime.keep_journal(true);
         let (_, explanation) = self.judge(now, service, query, Mode::Rehearsal);
         self.runtime.keep_journal(self.explains);
         explanation
+    }
+
+    /// Why the program has dropped a packet that would have begun a flow, if that is why.
+    pub fn explain_drop(&self, frame: &[u8], event: Event) -> Option<Explanation> {
+        if !matches!(event, Event::DropDenied | Event::DropRateLimited) {
+            return None;
+        }
+        let Ok(Parsed::Transport(packet)) = packet::parse(frame) else { return None };
+        let query = Query {
+            protocol: packet.protocol,
+            client: packet.source(),
+            vip: packet.destination(),
+            payload: packet.payload,
+        };
+        let key =
+            ServiceKey::new(query.vip.ip().into(), Port::new(query.vip.port()), query.protocol);
+        let (_, service) = self.generation.service(&key)?;
+        Some(self.kept_out(service, query, event))
+    }
+
+    fn kept_out(&self, service: &VirtualService, query: Query<'_>, event: Event) -> Explanation {
+        Evidence {
+            generation: &self.generation,
+            servers: &self.shared.servers,
+            worker: self.position.worker,
+            service,
+            query,
+            decided: &Decided::kept_out(event),
+            runs: &[],
+            persisted: &[],
+        }
+        .explain()
     }
 
     /// Runs the scripts, and follows them. Explained only if that is wanted.

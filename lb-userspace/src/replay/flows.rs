@@ -59,6 +59,8 @@ pub(super) struct Flows {
     reports: Vec<FlowReport>,
     /// Those that are in the flow table, or wait to be logged: the oldest of the same ends first.
     open: HashMap<Ends, VecDeque<usize>>,
+    /// Those that the program refuses, whose packets may go on coming.
+    kept_out: HashMap<Ends, usize>,
 }
 
 /// The first packet of a flow.
@@ -70,9 +72,30 @@ pub(super) struct Beginning {
 }
 
 impl Flows {
+    /// The program refused a packet that would have begun a flow. Says whether it is the first.
+    pub fn keep_out(&mut self, at: Beginning, explanation: Explanation, bytes: usize) -> bool {
+        let ends = ends_of(&explanation);
+        let known = self.kept_out.get(&ends).copied();
+        let index = known.unwrap_or_else(|| self.push(at, explanation));
+        let report = &mut self.reports[index];
+        report.packets += 1;
+        report.bytes += bytes as u64;
+        report.end = Some(EndReason::Refused);
+        self.kept_out.insert(ends, index);
+        known.is_none()
+    }
+
     /// A flow was decided. `refused`: it is over already.
     pub fn begin(&mut self, at: Beginning, explanation: Explanation, refused: Option<FlowLog>) {
-        let ends = (explanation.protocol.clone(), explanation.client, explanation.vip);
+        let ends = ends_of(&explanation);
+        let index = self.push(at, explanation);
+        match refused {
+            Some(log) => self.reports[index].end(log),
+            None => self.open.entry(ends).or_default().push_back(index),
+        }
+    }
+
+    fn push(&mut self, at: Beginning, explanation: Explanation) -> usize {
         let explanation = Explanation { members: vec![], candidates: vec![], ..explanation };
         let time = SystemTime::UNIX_EPOCH + at.time;
         self.reports.push(FlowReport {
@@ -88,11 +111,7 @@ impl Flows {
             state: None,
             offset: at.offset,
         });
-        let index = self.reports.len() - 1;
-        match refused {
-            Some(log) => self.reports[index].end(log),
-            None => self.open.entry(ends).or_default().push_back(index),
-        }
+        self.reports.len() - 1
     }
 
     /// L4_RESPONSE scripts have run.
@@ -124,6 +143,10 @@ impl Flows {
         }
         self.reports
     }
+}
+
+fn ends_of(explanation: &Explanation) -> Ends {
+    (explanation.protocol.clone(), explanation.client, explanation.vip)
 }
 
 impl FlowReport {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::address::Protocol;
+use lb_common::{address::Protocol, path::Verdict};
 
 use super::{
     ReplayError, Replayed,
@@ -124,16 +124,32 @@ impl Run {
         }
         self.summary.add_verdict(glance, verdict);
         self.write(packet, extent.filled)?;
-        self.take_decided(packet);
+        match verdict {
+            Verdict::Drop(_) => self.take_kept_out(packet),
+            _ => self.take_decided(packet),
+        }
         Ok(())
+    }
+
+    fn beginning(&self, packet: &Packet) -> Beginning {
+        let offset = packet.time.saturating_sub(self.clock.first);
+        Beginning { packet: packet.number, time: packet.time, offset }
+    }
+
+    /// What the program refused by itself.
+    fn take_kept_out(&mut self, packet: &Packet) {
+        let at = self.beginning(packet);
+        for explanation in self.effects.explanations.drain(..) {
+            let is_new = self.flows.keep_out(at, explanation, packet.frame.len());
+            self.summary.flows += u64::from(is_new);
+        }
     }
 
     /// What was decided, and what scripts did.
     fn take_decided(&mut self, packet: &Packet) {
         // What is logged at once is a flow that never came to be.
         let mut refused = self.effects.log.pop();
-        let offset = packet.time.saturating_sub(self.clock.first);
-        let at = Beginning { packet: packet.number, time: packet.time, offset };
+        let at = self.beginning(packet);
         for explanation in self.effects.explanations.drain(..) {
             self.summary.flows += 1;
             self.flows.begin(at, explanation, refused.take());

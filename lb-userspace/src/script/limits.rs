@@ -15,17 +15,23 @@ use mlua::{Error, HookTriggers, Lua, VmState};
 use super::{errors, garbage};
 
 /// How often Lua asks whether there is budget left, in instructions.
-const STRIDE: u64 = 250;
+const STRIDE: u64 = 64;
 
-/// Asks at least this often where an instruction may take long.
-const SHORT_STRIDE: u64 = 8;
+/// For each of these that a run holds, Lua asks more often: an instruction may go through all of
+/// it. Where much is held it asks at every instruction, so that a stuck script is stopped soon.
+const SHORTER: usize = 16 << 10;
 
-/// An instruction may go through all that a run holds: joining strings makes nothing new if the
-/// result is there already, and comparing them never does. So much of it comes free.
+/// Joining strings makes nothing new if the result is there already, and comparing them never
+/// does: an instruction counts once more for each of these that a run holds.
 const FREE: usize = 64 << 10;
 
 /// Bytes of new memory that count as one instruction.
 const BYTES_A_STEP: u64 = 64;
+
+/// New memory that a run may take between two looks. It bounds the string that one instruction
+/// can make: nothing of the kind is needed for a payload of 64 KiB, and making a larger one would
+/// take longer than a stuck script may go on.
+pub(super) const AT_ONCE: usize = 2 << 20;
 
 /// What is left of a run's instruction budget.
 #[derive(Debug)]
@@ -40,6 +46,36 @@ pub(super) struct Meter {
     full: Cell<usize>,
     /// Where the budget ran out, and the traceback there.
     exhausted: RefCell<Option<(String, String)>>,
+    #[cfg(test)]
+    pub(super) pace: Pace,
+}
+
+/// How long a run went unwatched, at most, by the processor's time: as late it may be stopped.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    last: Cell<std::time::Duration>,
+    pub(super) longest: Cell<std::time::Duration>,
+}
+
+#[cfg(test)]
+impl Pace {
+    fn look(&self) {
+        let now = processor_time();
+        let since = now - self.last.replace(now);
+        self.longest.set(self.longest.get().max(since));
+    }
+
+    fn begin(&self) {
+        self.last.set(processor_time());
+        self.longest.take();
+    }
+}
+
+#[cfg(test)]
+fn processor_time() -> std::time::Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("it is not negative")
 }
 
 impl Meter {
@@ -48,7 +84,17 @@ impl Meter {
         let budget = if budget == 0 { u64::MAX } else { budget };
         let [before, used, full] = [const { Cell::new(0) }; 3];
         let exhausted = RefCell::default();
-        Self { budget, left: Cell::new(0), memory, before, used, full, exhausted }
+        Self {
+            budget,
+            left: Cell::new(0),
+            memory,
+            before,
+            used,
+            full,
+            exhausted,
+            #[cfg(test)]
+            pace: Pace::default(),
+        }
     }
 
     /// Begins a run.
@@ -57,6 +103,9 @@ impl Meter {
         self.exhausted.take();
         self.before.set(lua.used_memory());
         self.watch(lua.used_memory());
+        self.lend(lua, lua.used_memory())?;
+        #[cfg(test)]
+        self.pace.begin();
         self.fire_after(lua, STRIDE.min(self.budget))
     }
 
@@ -72,6 +121,8 @@ impl Meter {
 
     /// Takes steps that Lua does not count off the budget.
     pub(super) fn charge(self: &Rc<Self>, lua: &Lua, steps: u64) -> Result<(), Error> {
+        #[cfg(test)]
+        self.pace.look();
         let steps = steps.saturating_add(self.made(lua)?);
         self.left.set(self.left.get().saturating_sub(steps));
         if self.left.get() == 0 {
@@ -102,9 +153,9 @@ impl Meter {
         if self.is_exhausted() {
             return Err(self.exhaust(lua));
         }
-        let weight = 1 + (self.held(lua) / FREE) as u64;
-        self.charge(lua, stride * weight)?;
-        let next = (STRIDE / weight).max(SHORT_STRIDE).min(self.left());
+        let held = self.held(lua);
+        self.charge(lua, stride * (1 + held / FREE) as u64)?;
+        let next = (STRIDE / (1 + held / SHORTER) as u64).clamp(1, self.left());
         if next != stride {
             self.fire_after(lua, next)?;
         }
@@ -117,12 +168,18 @@ impl Meter {
         let used = lua.used_memory();
         let mut bytes = used.saturating_sub(self.used.get());
         self.used.set(used);
+        self.lend(lua, used)?;
         if used > self.full.get() {
             bytes += used;
             garbage::collect(lua)?;
             self.watch(lua.used_memory());
         }
         Ok(bytes as u64 / BYTES_A_STEP)
+    }
+
+    /// Lets the run take more memory, up to its limit.
+    fn lend(&self, lua: &Lua, used: usize) -> Result<(), Error> {
+        lua.set_memory_limit(self.memory.min(used + AT_ONCE)).map(drop)
     }
 
     fn watch(&self, used: usize) {

@@ -16,7 +16,7 @@ use super::{
     context::{Context, Run},
     errors,
     garbage::Garbage,
-    limits::Meter,
+    limits::{AT_ONCE, Meter},
     names::{Names, SetNames},
     parsers::Parsers,
     sandbox::Sandbox,
@@ -261,9 +261,8 @@ impl Runtime {
             self.collect()?;
         }
         self.garbage.step(lua)?;
+        // Bounds memory too, but only while the script runs: what we do around it must not fail.
         self.context.meter.start(lua)?;
-        // Only while the script runs: what we do around it must not fail for want of memory.
-        lua.set_memory_limit(self.context.memory)?;
         let result = self.sandbox.run(&script.function);
         lua.set_memory_limit(0)?;
         self.context.run.borrow_mut().modules.end(lua)?;
@@ -282,6 +281,12 @@ impl Runtime {
             self.sandbox.forget(&script.function)?;
         }
         self.garbage.collect_all(&self.lua)
+    }
+
+    /// How long the last run went unwatched, at most.
+    #[cfg(test)]
+    pub(super) fn longest_unwatched(&self) -> Duration {
+        self.context.meter.pace.longest.get()
     }
 
     /// Bytes that Lua uses once nothing is left to collect.
@@ -318,7 +323,10 @@ impl Runtime {
 
     fn memory_message(&self) -> String {
         let limit = self.context.memory;
-        format!("not enough memory: `memory` under [instance.script] is {limit} bytes")
+        format!(
+            "not enough memory: `memory` under [instance.script] is {limit} bytes, of which one \
+             instruction may take {AT_ONCE}"
+        )
     }
 }
 

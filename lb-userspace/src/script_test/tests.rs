@@ -194,10 +194,6 @@ fn what_does_not_hold_or_is_written_wrongly_fails_at_its_line() {
             "198.51.100.7:1 has a flow to 192.0.2.10:80 already",
         ),
         (
-            "for _ = 1, 5000 do lb:flow { service = 'web' } end",
-            "dropped before any decision. Flows",
-        ),
-        (
             "return lb:flow({ service = 'web' }).poool",
             "a flow has no `poool`; did you mean `pool`?",
         ),

@@ -147,7 +147,10 @@ impl Simulation {
             Verdict::Transmit | Verdict::Redirect { .. } => {
                 effects.push(network::INTERFACE, &wire.0);
             }
-            Verdict::Pass(_) | Verdict::Drop(_) => {}
+            Verdict::Drop(event) => {
+                effects.explanations.extend(self.engine.explain_drop(frame, event));
+            }
+            Verdict::Pass(_) => {}
         }
         verdict
     }

@@ -152,6 +152,43 @@ fn groups_and_policies_that_lead_nowhere() {
 }
 
 #[test]
+fn policies_of_who_may_begin_flows_that_contradict_themselves() {
+    run(&[
+        Case(
+            "datascripts = [\"by-client\"]",
+            "network_security_policy = ‹\"inside\"\nconnection_rate_limit = ‹-1",
+            &[
+                (
+                    "no network_security_policy is named \"inside\"",
+                    "add a [[network_security_policy]] with name = \"inside\"",
+                ),
+                ("`connection_rate_limit` must be an integer from 0 to 100_000_000, not -1", ""),
+            ],
+        ),
+        Case(
+            POOL,
+            "‹[[network_security_policy]]\nname = \"a\"\n[[pool]]\nname = \"resolvers\"",
+            &[(
+                "[[network_security_policy]] has neither `allow` nor `deny`",
+                "such as allow = [\"10.0.0.0/8\"]",
+            )],
+        ),
+        Case(
+            POOL,
+            "[[network_security_policy]]\nname = \"a\"\nallow = [\"10.0.0.0/8\", ‹\"10.0.0.0/8\"]\n\
+             deny = [\"10.0.0.1\", ‹\"10.0.0.0/8\"]\n[[pool]]\nname = \"resolvers\"",
+            &[
+                ("`allow` holds 10.0.0.0/8 twice", "remove one of them"),
+                (
+                    "10.0.0.0/8 is both allowed and denied",
+                    "remove one; of prefixes that differ, the longer decides",
+                ),
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn addresses_that_do_not_go_together() {
     const LATER: &str = "the packet path is IPv4 only so far";
     run(&[

@@ -207,6 +207,37 @@ fn a_rule_holds_if_everything_that_it_names_does() {
 }
 
 #[test]
+fn who_may_begin_flows_and_how_often_is_read() {
+    let text = VALID.replacen(
+        "pool = \"resolvers\"\n",
+        "pool = \"resolvers\"\nnetwork_security_policy = \"internal\"\n\
+         connection_rate_limit = 10_000\nclient_connection_rate_limit = 50\n",
+        1,
+    ) + "[[network_security_policy]]\nname = \"internal\"\nallow = [\"10.0.0.0/8\"]\n\
+         deny = [\"10.1.0.0/16\", \"10.1.2.3\"]\n";
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let [service] = &config.virtual_services[..] else { panic!("one service") };
+    assert_eq!(service.network_security_policy, Some(SecurityIndex(0)));
+    let limits = (service.connection_rate_limit, service.client_connection_rate_limit);
+    assert_eq!(limits, (10_000, 50));
+    let policy = &config.network_security_policies[0];
+    let rule = |client: &str| {
+        let rule = policy.rule(client.parse().unwrap());
+        rule.map(|(prefix, allowed)| (prefix.to_string(), allowed))
+    };
+    assert_eq!(rule("10.2.0.1"), Some(("10.0.0.0/8".into(), true)));
+    assert_eq!(rule("10.1.9.9"), Some(("10.1.0.0/16".into(), false)));
+    assert_eq!(rule("10.1.2.3"), Some(("10.1.2.3/32".into(), false)));
+    assert_eq!(rule("192.0.2.1"), None);
+    assert!(!policy.allows("192.0.2.1".parse().unwrap()));
+    let only_denying = NetworkSecurityPolicy { allow: vec![], ..policy.clone() };
+    assert!(only_denying.allows("192.0.2.1".parse().unwrap()));
+    assert!(!only_denying.allows("10.1.0.1".parse().unwrap()));
+    let plain = &parse(VALID).unwrap().virtual_services[0];
+    assert_eq!((plain.connection_rate_limit, plain.network_security_policy), (0, None));
+}
+
+#[test]
 fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
     let windows = format!("\u{feff}{}", VALID.replace('\n', "\r\n"));
     assert_eq!(parse(&windows), parse(VALID));

@@ -1,5 +1,6 @@
 //! Whole flows through the program's function and the engine, over memory and simulated time.
 
+mod admission;
 mod adoption;
 mod balancing;
 mod destinations;
