@@ -18,6 +18,7 @@ use super::{
     check::Names,
     destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
     parser::{ProtocolParser, RawParser},
+    persistence,
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
     section::Report,
     security,
@@ -90,6 +91,11 @@ pub(super) fn build(
             .into_iter()
             .map(|policy| l4_policy(policy, names))
             .collect::<Option<_>>()?,
+        persistence_profiles: raw
+            .profiles
+            .into_iter()
+            .map(persistence::build)
+            .collect::<Option<_>>()?,
         network_security_policies: raw
             .securities
             .into_iter()
@@ -120,6 +126,10 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         Some(name) => Some(*names.securities.get(name.get_ref())?),
         None => None,
     };
+    let profile = match &raw.profile {
+        Some(name) => Some(*names.profiles.get(name.get_ref())?),
+        None => None,
+    };
     let policies = raw.policies.iter().map(|name| names.policies.get(name.get_ref()).copied());
     let datascripts = raw.datascripts.iter().map(|name| names.sets.get(name.get_ref()).copied());
     Some(VirtualService {
@@ -129,6 +139,7 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         destination,
         l4_policies: policies.collect::<Option<_>>()?,
         network_security_policy: security,
+        persistence_profile: profile,
         connection_rate_limit: raw.connection_rate_limit,
         client_connection_rate_limit: raw.client_connection_rate_limit,
         datascripts: datascripts.collect::<Option<_>>()?,

@@ -6,7 +6,7 @@ use serde_spanned::Spanned;
 
 use super::{
     BuiltInParser, Forwarding, OnError, ParserIndex, ParserReference, PolicyIndex, PoolGroupIndex,
-    PoolIndex, SecurityIndex, SetIndex, addresses,
+    PoolIndex, ProfileIndex, SecurityIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
     parser,
     raw::{Named, RawConfig, RawPool, RawService},
@@ -22,6 +22,7 @@ pub(super) struct Names {
     pub groups: HashMap<String, PoolGroupIndex>,
     pub policies: HashMap<String, PolicyIndex>,
     pub securities: HashMap<String, SecurityIndex>,
+    pub profiles: HashMap<String, ProfileIndex>,
     pub sets: HashMap<String, SetIndex>,
     pub parsers: HashMap<String, ParserReference>,
 }
@@ -33,6 +34,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         pools: index("pool", &raw.pools, PoolIndex, report),
         groups: index("pool_group", &raw.groups, PoolGroupIndex, report),
         policies: index("l4_policy", &raw.policies, PolicyIndex, report),
+        profiles: index("persistence_profile", &raw.profiles, ProfileIndex, report),
         securities: index("network_security_policy", &raw.securities, SecurityIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
         parsers: parsers(raw, report),
@@ -58,6 +60,9 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     parser::check(&raw.parsers, report);
     for reference in raw.services.iter().filter_map(|service| service.security.as_ref()) {
         resolve("network_security_policy", reference, &names.securities, report);
+    }
+    for reference in raw.services.iter().filter_map(|service| service.profile.as_ref()) {
+        resolve("persistence_profile", reference, &names.profiles, report);
     }
     raw.securities.iter().for_each(|policy| security::check(policy, report));
     listeners(&raw.services, report);

@@ -23,6 +23,7 @@ mod host;
 mod instance;
 mod model;
 mod parser;
+mod persistence;
 mod problem;
 mod raw;
 mod section;

@@ -31,6 +31,8 @@ pub struct Config {
     /// In the file's order.
     pub network_security_policies: Vec<NetworkSecurityPolicy>,
     /// In the file's order.
+    pub persistence_profiles: Vec<PersistenceProfile>,
+    /// In the file's order.
     pub datascripts: Vec<DataScriptSet>,
     /// In the file's order; those that are built in are not among them.
     pub protocol_parsers: Vec<ProtocolParser>,
@@ -62,6 +64,10 @@ pub struct PolicyIndex(pub usize);
 /// Index into [`Config::network_security_policies`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SecurityIndex(pub usize);
+
+/// Index into [`Config::persistence_profiles`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ProfileIndex(pub usize);
 
 /// Where flows are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -164,6 +170,8 @@ pub struct VirtualService {
     pub l4_policies: Vec<PolicyIndex>,
     /// Who may begin flows; everyone if there is none.
     pub network_security_policy: Option<SecurityIndex>,
+    /// What keeps clients at their servers if no script chooses one.
+    pub persistence_profile: Option<ProfileIndex>,
     /// `connection_rate_limit`: new flows a second, of all clients; 0 for no limit.
     pub connection_rate_limit: u32,
     /// `client_connection_rate_limit`: new flows a second of each client; 0 for no limit.
@@ -344,6 +352,30 @@ impl NetworkSecurityPolicy {
     /// Whether a client may begin flows.
     pub fn allows(&self, client: IpAddr) -> bool {
         self.rule(client).map_or(self.allows_others(), |(_, allowed)| allowed)
+    }
+}
+
+/// `[[persistence_profile]]`: clients stay at the server that they got first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PersistenceProfile {
+    /// Unique.
+    pub name: String,
+    /// Bits of the client's IPv4 address that count: clients that share them share a server.
+    pub prefix_length: u8,
+    /// A server is remembered for so long after the last flow.
+    pub timeout: Duration,
+}
+
+impl PersistenceProfile {
+    /// What a client's server is stored under: its address, or the prefix that it is in.
+    pub fn key(&self, client: IpAddr) -> String {
+        let bits = IpNet::from(client).max_prefix_len();
+        // Of IPv6, what is left of an address beyond IPv4's bits does not count either.
+        let length = bits - (32 - self.prefix_length.min(32));
+        match IpNet::new(client, length) {
+            Ok(prefix) if length < bits => prefix.trunc().to_string(),
+            _ => client.to_string(),
+        }
     }
 }
 

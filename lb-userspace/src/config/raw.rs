@@ -18,6 +18,7 @@ use super::{
     host,
     instance::{self, RawInstance, TIMEOUTS},
     parser::{self, RawParser},
+    persistence::{self, RawProfile},
     section::{Report, Section, Span},
     security::{self, RawSecurity},
     value,
@@ -32,6 +33,7 @@ pub(super) struct RawConfig {
     pub groups: Vec<RawGroup>,
     pub policies: Vec<RawPolicy>,
     pub securities: Vec<RawSecurity>,
+    pub profiles: Vec<RawProfile>,
     pub sets: Vec<RawSet>,
     pub parsers: Vec<RawParser>,
 }
@@ -47,6 +49,7 @@ pub(super) struct RawService {
     pub destination: Option<RawDestination>,
     pub policies: Vec<Spanned<String>>,
     pub security: Option<Spanned<String>>,
+    pub profile: Option<Spanned<String>>,
     pub connection_rate_limit: u32,
     pub client_connection_rate_limit: u32,
     pub datascripts: Vec<Spanned<String>>,
@@ -137,6 +140,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
             .into_iter()
             .map(destinations::policy)
             .collect(),
+        profiles: root
+            .tables("persistence_profile", "[[persistence_profile]]")
+            .into_iter()
+            .map(persistence::read)
+            .collect(),
         securities: root
             .tables("network_security_policy", "[[network_security_policy]]")
             .into_iter()
@@ -166,6 +174,7 @@ fn service(mut section: Section<'_>) -> RawService {
     let policies = section.list("l4_policies", value::name);
     unique(&policies, "l4_policies", section.report());
     let security = section.optional("network_security_policy", value::name);
+    let profile = section.optional("persistence_profile", value::name);
     let connection_rate_limit = section.or("connection_rate_limit", 0, value::integer(RATES));
     let client_connection_rate_limit =
         section.or("client_connection_rate_limit", 0, value::integer(RATES));
@@ -185,6 +194,7 @@ fn service(mut section: Section<'_>) -> RawService {
         destination,
         policies,
         security,
+        profile,
         connection_rate_limit,
         client_connection_rate_limit,
         datascripts,

@@ -7,10 +7,10 @@ use lb_common::event::Event;
 use super::{
     generation::{Generation, RuleIndex},
     log::{DecidedBy, EndReason, Note},
-    persistence::Stored,
+    persistence::{Sticky, Stored},
 };
 use crate::{
-    config::{Destination, OnError, PoolGroupIndex, PoolIndex, ServerIndex},
+    config::{Destination, OnError, PersistenceProfile, PoolGroupIndex, PoolIndex, ServerIndex},
     pool::{Balancer, HashKey, Live, ServerStates},
     script::{self, Chosen, Outcome, Place, Selection, TableAccess},
 };
@@ -87,6 +87,8 @@ pub(super) struct Decider<'a> {
     pub destination: Option<Destination>,
     /// The policy rule that says so.
     pub rule: Option<RuleIndex>,
+    /// What keeps the client at its server if no script names one.
+    pub profile: Option<&'a PersistenceProfile>,
     pub client: SocketAddr,
     pub now: Duration,
 }
@@ -188,6 +190,12 @@ impl Decider<'_> {
     }
 
     fn balance(&mut self, destination: Destination, outcome: &Outcome, by: DecidedBy) -> Decision {
+        if let Some(profile) = self.profile {
+            let key = profile.key(self.client.ip());
+            let (key, lifetime) = (key.as_bytes(), profile.timeout);
+            let sticky = Sticky { key, lifetime, destination, line: 0 };
+            return self.stick(&sticky, outcome, by);
+        }
         match self.pick(destination, outcome) {
             Some(pick) => self.choice(pick, None, by),
             None => refuse(Event::DropNoServer, EndReason::Refused),

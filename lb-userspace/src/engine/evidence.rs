@@ -128,8 +128,25 @@ impl Evidence<'_> {
         }
         self.policy_steps(&mut steps);
         steps.extend(self.runs.iter().map(|run| self.run_step(run)));
+        steps.extend(self.persistence_step());
         self.destination_steps(&mut steps);
         steps
+    }
+
+    /// What the service's profile does, where no script chose the server.
+    fn persistence_step(&self) -> Option<Step> {
+        let profile = self.generation.profile(self.service)?;
+        let by_script = self.runs.iter().any(|run| matches!(run.ending, Ending::Persisted(_)));
+        let by = self.choice()?.by;
+        if by_script || by == DecidedBy::ScriptServer {
+            return None;
+        }
+        let key = profile.key(self.query.client.ip());
+        let result = match by {
+            DecidedBy::Persistence => format!("{key} leads to the server that it led to before"),
+            _ => format!("nothing that is up is stored for {key}: what is picked will be"),
+        };
+        Some(Step { number: 7, what: format!("persistence profile {}", profile.name), result })
     }
 
     /// Whether the program itself refuses the flow.

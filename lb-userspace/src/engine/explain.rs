@@ -118,6 +118,7 @@ impl Engine {
             accesses: explains.then(Vec::new),
             destination,
             rule: rule.map(|(rule, _)| rule),
+            profile: generation.profile(service),
             client: query.client,
             now: now.monotonic,
         };

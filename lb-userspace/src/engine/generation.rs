@@ -16,8 +16,8 @@ use lb_common::{
 
 use crate::{
     config::{
-        Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy, PolicyIndex,
-        PoolIndex, Script, ServerIndex, VirtualService,
+        Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy,
+        PersistenceProfile, PolicyIndex, PoolIndex, Script, ServerIndex, VirtualService,
     },
     flow_table::{Catalog, CatalogFull, Kind},
     pool::Pools,
@@ -216,6 +216,11 @@ impl Generation {
     /// The policy that says who may begin flows to a service.
     pub fn security(&self, service: &VirtualService) -> Option<&NetworkSecurityPolicy> {
         self.config.network_security_policies.get(service.network_security_policy?.0)
+    }
+
+    /// What keeps clients of a service at their servers.
+    pub fn profile(&self, service: &VirtualService) -> Option<&PersistenceProfile> {
+        self.config.persistence_profiles.get(service.persistence_profile?.0)
     }
 
     /// What a policy says of a client, as the program finds it in its maps.

@@ -1,4 +1,4 @@
-//! `avi.vs.persist`: a key leads to the server that it led to before.
+//! Persistence, by `avi.vs.persist` or by a profile: a key leads to the server that it led to before.
 
 use std::{str, time::Duration};
 
@@ -62,51 +62,73 @@ impl Stored<'_> {
     }
 }
 
+/// A key that is to lead to one server.
+pub(super) struct Sticky<'a> {
+    pub key: &'a [u8],
+    /// From each flow on.
+    pub lifetime: Duration,
+    /// Where the server is to be.
+    pub destination: Destination,
+    /// The script's line that asks for it; 0 if none does.
+    pub line: u32,
+}
+
 impl Decider<'_> {
-    /// The server that is stored under the key, if it is up; else a new one, which is stored.
+    /// `avi.vs.persist`.
     pub(super) fn persistent(&mut self, persist: &Persist, outcome: &Outcome) -> Decision {
-        let lifetime = Duration::from_secs(persist.lifetime.into());
-        let stored = self.stored.find(&persist.key, self.now);
-        self.note(persist, "table_lookup", stored.is_some(), stored.as_ref());
-        if let Some(pick) = self.up(persist.destination, stored.as_ref()) {
-            self.stored.renew(&persist.key, lifetime, self.now);
-            self.note_renewal(persist, stored);
+        let sticky = Sticky {
+            key: &persist.key,
+            lifetime: Duration::from_secs(persist.lifetime.into()),
+            destination: persist.destination,
+            line: persist.by.line,
+        };
+        self.stick(&sticky, outcome, DecidedBy::PersistenceNew)
+    }
+
+    /// The server that is stored under the key, if it is up; else a new one, which is stored and
+    /// said to be chosen `by`.
+    pub(super) fn stick(
+        &mut self,
+        sticky: &Sticky<'_>,
+        outcome: &Outcome,
+        by: DecidedBy,
+    ) -> Decision {
+        let Sticky { key, lifetime, destination, .. } = *sticky;
+        let stored = self.stored.find(key, self.now);
+        self.note(sticky, "table_lookup", stored.is_some(), stored.as_ref());
+        if let Some(pick) = self.up(destination, stored.as_ref()) {
+            self.stored.renew(key, lifetime, self.now);
+            let renewed = stored.map(|found| Found { deadline: self.now + lifetime, ..found });
+            self.note(sticky, "table_refresh", true, renewed.as_ref());
             return self.choice(pick, None, DecidedBy::Persistence);
         }
-        let Some(pick) = self.pick(persist.destination, outcome) else {
+        let Some(pick) = self.pick(destination, outcome) else {
             return refuse(Event::DropNoServer, EndReason::Refused);
         };
         let new = self.value(&pick);
-        let value = new.and_then(|new| {
-            self.stored.store(&persist.key, stored.as_ref(), new, lifetime, self.now)
-        });
+        let value =
+            new.and_then(|new| self.stored.store(key, stored.as_ref(), new, lifetime, self.now));
         let winner = value.map(|value| Found { value, deadline: self.now + lifetime });
-        self.note(persist, "table_insert", winner.is_some(), winner.as_ref());
-        match self.up(persist.destination, winner.as_ref()) {
+        self.note(sticky, "table_insert", winner.is_some(), winner.as_ref());
+        match self.up(destination, winner.as_ref()) {
             Some(first) if (first.pool, first.server) != (pick.pool, pick.server) => {
                 self.choice(first, None, DecidedBy::Persistence)
             }
-            _ => self.choice(pick, None, DecidedBy::PersistenceNew),
+            _ => self.choice(pick, None, by),
         }
-    }
-
-    fn note_renewal(&mut self, persist: &Persist, stored: Option<Found>) {
-        let deadline = self.now + Duration::from_secs(persist.lifetime.into());
-        let renewed = stored.map(|found| Found { deadline, ..found });
-        self.note(persist, "table_refresh", true, renewed.as_ref());
     }
 
     /// For those who explain decisions.
     fn note(
         &mut self,
-        persist: &Persist,
+        sticky: &Sticky<'_>,
         action: &'static str,
         success: bool,
         now: Option<&Found>,
     ) {
         if let Some(accesses) = &mut self.accesses {
-            let access = TableAccess::new(action, TABLE, &persist.key, success);
-            accesses.push(access.with_found(now, self.now).at(persist.by.line));
+            let access = TableAccess::new(action, TABLE, sticky.key, success);
+            accesses.push(access.with_found(now, self.now).at(sticky.line));
         }
     }
 

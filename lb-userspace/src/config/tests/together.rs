@@ -156,8 +156,13 @@ fn policies_of_who_may_begin_flows_that_contradict_themselves() {
     run(&[
         Case(
             "datascripts = [\"by-client\"]",
-            "network_security_policy = ‹\"inside\"\nconnection_rate_limit = ‹-1",
+            "persistence_profile = ‹\"net\"\nnetwork_security_policy = ‹\"inside\"\n\
+             connection_rate_limit = ‹-1",
             &[
+                (
+                    "no persistence_profile is named \"net\"",
+                    "add a [[persistence_profile]] with name = \"net\"",
+                ),
                 (
                     "no network_security_policy is named \"inside\"",
                     "add a [[network_security_policy]] with name = \"inside\"",

@@ -238,6 +238,26 @@ fn who_may_begin_flows_and_how_often_is_read() {
 }
 
 #[test]
+fn profiles_are_read_and_make_keys_of_clients() {
+    let text = VALID.replacen(
+        "pool = \"resolvers\"\n",
+        "pool = \"resolvers\"\npersistence_profile = \"net\"\n",
+        1,
+    ) + "[[persistence_profile]]\nname = \"net\"\nprefix_length = 20\ntimeout = \"1h\"\n\
+         [[persistence_profile]]\nname = \"host\"\n";
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.virtual_services[0].persistence_profile, Some(ProfileIndex(0)));
+    let [net, host] = &config.persistence_profiles[..] else { panic!("two profiles") };
+    assert_eq!((net.timeout, host.timeout), (Duration::from_secs(3600), Duration::from_secs(300)));
+    let client = "192.0.2.77".parse().unwrap();
+    assert_eq!((&*net.key(client), &*host.key(client)), ("192.0.0.0/20", "192.0.2.77"));
+    let all = PersistenceProfile { prefix_length: 0, ..net.clone() };
+    assert_eq!(all.key(client), "0.0.0.0/0");
+    let v6 = "2001:db8::1".parse().unwrap();
+    assert_eq!((&*net.key(v6), &*host.key(v6)), ("2001:db8::/116", "2001:db8::1"));
+}
+
+#[test]
 fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
     let windows = format!("\u{feff}{}", VALID.replace('\n', "\r\n"));
     assert_eq!(parse(&windows), parse(VALID));

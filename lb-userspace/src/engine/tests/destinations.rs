@@ -214,3 +214,52 @@ fn a_flow_for_which_there_is_no_room_is_explained_as_refused() {
     assert_eq!(explanation.decision, Ruling::Refused);
     assert!(explanation.reason.as_ref().unwrap().starts_with("No route to the server"));
 }
+
+const PROFILE: &str = "persistence_profile = \"by-network\"";
+
+fn sticky<'a>(request: &'a str, pools: &'a str) -> Setup<'a> {
+    Setup { pools, ..setup(PROFILE, request) }
+}
+
+#[test]
+fn a_profile_keeps_a_network_of_clients_at_its_server_for_a_while() {
+    let profile = "[[persistence_profile]]\nname = \"by-network\"\nprefix_length = 29\n\
+                   timeout = \"2m\"\n";
+    let pools = format!("{profile}{POOLS}");
+    let mut world = sticky("", &pools).world();
+    let from = |host, port| tcp(at([198, 51, 100, host], port), web(), SYN);
+    let first = world.begin(&from(1, 1)).sent[0].0;
+    for (host, port) in [(1, 2), (6, 1), (7, 1), (2, 9)] {
+        assert_eq!(world.begin(&from(host, port)).sent[0].0, first);
+    }
+    assert_ne!(world.begin(&from(8, 1)).sent[0].0, first);
+    let table = world.shared.tables.table("web", b"").unwrap();
+    let keys = |world: &World| {
+        let entries = table.entries(b"", 10, world.time).into_iter();
+        entries.map(|entry| String::from_utf8(entry.key.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&world), ["198.51.100.0/29", "198.51.100.8/29"]);
+    let step = explain(&mut world).steps.into_iter().find(|step| step.number == 7).unwrap();
+    assert_eq!(step.result, "198.51.100.0/29 leads to the server that it led to before");
+    world.time += 121 * SECOND;
+    assert!(keys(&world).is_empty());
+}
+
+#[test]
+fn a_profile_is_asked_within_the_pool_that_a_script_chose_and_not_about_its_server() {
+    let pools = format!("[[persistence_profile]]\nname = \"by-network\"\n{POOLS}");
+    let request = "if avi.vs.client_port() == '9' then avi.pool.select('web', '10.0.0.12') \
+                   elseif avi.vs.client_port() == '8' then avi.pool.select('resolvers') end";
+    let mut world = sticky(request, &pools).world();
+    let link = |world: &mut World, port| world.begin(&syn(port)).sent[0].0;
+    let first = link(&mut world, 1);
+    assert_eq!([link(&mut world, 2), link(&mut world, 9)], [first, link_to(hop(12))]);
+    // Another pool: what is stored is no server of it, and is replaced.
+    assert_eq!(link(&mut world, 8), link_to(hop(21)));
+    let other = Query { client: client(8).into(), ..query() };
+    let now = world.now();
+    let explanation = world.workers[0].engine.explain(now, other).unwrap();
+    assert_eq!(explanation.decided_by, Some(DecidedBy::Persistence));
+    let numbers: Vec<_> = explanation.steps.iter().map(|step| step.number).collect();
+    assert_eq!(numbers, [6, 7, 8]);
+}

@@ -185,6 +185,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         virtual_services: vec![service("dns", Some(PoolIndex(0))), service("bare", None)],
         pool_groups: vec![group("all"), group("unreferenced")],
         network_security_policies: Vec::new(),
+        persistence_profiles: Vec::new(),
         l4_policies: Vec::new(),
         pools: vec![
             pool("web", &["10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.12:8081"]),
@@ -221,6 +222,7 @@ fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
         destination: pool.map(Destination::Pool),
         l4_policies: Vec::new(),
         network_security_policy: None,
+        persistence_profile: None,
         connection_rate_limit: 0,
         client_connection_rate_limit: 0,
         datascripts: Vec::new(),
