@@ -263,3 +263,18 @@ fn a_profile_is_asked_within_the_pool_that_a_script_chose_and_not_about_its_serv
     let numbers: Vec<_> = explanation.steps.iter().map(|step| step.number).collect();
     assert_eq!(numbers, [6, 7, 8]);
 }
+
+#[test]
+fn steps_come_in_the_order_of_evaluation() {
+    let pools = format!(
+        "[[network_security_policy]]\nname = \"all\"\ndeny = [\"203.0.113.0/24\"]\n\
+         [[persistence_profile]]\nname = \"by-network\"\n{POOLS}"
+    );
+    let web = "network_security_policy = \"all\"\nconnection_rate_limit = 9\n\
+               persistence_profile = \"by-network\"\nl4_policies = [\"by-client\"]";
+    let request = "avi.poolgroup.select('tiers')";
+    let setup = Setup { web, pools: &pools, request, ..Setup::default() };
+    let explanation = explain(&mut setup.world());
+    let numbers: Vec<_> = explanation.steps.iter().map(|step| step.number).collect();
+    assert_eq!(numbers, [1, 2, 5, 5, 6, 7, 8, 8]);
+}
