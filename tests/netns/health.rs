@@ -164,3 +164,62 @@ fn servers_are_pinged_and_asked_by_dns_and_by_a_program() {
     balancer.reload(&crate::site::configuration(&rest.replace("up = 1", "up = 0"))).unwrap();
     wait_state(&balancer, 1, ("down", "answered after "));
 }
+
+/// A pool of servers that are nowhere, behind a host that does not forward.
+fn nowhere(servers: u16, monitor: &str) -> String {
+    let server = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        format!("{{ address = \"10.1.{high}.{low}\", port = 80 }}")
+    };
+    let list: Vec<_> = (1..=servers).map(server).collect();
+    let list = list.join(", ");
+    format!("[[pool]]\nname = \"nowhere\"\nservers = [{list}]\nhealth_monitors = [\"{monitor}\"]\n")
+}
+
+#[test]
+fn five_thousand_servers_that_say_nothing_hold_up_nobody_while_configurations_change() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _servers = site.web_servers(1);
+    site.balancer.ip(&["route", "add", "10.1.0.0/16", "via", "10.0.0.13"]).unwrap();
+    let slow = "[[health_monitor]]\nname = \"slow\"\ntype = \"tcp\"\ninterval = \"5s\"\ntimeout = \"1s\"\n";
+    let rest = format!("{}{}{slow}", watched(1, HTTP), nowhere(5000, "slow"));
+    let balancer = site.balance(&rest, &[]);
+    let count = |wanted: &str| {
+        let status = balancer.status_json().unwrap();
+        let servers = status["pools"][1]["servers"].as_array().unwrap();
+        let fits = servers.iter().filter(|server| server["state"] == wanted);
+        fits.filter(|it| wanted != "down" || it["health"]["monitors"][0]["answer"] != Value::Null)
+            .count()
+    };
+    for generation in 2..5 {
+        // Every check of the silent ones is begun anew.
+        balancer.reload(&configuration(&format!("{rest}port = {generation}\n"))).unwrap();
+        assert_eq!(balancer.status_json().unwrap()["generation"], generation);
+        wait_state(&balancer, 1, ("up", "status 200"));
+        assert_eq!(site.ask(), "1");
+    }
+    wait_until("all that say nothing to be down", SOON, || Ok(count("down") == 5000)).unwrap();
+    let shown = balancer.lb(&["status"]).unwrap();
+    let line = shown.lines().find(|line| line.contains("10.1.19.136:80")).unwrap();
+    assert!(line.contains("slow: timed out after 1s while connecting"), "{line}");
+    assert_eq!(site.ask(), "1");
+}
+
+#[test]
+fn servers_are_watched_from_an_address_that_flows_use_too() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _servers = site.web_servers(2);
+    let rest = watched(2, HTTP);
+    let text = configuration(&rest).replace("10.0.0.9", "10.0.0.1");
+    let text = text.replace("flow_capacity", "snat_ports = \"1024-32767\"\nflow_capacity");
+    let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
+    wait_state(&balancer, 1, ("up", "status 200"));
+    wait_state(&balancer, 2, ("up", "status 200"));
+    assert_eq!(answering(&site), named(&[1, 2]));
+}

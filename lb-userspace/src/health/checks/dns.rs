@@ -56,3 +56,41 @@ fn query_id() -> u16 {
     let [.., high, low] = now.subsec_micros().to_be_bytes();
     u16::from_be_bytes([high, low])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check() -> DnsCheck {
+        DnsCheck { query_name: "www.example.com".into(), record_type: 1, rcode: None }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_response_or_none(
+            bytes in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let _ = judge(&bytes, &check());
+        }
+
+        #[test]
+        fn a_response_with_bytes_changed_is_one_or_none(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            end in any::<prop::sample::Index>(),
+        ) {
+            let mut response = query(&check(), 7).unwrap();
+            response[2] |= 0x80;
+            response[7] = 1;
+            // An answer whose name is a pointer to the question's.
+            response.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 192, 0, 2, 1]);
+            prop_assert_eq!(judge(&response, &check()), Ok("answered noerror, 1 records".into()));
+            for (index, byte) in changes {
+                let index = index.index(response.len());
+                response[index] = byte;
+            }
+            let _ = judge(&response[..end.index(response.len())], &check());
+        }
+    }
+}
