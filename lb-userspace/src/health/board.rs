@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     checks::{Answer, Fault},
@@ -199,7 +199,7 @@ impl Watched {
         match self.verdict {
             Verdict::Down => warn!(pool, %server, "server down: {why}"),
             Verdict::Up if was == Verdict::Down => info!(pool, %server, "server up: {why}"),
-            Verdict::Up | Verdict::Unknown => info!(pool, %server, "server checked: {why}"),
+            Verdict::Up | Verdict::Unknown => debug!(pool, %server, "server checked: {why}"),
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lb_common::{flow::Geometry, hash::HashSeed};
+use proptest::prelude::*;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -205,4 +206,80 @@ async fn servers_that_say_nothing_delay_others_and_no_queue_grows() {
     assert_eq!(most, 2048);
     // Nobody is asked more often than once in an interval, and everybody is asked.
     assert!((5000 * 5..=5000 * 7).contains(&starts.len()), "{}", starts.len());
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A server that lives and dies: whether it is well, in turns, for so many milliseconds each.
+#[derive(Clone, Debug)]
+struct Life(Vec<u64>);
+
+impl Life {
+    /// Whether it is well at a moment, and since when it is so.
+    fn at(&self, moment: Duration) -> (bool, Duration) {
+        let mut since = Duration::ZERO;
+        for (turn, length) in self.0.iter().enumerate() {
+            let end = since + Duration::from_millis(*length);
+            if moment < end {
+                return (turn % 2 == 0, since);
+            }
+            since = end;
+        }
+        (self.0.len() % 2 == 0, since)
+    }
+}
+
+/// Lets the service watch that server, and holds what it says at every moment against what is
+/// promised of it.
+async fn live(life: Life, successes: u32, failures: u32) -> Result<(), TestCaseError> {
+    let counts = format!("successful_checks = {successes}\nfailed_checks = {failures}");
+    let monitor = format!(
+        "[[health_monitor]]\nname = \"a\"\ntype = \"tcp\"\ninterval = \"1s\"\n\
+         timeout = \"300ms\"\n{counts}"
+    );
+    let site = Site::new(&config(A, 1, &monitor, ""));
+    let (targets, followed) = watch::channel(site.targets.clone());
+    let (began, alive) = (Instant::now(), life.clone());
+    let check = move |_: Arc<Target>| {
+        let alive = alive.clone();
+        async move {
+            if alive.at(began.elapsed()).0 {
+                return passed();
+            }
+            sleep(TIMEOUT).await;
+            failed()
+        }
+    };
+    let running = tokio::spawn(service::run(Arc::clone(&site.board), followed, check));
+    let total: u64 = life.0.iter().sum();
+    let step = Duration::from_millis(10);
+    // The first check comes within one interval, and each takes the timeout at most.
+    let needed = |count: u32| INTERVAL * count + TIMEOUT + step;
+    while began.elapsed() < Duration::from_millis(total) {
+        let (is_well, since) = life.at(began.elapsed());
+        let so_for = began.elapsed() - since;
+        if so_for > needed(if is_well { successes } else { failures }) {
+            prop_assert_eq!(site.is_up(), is_well, "{:?} after {:?}", so_for, began.elapsed());
+        }
+        sleep(step).await;
+    }
+    drop(targets);
+    prop_assert!(running.await.is_ok());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_server_s_state_follows_its_life_after_so_many_checks_and_not_later(
+        life in proptest::collection::vec(100..9000u64, 1..8),
+        successes in 1..4u32,
+        failures in 1..4u32,
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(live(Life(life), successes, failures))?;
+    }
 }
