@@ -225,11 +225,15 @@ fn servers_are_watched_from_an_address_that_flows_use_too() {
     }
     let site = Site::new();
     let _servers = site.web_servers(2);
-    let rest = watched(2, HTTP);
+    // Packets of servers of `dnat` pools are the balancer's to forward, but for those to itself.
+    let behind = pool("behind", [1], 80).replace("servers", "forwarding = \"dnat\"\nservers");
+    let rest = format!("{}{behind}health_monitors = [\"it\"]\n", watched(2, HTTP));
     let text = configuration(&rest).replace("10.0.0.9", "10.0.0.1");
     let text = text.replace("flow_capacity", "snat_ports = \"1024-32767\"\nflow_capacity");
     let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
     wait_state(&balancer, 1, ("up", "status 200"));
     wait_state(&balancer, 2, ("up", "status 200"));
     assert_eq!(answering(&site), named(&[1, 2]));
+    let behind = || Ok(status(&balancer)["pools"][1]["servers"][0]["state"] == "up");
+    wait_until("the server behind the balancer to be up", SOON, behind).unwrap();
 }

@@ -222,11 +222,11 @@ impl Life {
         for (turn, length) in self.0.iter().enumerate() {
             let end = since + Duration::from_millis(*length);
             if moment < end {
-                return (turn % 2 == 0, since);
+                return (turn.is_multiple_of(2), since);
             }
             since = end;
         }
-        (self.0.len() % 2 == 0, since)
+        (self.0.len().is_multiple_of(2), since)
     }
 }
 

@@ -7,8 +7,8 @@ use tokio::net::UdpSocket;
 use super::{Answer, Fault, Stage, fault, search::contains, shown};
 use crate::config::Exchange;
 
-/// The most that a datagram holds.
-const MOST: usize = 65_535;
+/// Bytes of a datagram that are looked at: thousands may be waited for at once.
+const MOST: usize = 8 << 10;
 
 pub(super) async fn check(address: SocketAddr, exchange: &Exchange, stage: &Stage) -> Answer {
     let socket = send(address, &exchange.send, stage).await?;
