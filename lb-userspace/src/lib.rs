@@ -8,6 +8,7 @@ pub mod control;
 pub mod datapath;
 pub mod engine;
 pub mod flow_table;
+pub mod health;
 pub mod pool;
 pub mod replay;
 pub mod script;

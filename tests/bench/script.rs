@@ -208,7 +208,7 @@ fn engine(config: &Arc<Config>) -> Result<Engine> {
     let mut shared = Shared::new(table, catalog, instance, instance.flow_capacity);
     shared.tables = tables(config, FLOWS);
     let shared = Arc::new(shared);
-    let generation = Arc::new(Generation::new(1, Arc::clone(config), &shared.catalog)?);
+    let generation = Arc::new(Generation::new(1, Arc::clone(config), &shared)?);
     let position = Position { worker: 0, workers: 1 };
     Ok(Engine::new(position, shared, Arc::new(Counters::default()), generation)?)
 }

@@ -14,6 +14,8 @@ mod forwarding;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod parsers;

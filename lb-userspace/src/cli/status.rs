@@ -3,7 +3,10 @@
 use anyhow::Result;
 
 use super::{client, columns::Columns, target::Target};
-use crate::control::status::Status;
+use crate::{
+    control::status::Status,
+    health::{MonitorStatus, ServerHealth},
+};
 
 /// Prints the state of an instance.
 pub fn show(target: &Target, json: bool) -> Result<()> {
@@ -76,6 +79,7 @@ fn pools(status: &Status) -> Columns {
         "STATE",
         "FLOWS",
         "NEXT HOP",
+        "HEALTH",
     ]);
     for pool in &status.pools {
         for server in &pool.servers {
@@ -85,13 +89,24 @@ fn pools(status: &Status) -> Columns {
                 pool.forwarding.clone(),
                 server.address.to_string(),
                 server.ratio.to_string(),
-                if server.up { "up" } else { "disabled" }.to_owned(),
+                server.state.name().to_owned(),
                 server.connections.to_string(),
                 server.next_hop.clone(),
+                server.health.as_ref().map(health).unwrap_or_default(),
             ]);
         }
     }
     columns
+}
+
+/// What each monitor says, and since when they say together what the state is.
+fn health(health: &ServerHealth) -> String {
+    let monitor = |monitor: &MonitorStatus| {
+        let answer = monitor.answer.as_deref().unwrap_or("not checked yet");
+        format!("{}: {answer}", monitor.name)
+    };
+    let monitors: Vec<_> = health.monitors.iter().map(monitor).collect();
+    format!("{} (since {})", monitors.join("; "), health.since)
 }
 
 /// What never happened is not worth a line.

@@ -17,6 +17,7 @@ use super::{
     VirtualService,
     check::Names,
     destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
+    monitor,
     parser::{ProtocolParser, RawParser},
     persistence,
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
@@ -37,7 +38,9 @@ pub(super) fn read_scripts(
     let mut scripts = Scripts::new();
     let scripts_of_sets = raw.sets.iter().flat_map(|set| [&set.l4_request, &set.l4_response]);
     let parsers = raw.parsers.iter().map(|parser| &parser.file);
-    for given in scripts_of_sets.chain(parsers).flatten() {
+    let scripts_of_sets = scripts_of_sets.chain(parsers).flatten().map(|path| ("script", path));
+    let files = monitor::files(&raw.monitors).map(|path| ("file", path));
+    for (kind, given) in scripts_of_sets.chain(files) {
         if scripts.contains_key(given.get_ref()) {
             continue;
         }
@@ -46,22 +49,26 @@ pub(super) fn read_scripts(
             Ok(source) => {
                 scripts.insert(given.get_ref().clone(), Arc::new(Script { path, source }));
             }
-            Err(error) => report.add(unreadable(given, &path, &error, report)),
+            Err(error) => report.add(unreadable(kind, given, &path, &error, report)),
         }
     }
     scripts
 }
 
 fn unreadable(
+    kind: &str,
     given: &Spanned<PathBuf>,
     path: &Path,
     error: &io::Error,
     report: &Report,
 ) -> super::Problem {
-    let message = format!("script {} cannot be read: {error}", path.display());
+    let message = format!("{kind} {} cannot be read: {error}", path.display());
     let help = match error.kind() {
         io::ErrorKind::NotFound => "the path is relative to the configuration's folder",
-        io::ErrorKind::InvalidData => "scripts are UTF-8: save the file in that encoding",
+        io::ErrorKind::InvalidData => match kind {
+            "script" => "scripts are UTF-8: save the file in that encoding",
+            _ => "it holds text: certificates in PEM format",
+        },
         _ => "the file must be readable for the user that runs the balancer",
     };
     report.at(given.span(), message).with_help(help)
@@ -101,7 +108,7 @@ pub(super) fn build(
             .into_iter()
             .map(security::build)
             .collect::<Option<_>>()?,
-        pools: raw.pools.into_iter().map(pool).collect::<Option<_>>()?,
+        pools: raw.pools.into_iter().map(|raw| pool(raw, names)).collect::<Option<_>>()?,
         datascripts: raw
             .sets
             .into_iter()
@@ -111,6 +118,11 @@ pub(super) fn build(
             .parsers
             .into_iter()
             .map(|parser| protocol_parser(parser, scripts))
+            .collect::<Option<_>>()?,
+        health_monitors: raw
+            .monitors
+            .into_iter()
+            .map(|raw| monitor::build(raw, scripts))
             .collect::<Option<_>>()?,
         instance: raw.instance.instance?,
     })
@@ -161,13 +173,16 @@ fn socket(address: Option<&Spanned<IpAddr>>, port: Option<&Spanned<u16>>) -> Opt
     Some(SocketAddr::new(*address?.get_ref(), *port?.get_ref()))
 }
 
-fn pool(raw: RawPool) -> Option<Pool> {
+fn pool(raw: RawPool, names: &Names) -> Option<Pool> {
+    let monitors = raw.monitors.iter().map(|name| names.monitors.get(name.get_ref()).copied());
     Some(Pool {
         name: raw.name?.into_inner(),
         algorithm: raw.algorithm,
         hash_by: raw.hash_by,
         forwarding: raw.forwarding,
         servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
+        health_monitors: monitors.collect::<Option<_>>()?,
+        min_health_monitors_up: raw.min_monitors_up,
     })
 }
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use serde_spanned::Spanned;
 
 use super::{
-    BuiltInParser, Forwarding, OnError, ParserIndex, ParserReference, PolicyIndex, PoolGroupIndex,
-    PoolIndex, ProfileIndex, SecurityIndex, SetIndex, addresses,
+    BuiltInParser, Forwarding, MonitorIndex, OnError, ParserIndex, ParserReference, PolicyIndex,
+    PoolGroupIndex, PoolIndex, ProfileIndex, SecurityIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
     parser,
     raw::{Named, RawConfig, RawPool, RawService},
@@ -25,6 +25,7 @@ pub(super) struct Names {
     pub profiles: HashMap<String, ProfileIndex>,
     pub sets: HashMap<String, SetIndex>,
     pub parsers: HashMap<String, ParserReference>,
+    pub monitors: HashMap<String, MonitorIndex>,
 }
 
 /// Reports whatever does not go together.
@@ -38,6 +39,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         securities: index("network_security_policy", &raw.securities, SecurityIndex, report),
         sets: index("datascript", &raw.sets, SetIndex, report),
         parsers: parsers(raw, report),
+        monitors: index("health_monitor", &raw.monitors, MonitorIndex, report),
     };
     for policy in &raw.policies {
         index("l4_policy.rules", &policy.rules, |_| (), report);
@@ -56,6 +58,9 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     }
     for reference in raw.sets.iter().flat_map(|set| &set.protocol_parsers) {
         resolve("protocol_parser", reference, &names.parsers, report);
+    }
+    for reference in raw.pools.iter().flat_map(|pool| &pool.monitors) {
+        resolve("health_monitor", reference, &names.monitors, report);
     }
     parser::check(&raw.parsers, report);
     for reference in raw.services.iter().filter_map(|service| service.security.as_ref()) {

@@ -22,6 +22,7 @@ mod destinations;
 mod host;
 mod instance;
 mod model;
+mod monitor;
 mod parser;
 mod persistence;
 mod problem;
@@ -36,6 +37,10 @@ mod tests;
 use std::{fs, io, path::Path, sync::Arc};
 
 pub use model::*;
+pub use monitor::{
+    Check, DnsCheck, Exchange, HealthMonitor, HttpCheck, HttpRequest, MonitorIndex, Program, Rcode,
+    TlsCheck,
+};
 pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use problem::{Problem, Problems, Source};
 use section::Report;
@@ -70,6 +75,7 @@ impl Config {
         let raw = raw::read(folder, document.get_ref(), &report);
         let names = check::check(&raw, &report);
         let scripts = build::read_scripts(&raw, folder, &report, read_script);
+        monitor::check_files(&raw.monitors, &scripts, &report);
         report.into_result()?;
         Ok(build::build(path, raw, &names, &scripts)
             .expect("a value is absent only if a problem was reported, and none was"))

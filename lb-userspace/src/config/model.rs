@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 
-use super::{ParserReference, ProtocolParser};
+use super::{HealthMonitor, MonitorIndex, ParserReference, ProtocolParser};
 
 /// A configuration that holds together.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub datascripts: Vec<DataScriptSet>,
     /// In the file's order; those that are built in are not among them.
     pub protocol_parsers: Vec<ProtocolParser>,
+    /// In the file's order.
+    pub health_monitors: Vec<Arc<HealthMonitor>>,
 }
 
 impl Config {
@@ -195,6 +197,10 @@ pub struct Pool {
     pub forwarding: Forwarding,
     /// At least one; no two share address and port.
     pub servers: Vec<Server>,
+    /// How its servers are watched; not at all if there is none.
+    pub health_monitors: Vec<MonitorIndex>,
+    /// As many of them must hold a server to be up; 0 for all.
+    pub min_health_monitors_up: usize,
 }
 
 impl Pool {

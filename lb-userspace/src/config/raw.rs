@@ -17,6 +17,7 @@ use super::{
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host,
     instance::{self, RawInstance, TIMEOUTS},
+    monitor::{self, RawMonitor},
     parser::{self, RawParser},
     persistence::{self, RawProfile},
     section::{Report, Section, Span},
@@ -36,6 +37,7 @@ pub(super) struct RawConfig {
     pub profiles: Vec<RawProfile>,
     pub sets: Vec<RawSet>,
     pub parsers: Vec<RawParser>,
+    pub monitors: Vec<RawMonitor>,
 }
 
 /// `[[virtual_service]]`.
@@ -68,6 +70,8 @@ pub(super) struct RawPool {
     pub hash_by: HashBy,
     pub forwarding: Forwarding,
     pub servers: Vec<RawServer>,
+    pub monitors: Vec<Spanned<String>>,
+    pub min_monitors_up: usize,
 }
 
 /// An entry of `servers`.
@@ -108,7 +112,7 @@ macro_rules! named {
     };
 }
 
-named!(RawService RawPool RawSet RawParser);
+named!(RawService RawPool RawSet RawParser RawMonitor);
 
 /// Reads the whole document. Paths in `[instance]` are relative to `folder`.
 pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> RawConfig {
@@ -155,6 +159,11 @@ pub(super) fn read(folder: &Path, document: &DeTable<'_>, report: &Report) -> Ra
             .tables("protocol_parser", "[[protocol_parser]]")
             .into_iter()
             .map(parser::read)
+            .collect(),
+        monitors: root
+            .tables("health_monitor", "[[health_monitor]]")
+            .into_iter()
+            .map(|section| monitor::read(section, folder))
             .collect(),
     };
     root.finish();
@@ -245,6 +254,7 @@ fn pool(mut section: Section<'_>) -> RawPool {
         let problem = section.report().at(excess.place.clone(), message);
         section.report().add(problem.with_help("spread them over several pools"));
     }
+    let (monitors, min_monitors_up) = monitors(&mut section);
     section.finish();
     RawPool {
         name,
@@ -252,7 +262,26 @@ fn pool(mut section: Section<'_>) -> RawPool {
         hash_by,
         forwarding,
         servers: servers.into_iter().map(server).collect(),
+        monitors,
+        min_monitors_up,
     }
+}
+
+fn monitors(section: &mut Section<'_>) -> (Vec<Spanned<String>>, usize) {
+    let monitors = section.list("health_monitors", value::name);
+    unique(&monitors, "health_monitors", section.report());
+    let minimum = section.optional("min_health_monitors_up", value::integer(0..=64));
+    let Some(minimum) = minimum else { return (monitors, 0) };
+    if *minimum.get_ref() > monitors.len() {
+        let message = format!(
+            "{} health monitors must hold a server to be up, and the pool has {}",
+            minimum.get_ref(),
+            monitors.len()
+        );
+        let problem = section.report().at(minimum.span(), message);
+        section.report().add(problem.with_help("0 stands for all of `health_monitors`"));
+    }
+    (monitors, minimum.into_inner())
 }
 
 const HASH_BY: [(&str, HashBy); 2] = [

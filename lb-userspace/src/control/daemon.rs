@@ -35,6 +35,7 @@ use crate::{
         check_environment, queue_count, wait_for_grace_period,
     },
     engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
+    health::Health,
     script::Runtime,
     worker::{Common, Crew, Plan},
 };
@@ -125,6 +126,7 @@ struct Daemon {
     drops: Vec<DropCounts>,
     network: NetworkHandle,
     crew: Crew,
+    health: Health,
     log: ConnectionLog,
     interfaces: Vec<InterfaceStatus>,
     adopted: usize,
@@ -159,7 +161,7 @@ impl Daemon {
         wait_for_grace_period();
         let adopted = flows.iter().map(Vec::len).sum();
         let number = start::newest_generation(&shared, &flows) + 1;
-        let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared.catalog)?);
+        let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared)?);
         let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
         runtime.load(&config)?;
 
@@ -197,6 +199,8 @@ impl Daemon {
         let interfaces =
             attached.iter().zip(&plan.interfaces).map(start::interface_status).collect();
         let grace = start::keep_grace(&shared)?;
+        let health = Health::start(Arc::clone(&shared.servers), &generation)
+            .context("cannot start the health monitors")?;
         info!(instance = instance.name, adopted, workers = plan.workers(), "ready");
         Ok(Self {
             options: options.clone(),
@@ -211,6 +215,7 @@ impl Daemon {
             drops,
             network,
             crew,
+            health,
             log,
             interfaces,
             adopted,
@@ -263,6 +268,7 @@ impl Daemon {
         // as for want of a worker.
         drop(self.drops);
         self.crew.stop();
+        self.health.stop();
         self.log.stop();
         drop(self.shared);
         drop(self.datapath);
@@ -294,7 +300,7 @@ impl Daemon {
             .map_err(|error| text(&error))?;
         trial.load(&config).map_err(|error| text(&error))?;
         let number = self.generation.number + 1;
-        let generation = Generation::new(number, Arc::clone(&config), &self.shared.catalog)
+        let generation = Generation::new(number, Arc::clone(&config), &self.shared)
             .map_err(|error| text(&error))?;
         let generation = Arc::new(generation);
         self.log.reopen();
@@ -304,6 +310,7 @@ impl Daemon {
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
+        self.health.follow(&generation);
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         // Policies before the services that name them: none is let in by one that is not there.
         let maps = self
@@ -356,7 +363,7 @@ impl Daemon {
             refused_table_inserts: self.shared.tables.refused(),
             events: self.event_counts(),
             virtual_services: services_of(config),
-            pools: pools_of(&self.generation, &self.shared.servers, &self.network),
+            pools: pools_of(&self.generation, &self.shared.servers, &self.health, &self.network),
         }
     }
 

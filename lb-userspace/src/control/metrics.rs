@@ -55,11 +55,26 @@ impl Collector for Status {
             let gauge = ConstGauge::new(i64::from(value));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        Ok(())
+        self.encode_servers(&mut encoder)
     }
 }
 
 impl Status {
+    fn encode_servers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstGauge::new(0i64).metric_type();
+        let help = "Whether a server takes new flows";
+        let mut servers = encoder.encode_descriptor("server_up", help, None, kind)?;
+        for pool in &self.pools {
+            for server in &pool.servers {
+                let up = ConstGauge::new(i64::from(server.state.is_up()));
+                let address = server.address.to_string();
+                let labels = [("pool", pool.name.as_str()), ("server", address.as_str())];
+                up.encode(servers.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_packets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstCounter::new(0u64).metric_type();
         let help = "Packets by what happened to them, but for those that XDP just forwarded";

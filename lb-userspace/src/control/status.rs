@@ -9,6 +9,7 @@ use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
     engine::{Counters, Generation},
+    health::{Health, ServerHealth, Verdict},
     pool::ServerStates,
 };
 
@@ -107,8 +108,10 @@ pub struct ServerStatus {
     pub address: SocketAddr,
     /// Its share.
     pub ratio: u16,
-    /// Whether it takes new flows.
-    pub up: bool,
+    /// Whether it takes new flows, and if not, why.
+    pub state: ServerState,
+    /// What its monitors say, if it has some.
+    pub health: Option<ServerHealth>,
     /// Flows that it has.
     pub connections: u32,
     /// Microseconds that it takes to answer, lately; measured where somebody looks at answers:
@@ -116,6 +119,46 @@ pub struct ServerStatus {
     pub response_us: Option<u64>,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
+}
+
+/// Whether a server takes new flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It does: nobody watches it, or its monitors hold it to be up.
+    Up,
+    /// It does: its monitors have not come to a verdict yet.
+    Checking,
+    /// It does not: its monitors hold it to be down.
+    Down,
+    /// It does not: the configuration says so.
+    Disabled,
+}
+
+impl ServerState {
+    fn of(server: &Server, health: Option<&ServerHealth>) -> Self {
+        match (server.enabled, health.map(|health| health.verdict)) {
+            (false, _) => Self::Disabled,
+            (true, None | Some(Verdict::Up)) => Self::Up,
+            (true, Some(Verdict::Unknown)) => Self::Checking,
+            (true, Some(Verdict::Down)) => Self::Down,
+        }
+    }
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Checking => "checking",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// Whether it takes new flows.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Up | Self::Checking)
+    }
 }
 
 /// Events by name, those that never happened too: of the kernel, and of the workers.
@@ -149,14 +192,17 @@ pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
 pub(super) fn pools_of(
     generation: &Generation,
     states: &ServerStates,
+    health: &Health,
     network: &NetworkHandle,
 ) -> Vec<PoolStatus> {
     let server = |pool, (index, server): (usize, &Server)| {
         let number = generation.server_number(pool, ServerIndex(index));
+        let health = health.of(number);
         ServerStatus {
             address: server.address,
             ratio: server.ratio,
-            up: generation.is_up(pool, ServerIndex(index)),
+            state: ServerState::of(server, health.as_ref()),
+            health,
             connections: states.connections(number),
             response_us: states
                 .response_time(number)

@@ -306,6 +306,7 @@ impl Evidence<'_> {
     fn why(&self, pool: PoolIndex, server: ServerIndex, chosen: bool) -> &'static str {
         let manner = self.manner(pool);
         match (self.generation.is_up(pool, server), chosen, manner) {
+            (false, ..) if self.generation.is_enabled(pool, server) => "down",
             (false, ..) => "disabled",
             (true, true, "round-robin" | "core-affinity") => "its turn",
             (true, false, "round-robin" | "core-affinity") => "not its turn",

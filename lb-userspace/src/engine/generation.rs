@@ -14,13 +14,14 @@ use lb_common::{
     service::{Roles, Service, ServiceKey},
 };
 
+use super::shared::Shared;
 use crate::{
     config::{
         Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy,
         PersistenceProfile, PolicyIndex, PoolIndex, Script, ServerIndex, VirtualService,
     },
-    flow_table::{Catalog, CatalogFull, Kind},
-    pool::Pools,
+    flow_table::{CatalogFull, Kind},
+    pool::{Pools, ServerStates},
 };
 
 /// New flows are decided by the newest generation; old ones keep what decided them.
@@ -31,6 +32,7 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Servers, and how one is picked.
     pub pools: Pools,
+    states: Arc<ServerStates>,
     services: HashMap<ServiceKey, usize>,
     address_roles: HashMap<Address, Roles>,
     service_numbers: Vec<u32>,
@@ -58,7 +60,8 @@ impl std::fmt::Debug for Generation {
 
 impl Generation {
     /// Numbers everything in the catalog, which keeps the numbers that names had before.
-    pub fn new(number: u32, config: Arc<Config>, catalog: &Catalog) -> Result<Self, CatalogFull> {
+    pub fn new(number: u32, config: Arc<Config>, shared: &Shared) -> Result<Self, CatalogFull> {
+        let catalog = &shared.catalog;
         let names = config.virtual_services.iter().map(|service| &service.name);
         let service_numbers =
             names.map(|name| catalog.number(Kind::Service, name)).collect::<Result<_, _>>()?;
@@ -93,6 +96,7 @@ impl Generation {
             number,
             config,
             pools,
+            states: Arc::clone(&shared.servers),
             services,
             address_roles,
             service_numbers,
@@ -174,6 +178,11 @@ impl Generation {
 
     /// Whether a server takes new flows.
     pub fn is_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
+        self.is_enabled(pool, server) && !self.states.is_down(self.server_number(pool, server))
+    }
+
+    /// Whether a server may take new flows if it is well.
+    pub fn is_enabled(&self, pool: PoolIndex, server: ServerIndex) -> bool {
         self.pools.pool(pool).server(server).is_some_and(|server| server.enabled)
     }
 

@@ -29,7 +29,7 @@ pub struct Shared {
     /// How full the table is.
     pub gauge: Gauge,
     /// What changes about servers.
-    pub servers: ServerStates,
+    pub servers: Arc<ServerStates>,
 }
 
 impl Shared {
@@ -42,7 +42,7 @@ impl Shared {
             tables: Arc::new(Tables::new(instance.tables)),
             notes: Notes::default(),
             gauge: Gauge::new(capacity, instance.half_open_share),
-            servers: ServerStates::default(),
+            servers: Arc::default(),
         }
     }
 }

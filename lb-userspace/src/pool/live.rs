@@ -1,7 +1,7 @@
 //! What changes about servers while flows are decided.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -39,7 +39,12 @@ impl<F: Fn(ServerIndex) -> bool> Live for F {
 /// The live state of every server that the instance has known, by its number in the catalog: it
 /// stays with the server over reloads, and adopted flows lead to it. Shared by all workers.
 #[derive(Debug)]
-pub struct ServerStates(Box<[ServerState]>);
+pub struct ServerStates {
+    states: Box<[ServerState]>,
+    /// Those that their monitors hold to be down. Apart from what workers count, so that reading
+    /// it, which every decision does, meets nobody's writes.
+    down: Box<[AtomicBool]>,
+}
 
 /// One server's. On a cache line of its own: every worker counts in it.
 #[derive(Debug, Default)]
@@ -56,7 +61,10 @@ const SMOOTHING: u32 = 8;
 
 impl Default for ServerStates {
     fn default() -> Self {
-        Self(std::iter::repeat_with(ServerState::default).take(CATALOG as usize).collect())
+        Self {
+            states: std::iter::repeat_with(ServerState::default).take(CATALOG as usize).collect(),
+            down: std::iter::repeat_with(AtomicBool::default).take(CATALOG as usize).collect(),
+        }
     }
 }
 
@@ -98,8 +106,20 @@ impl ServerStates {
         (micros != 0).then(|| Duration::from_micros(micros.into()))
     }
 
+    /// Its monitors hold the server to be down, or no longer do.
+    pub fn set_down(&self, number: u32, is_down: bool) {
+        if let Some(down) = self.down.get(number as usize).filter(|_| number != 0) {
+            down.store(is_down, Relaxed);
+        }
+    }
+
+    /// Whether its monitors hold the server to be down. One that nobody watches is not.
+    pub fn is_down(&self, number: u32) -> bool {
+        self.down.get(number as usize).is_some_and(|down| down.load(Relaxed))
+    }
+
     fn state(&self, number: u32) -> Option<&ServerState> {
-        self.0.get(number as usize).filter(|_| number != 0)
+        self.states.get(number as usize).filter(|_| number != 0)
     }
 }
 
@@ -120,6 +140,20 @@ mod tests {
         );
         states.begun(CATALOG);
         assert_eq!(states.connections(CATALOG), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_down_is_down_until_it_is_not_and_others_are_as_they_were() {
+        let states = ServerStates::default();
+        states.set_down(7, true);
+        states.set_down(0, true);
+        states.set_down(CATALOG, true);
+        assert_eq!(
+            [0, 6, 7, 8, CATALOG].map(|it| states.is_down(it)),
+            [false, false, true, false, false]
+        );
+        states.set_down(7, false);
+        assert!(!states.is_down(7));
     }
 
     #[test]

@@ -26,6 +26,8 @@ fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
         hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers,
+        health_monitors: Vec::new(),
+        min_health_monitors_up: 0,
     };
     let by_name = [("p".into(), POOL)].into();
     Pools { by_name, pools: vec![Pool::new(&pool)], groups: Vec::new() }
@@ -360,6 +362,8 @@ fn ports_spread_a_client_s_connections_if_they_count() {
         hash_by: HashBy::SourceAddress,
         forwarding: Forwarding::Snat,
         servers: servers(&[1; 8]),
+        health_monitors: Vec::new(),
+        min_health_monitors_up: 0,
     };
     let picks = |pool: &config::Pool| {
         let pool = Pool::new(pool);

@@ -92,7 +92,7 @@ impl Simulation {
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
         let shared = Arc::new(Shared::new(table, catalog, instance, instance.flow_capacity));
-        let generation = Arc::new(Generation::new(1, config, &shared.catalog)?);
+        let generation = Arc::new(Generation::new(1, config, &shared)?);
         let counters = Arc::new(Counters::default());
         let position = Position { worker: 0, workers: 1 };
         let parts = (Arc::clone(&shared), Arc::clone(&counters), Arc::clone(&generation));
@@ -106,7 +106,7 @@ impl Simulation {
     /// New flows are decided by another configuration from now on.
     pub fn replace(&mut self, config: Arc<Config>) -> Result<(), SimulationError> {
         let number = self.generation.number + 1;
-        let generation = Arc::new(Generation::new(number, config, &self.shared.catalog)?);
+        let generation = Arc::new(Generation::new(number, config, &self.shared)?);
         self.engine.replace(Arc::clone(&generation))?;
         self.generation = generation;
         Ok(())

@@ -15,7 +15,7 @@ use crate::{Namespace, Process, server::wait_listening};
 /// the request came; `/` answers with its name, any other path with a file of its folder.
 #[derive(Debug)]
 pub struct Nginx {
-    _process: Process,
+    process: Process,
     folder: TempDir,
 }
 
@@ -32,12 +32,17 @@ impl Nginx {
         let words = ["nginx", "-e", "stderr", "-p", &prefix, "-c", &configuration];
         let mut process = namespace.spawn(&words)?;
         wait_listening(&mut process, namespace, address)?;
-        Ok(Self { _process: process, folder })
+        Ok(Self { process, folder })
     }
 
     /// Where the files are that it serves.
     pub fn files(&self) -> PathBuf {
         self.folder.path().join("files")
+    }
+
+    /// Its process, which is one.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// One process; everything that nginx writes stays in its folder.

@@ -1,3 +1,4 @@
+mod monitors;
 mod one_value;
 mod random;
 mod together;

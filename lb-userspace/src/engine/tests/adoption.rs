@@ -28,7 +28,7 @@ fn restart(world: World, workers: u16) -> (World, Vec<usize>) {
     drop(gone);
     let mut shared = Arc::into_inner(shared).expect("the earlier daemon is gone");
     shared.gauge = Gauge::new(instance.flow_capacity, instance.half_open_share);
-    shared.servers = crate::pool::ServerStates::default();
+    shared.servers = Arc::default();
     let flows = adopt(&shared.flows, &instance, workers);
     let dealt = flows.iter().map(Vec::len).collect();
     (World::start(Arc::new(shared), generation, workers, &flows), dealt)
@@ -61,9 +61,8 @@ fn flows_are_dealt_by_their_port_and_no_port_is_given_out_twice() {
 #[test]
 fn adopted_flows_keep_their_generation_and_end_as_others_do() {
     let (mut world, _) = restart(earlier(), 3);
-    world.generation = Arc::new(
-        Generation::new(9, Arc::clone(&world.generation.config), &world.shared.catalog).unwrap(),
-    );
+    world.generation =
+        Arc::new(Generation::new(9, Arc::clone(&world.generation.config), &world.shared).unwrap());
     for port in [1, 2, 3, 4, 5] {
         let found = world.flow(&query(port)).unwrap();
         assert_eq!((found.record.generation, found.record.service != 0), (1, true));

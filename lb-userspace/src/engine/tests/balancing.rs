@@ -3,7 +3,10 @@
 use lb_common::path::Verdict;
 
 use super::{frames::*, world::*, *};
-use crate::engine::log::EndReason;
+use crate::{
+    config::{PoolIndex, ServerIndex},
+    engine::{Query, log::EndReason},
+};
 
 fn pools(web: &str) -> String {
     format!(
@@ -50,6 +53,34 @@ fn a_server_that_is_disabled_takes_no_flow() {
     );
     let mut world = Setup { pools: &pools, ..Setup::default() }.world();
     assert_eq!(servers(&mut world, 1..5), [12; 4]);
+}
+
+#[test]
+fn a_server_that_goes_down_takes_no_new_flow_and_keeps_those_it_has() {
+    let pools = pools(
+        r#"servers = [
+  { address = "10.0.0.11", port = 80 },
+  { address = "10.0.0.12", port = 80 },
+]"#,
+    );
+    let mut world = Setup { pools: &pools, ..Setup::default() }.world();
+    assert_eq!(servers(&mut world, 1..3), [11, 12]);
+    let numbers = [0, 1].map(|n| world.generation.server_number(PoolIndex(0), ServerIndex(n)));
+    world.shared.servers.set_down(numbers[0], true);
+    assert_eq!(servers(&mut world, 5..9), [12; 4]);
+    let step = world.passes(&tcp(client(1), web(), ACK));
+    assert_eq!(Message::read(&step.sent[0].1).to.ip().octets()[3], 11, "its flow stays");
+    let why = |world: &mut World| {
+        let (protocol, client, vip) = (Protocol::Tcp, client(9).into(), web().into());
+        let (now, query) = (world.now(), Query { protocol, client, vip, payload: b"" });
+        let explanation = world.workers[0].engine.explain(now, query).unwrap();
+        explanation.candidates.iter().map(|it| it.why.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(why(&mut world), ["down", "its turn"]);
+    world.shared.servers.set_down(numbers[1], true);
+    assert_eq!(why(&mut world), ["down", "down"]);
+    world.shared.servers.set_down(numbers[0], false);
+    assert_eq!(servers(&mut world, 20..22), [11; 2]);
 }
 
 #[test]

@@ -167,7 +167,7 @@ pool = "resolvers"
         let flows = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
         let shared = Arc::new(Shared::new(flows, catalog, instance, instance.flow_capacity));
-        let generation = Generation::new(1, config, &shared.catalog).unwrap();
+        let generation = Generation::new(1, config, &shared).unwrap();
         World::start(shared, Arc::new(generation), self.workers, &[])
     }
 }
@@ -408,7 +408,7 @@ impl World {
     /// A new configuration comes into force.
     pub fn replace(&mut self, setup: &Setup<'_>) -> Result<(), script::ScriptError> {
         let number = self.generation.number + 1;
-        let generation = Generation::new(number, setup.config(), &self.shared.catalog).unwrap();
+        let generation = Generation::new(number, setup.config(), &self.shared).unwrap();
         let generation = Arc::new(generation);
         for Member { engine, .. } in &mut self.workers {
             engine.replace(Arc::clone(&generation))?;

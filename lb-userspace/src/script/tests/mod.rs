@@ -194,6 +194,7 @@ fn config(requests: &[&str], response: Option<&str>) -> Config {
         ],
         datascripts,
         protocol_parsers: Vec::new(),
+        health_monitors: Vec::new(),
     }
 }
 
@@ -206,6 +207,8 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
         hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers: servers.iter().map(server).collect(),
+        health_monitors: Vec::new(),
+        min_health_monitors_up: 0,
     }
 }
 
