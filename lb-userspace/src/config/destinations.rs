@@ -1,16 +1,70 @@
 //! Where flows are sent by configuration: pool groups, and the rules of L4 policies.
 
-use std::ops::RangeInclusive;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 use serde_spanned::Spanned;
 
 use super::{
+    Destination, PoolIndex,
     raw::{Named, PROTOCOLS},
     section::{Section, Span},
     value,
 };
+
+/// `[[pool_group]]`: pools that stand in for each other.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PoolGroup {
+    /// Unique.
+    pub name: String,
+    /// At least one; no two of one pool.
+    pub members: Vec<Member>,
+}
+
+/// An entry of `members`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The pool.
+    pub pool: PoolIndex,
+    /// Of the members with a server up, only those of the highest number take flows.
+    pub priority: u16,
+    /// Its share among the members of its priority; from 1 to 1000.
+    pub ratio: u16,
+}
+
+/// `[[l4_policy]]`: rules in their order; the first that holds decides.
+#[derive(Clone, PartialEq, Debug)]
+pub struct L4Policy {
+    /// Unique.
+    pub name: String,
+    /// At least one.
+    pub rules: Vec<L4Rule>,
+}
+
+/// An entry of `rules`: what it names must all hold, and what it does not name holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct L4Rule {
+    /// Unique in its policy.
+    pub name: String,
+    /// The client's address is in one of them.
+    pub clients: Vec<IpNet>,
+    /// The virtual service's port is in one of them.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// The virtual service's protocol.
+    pub protocol: Option<Protocol>,
+    /// Where the flow goes.
+    pub destination: Destination,
+}
+
+impl L4Rule {
+    /// Whether it holds for a flow.
+    pub fn holds(&self, protocol: Protocol, client: IpAddr, port: u16) -> bool {
+        self.protocol.is_none_or(|own| own == protocol)
+            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
+            && (self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client)))
+    }
+}
 
 /// A pool or a group of them, by name.
 #[derive(Debug)]
@@ -19,7 +73,7 @@ pub(super) enum RawDestination {
     Group(Spanned<String>),
 }
 
-/// `[[pool_group]]`.
+/// `[[pool_group]]` as it is written.
 #[derive(Debug)]
 pub(super) struct RawGroup {
     pub name: Option<Spanned<String>>,
@@ -35,7 +89,7 @@ pub(super) struct RawMember {
     pub ratio: u16,
 }
 
-/// `[[l4_policy]]`.
+/// `[[l4_policy]]` as it is written.
 #[derive(Debug)]
 pub(super) struct RawPolicy {
     pub name: Option<Spanned<String>>,

@@ -36,14 +36,17 @@ mod tests;
 
 use std::{fs, io, path::Path, sync::Arc};
 
+pub use destinations::{L4Policy, L4Rule, Member, PoolGroup};
 pub use model::*;
 pub use monitor::{
     Check, DnsCheck, Exchange, HealthMonitor, HttpCheck, HttpRequest, MonitorIndex, Program, Rcode,
     TlsCheck,
 };
 pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
+pub use persistence::PersistenceProfile;
 pub use problem::{Problem, Problems, Source};
 use section::Report;
+pub use security::NetworkSecurityPolicy;
 use toml::de::DeTable;
 pub(crate) use value::nearest;
 

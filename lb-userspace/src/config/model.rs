@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use lb_common::address::Protocol;
 
-use super::{HealthMonitor, MonitorIndex, ParserReference, ProtocolParser};
+use super::{
+    HealthMonitor, L4Policy, MonitorIndex, NetworkSecurityPolicy, ParserReference,
+    PersistenceProfile, PoolGroup, ProtocolParser,
+};
 
 /// A configuration that holds together.
 #[derive(Clone, PartialEq, Debug)]
@@ -274,115 +276,6 @@ pub struct Server {
     pub ratio: u16,
     /// Whether it takes new flows.
     pub enabled: bool,
-}
-
-/// `[[pool_group]]`: pools that stand in for each other.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PoolGroup {
-    /// Unique.
-    pub name: String,
-    /// At least one; no two of one pool.
-    pub members: Vec<Member>,
-}
-
-/// An entry of `members`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Member {
-    /// The pool.
-    pub pool: PoolIndex,
-    /// Of the members with a server up, only those of the highest number take flows.
-    pub priority: u16,
-    /// Its share among the members of its priority; from 1 to 1000.
-    pub ratio: u16,
-}
-
-/// `[[l4_policy]]`: rules in their order; the first that holds decides.
-#[derive(Clone, PartialEq, Debug)]
-pub struct L4Policy {
-    /// Unique.
-    pub name: String,
-    /// At least one.
-    pub rules: Vec<L4Rule>,
-}
-
-/// An entry of `rules`: what it names must all hold, and what it does not name holds.
-#[derive(Clone, PartialEq, Debug)]
-pub struct L4Rule {
-    /// Unique in its policy.
-    pub name: String,
-    /// The client's address is in one of them.
-    pub clients: Vec<IpNet>,
-    /// The virtual service's port is in one of them.
-    pub ports: Vec<RangeInclusive<u16>>,
-    /// The virtual service's protocol.
-    pub protocol: Option<Protocol>,
-    /// Where the flow goes.
-    pub destination: Destination,
-}
-
-impl L4Rule {
-    /// Whether it holds for a flow.
-    pub fn holds(&self, protocol: Protocol, client: IpAddr, port: u16) -> bool {
-        self.protocol.is_none_or(|own| own == protocol)
-            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
-            && (self.clients.is_empty() || self.clients.iter().any(|net| net.contains(&client)))
-    }
-}
-
-/// `[[network_security_policy]]`: who may begin flows. The longest prefix that a client is in
-/// decides; a client in none may unless `allow` names somebody.
-#[derive(Clone, PartialEq, Debug)]
-pub struct NetworkSecurityPolicy {
-    /// Unique.
-    pub name: String,
-    /// Who may.
-    pub allow: Vec<IpNet>,
-    /// Who may not.
-    pub deny: Vec<IpNet>,
-}
-
-impl NetworkSecurityPolicy {
-    /// The longest prefix that a client is in, and whether it is among those allowed.
-    pub fn rule(&self, client: IpAddr) -> Option<(IpNet, bool)> {
-        let allowed = self.allow.iter().map(|prefix| (*prefix, true));
-        let all = allowed.chain(self.deny.iter().map(|prefix| (*prefix, false)));
-        let holding = all.filter(|(prefix, _)| prefix.contains(&client));
-        holding.max_by_key(|(prefix, _)| prefix.prefix_len())
-    }
-
-    /// Whether a client in no prefix may begin flows.
-    pub fn allows_others(&self) -> bool {
-        self.allow.is_empty()
-    }
-
-    /// Whether a client may begin flows.
-    pub fn allows(&self, client: IpAddr) -> bool {
-        self.rule(client).map_or(self.allows_others(), |(_, allowed)| allowed)
-    }
-}
-
-/// `[[persistence_profile]]`: clients stay at the server that they got first.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PersistenceProfile {
-    /// Unique.
-    pub name: String,
-    /// Bits of the client's IPv4 address that count: clients that share them share a server.
-    pub prefix_length: u8,
-    /// A server is remembered for so long after the last flow.
-    pub timeout: Duration,
-}
-
-impl PersistenceProfile {
-    /// What a client's server is stored under: its address, or the prefix that it is in.
-    pub fn key(&self, client: IpAddr) -> String {
-        let bits = IpNet::from(client).max_prefix_len();
-        // Of IPv6, what is left of an address beyond IPv4's bits does not count either.
-        let length = bits - (32 - self.prefix_length.min(32));
-        match IpNet::new(client, length) {
-            Ok(prefix) if length < bits => prefix.trunc().to_string(),
-            _ => client.to_string(),
-        }
-    }
 }
 
 /// `[[datascript]]`: a set, in Avi's words.

@@ -1,18 +1,49 @@
 //! Who may begin flows: network security policies.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 
 use super::{
-    NetworkSecurityPolicy,
     raw::{Named, unique},
     section::{Report, Section, Span},
     value,
 };
 
-/// `[[network_security_policy]]`.
+/// `[[network_security_policy]]`: who may begin flows. The longest prefix that a client is in
+/// decides; a client in none may unless `allow` names somebody.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NetworkSecurityPolicy {
+    /// Unique.
+    pub name: String,
+    /// Who may.
+    pub allow: Vec<IpNet>,
+    /// Who may not.
+    pub deny: Vec<IpNet>,
+}
+
+impl NetworkSecurityPolicy {
+    /// The longest prefix that a client is in, and whether it is among those allowed.
+    pub fn rule(&self, client: IpAddr) -> Option<(IpNet, bool)> {
+        let allowed = self.allow.iter().map(|prefix| (*prefix, true));
+        let all = allowed.chain(self.deny.iter().map(|prefix| (*prefix, false)));
+        let holding = all.filter(|(prefix, _)| prefix.contains(&client));
+        holding.max_by_key(|(prefix, _)| prefix.prefix_len())
+    }
+
+    /// Whether a client in no prefix may begin flows.
+    pub fn allows_others(&self) -> bool {
+        self.allow.is_empty()
+    }
+
+    /// Whether a client may begin flows.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.rule(client).map_or(self.allows_others(), |(_, allowed)| allowed)
+    }
+}
+
+/// `[[network_security_policy]]` as it is written.
 #[derive(Debug)]
 pub(super) struct RawSecurity {
     pub name: Option<Spanned<String>>,

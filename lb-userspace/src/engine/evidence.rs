@@ -178,8 +178,12 @@ impl Evidence<'_> {
             limits.into_iter().filter(|(_, limit)| *limit != 0).map(|(whose, limit)| Step {
                 number: 2,
                 what: format!("{limit} new flows a second {whose}"),
-                result: if limited { "passed, here or by all" } else { "counted by the program" }
-                    .into(),
+                result: if limited {
+                    "exceeded, by this client or by all together"
+                } else {
+                    "counted by the program"
+                }
+                .into(),
             });
         policy.into_iter().chain(limits).collect()
     }
