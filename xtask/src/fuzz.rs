@@ -7,9 +7,12 @@ use anyhow::Result;
 
 use crate::command::{announce, cargo, run};
 
-/// Tests of random scripts, packets, configurations and patterns.
-const TESTS: [&str; 4] = [
+/// Tests of random scripts, payloads, packets, captures, configurations, patterns and tables.
+const TESTS: [&str; 7] = [
     "script::tests::fuzz",
+    "script::tests::parsers::random",
+    "replay::tests",
+    "table::model_tests",
     "engine::tests::hostile",
     "config::tests::random",
     "script::tests::library",
@@ -18,7 +21,8 @@ const TESTS: [&str; 4] = [
 /// Cases of a round: one ends within a minute or two.
 const CASES: &str = "1000";
 
-/// Runs rounds without optimisation, so that Lua's own assertions are in, each with other cases, until the time is over; the one under way ends.
+/// Runs rounds, each with other cases, until the time is over; the one under way ends. Without
+/// optimisation, so that Lua's own assertions are in.
 pub fn run_for(seconds: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(seconds);
     for round in 1.. {
