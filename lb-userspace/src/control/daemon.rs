@@ -199,8 +199,9 @@ impl Daemon {
         let interfaces =
             attached.iter().zip(&plan.interfaces).map(start::interface_status).collect();
         let grace = start::keep_grace(&shared)?;
-        let health = Health::start(Arc::clone(&shared.servers), &generation)
-            .context("cannot start the health monitors")?;
+        let health =
+            Health::start(Arc::clone(&shared.servers), &config, generation.server_numbers())
+                .context("cannot start the health monitors")?;
         info!(instance = instance.name, adopted, workers = plan.workers(), "ready");
         Ok(Self {
             options: options.clone(),
@@ -310,7 +311,7 @@ impl Daemon {
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
-        self.health.follow(&generation);
+        self.health.follow(&generation.config, generation.server_numbers());
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         // Policies before the services that name them: none is let in by one that is not there.
         let maps = self

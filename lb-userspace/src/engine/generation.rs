@@ -124,6 +124,11 @@ impl Generation {
         self.pool_numbers.get(pool.0).copied().unwrap_or_default()
     }
 
+    /// All servers' numbers in the catalog, by pool and then by server.
+    pub fn server_numbers(&self) -> &[Vec<u32>] {
+        &self.server_numbers
+    }
+
     /// A server's number in the catalog.
     pub fn server_number(&self, pool: PoolIndex, server: ServerIndex) -> u32 {
         let numbers = self.server_numbers.get(pool.0);

@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
@@ -15,8 +16,7 @@ use super::{
     state::{Judge, Rules, Verdict, together},
 };
 use crate::{
-    config::{HealthMonitor, Pool, PoolIndex, Server, ServerIndex},
-    engine::{Generation, log::timestamp},
+    config::{Config, HealthMonitor, Pool},
     pool::ServerStates,
 };
 
@@ -95,14 +95,16 @@ impl Board {
     /// Watches the servers of another configuration. What is known of a server stays, and so does
     /// what each monitor says of it; a monitor that is new to a server begins with what the others
     /// hold of it. Returns who is to be asked.
-    pub fn follow(&self, generation: &Generation, now: SystemTime) -> Vec<Target> {
+    ///
+    /// `numbers` are the servers' in the catalog, by pool and then by server.
+    pub fn follow(&self, config: &Config, numbers: &[Vec<u32>], now: SystemTime) -> Vec<Target> {
         let mut servers = self.lock();
         let mut before = std::mem::take(&mut *servers);
-        for (index, pool) in generation.config.pools.iter().enumerate() {
+        for (pool, numbers) in config.pools.iter().zip(numbers) {
             let monitors = pool.health_monitors.iter();
-            let monitors = monitors.filter_map(|it| generation.config.health_monitors.get(it.0));
+            let monitors = monitors.filter_map(|it| config.health_monitors.get(it.0));
             let monitors: Vec<_> = monitors.cloned().collect();
-            for (number, server) in numbered(generation, PoolIndex(index), pool) {
+            for (&number, server) in numbers.iter().zip(&pool.servers) {
                 if !monitors.is_empty() && server.enabled {
                     let known = before.remove(&number);
                     let watched = Watched::new(pool, server.address, &monitors, known, now);
@@ -134,15 +136,6 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Watched>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn numbered<'a>(
-    generation: &'a Generation,
-    pool: PoolIndex,
-    configured: &'a Pool,
-) -> impl Iterator<Item = (u32, &'a Server)> {
-    let servers = configured.servers.iter().enumerate();
-    servers.map(move |(index, server)| (generation.server_number(pool, ServerIndex(index)), server))
 }
 
 impl Watched {
@@ -225,7 +218,7 @@ impl Watched {
     fn health(&self) -> ServerHealth {
         ServerHealth {
             verdict: self.verdict,
-            since: timestamp(self.since),
+            since: format_rfc3339_millis(self.since).to_string(),
             monitors: self.monitors.iter().map(Opinion::status).collect(),
         }
     }
@@ -257,7 +250,7 @@ impl Opinion {
             name: self.monitor.name.clone(),
             verdict: self.judge.verdict(),
             against: self.judge.against(),
-            checked: self.last.as_ref().map(|(at, _)| timestamp(*at)),
+            checked: self.last.as_ref().map(|(at, _)| format_rfc3339_millis(*at).to_string()),
             answer: self.last.as_ref().map(|(_, answer)| words(answer).to_owned()),
         }
     }

@@ -21,7 +21,10 @@ use super::{
     checks::{Answer, check},
     rhythm::Rhythm,
 };
-use crate::{config::Check, engine::Generation, pool::ServerStates};
+use crate::{
+    config::{Check, Config},
+    pool::ServerStates,
+};
 
 /// Checks under way at once: so many servers may say nothing for four seconds in every ten, of
 /// five thousand.
@@ -41,9 +44,13 @@ pub struct Health {
 
 impl Health {
     /// Begins to watch the servers of a configuration. Verdicts go to `states`.
-    pub fn start(states: Arc<ServerStates>, generation: &Generation) -> io::Result<Self> {
+    pub fn start(
+        states: Arc<ServerStates>,
+        config: &Config,
+        numbers: &[Vec<u32>],
+    ) -> io::Result<Self> {
         let board = Arc::new(Board::new(states));
-        let (targets, followed) = watch::channel(board.follow(generation, SystemTime::now()));
+        let (targets, followed) = watch::channel(board.follow(config, numbers, SystemTime::now()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         raise_file_limit();
         let own = Arc::clone(&board);
@@ -54,8 +61,8 @@ impl Health {
     }
 
     /// Watches the servers of another configuration from now on.
-    pub fn follow(&self, generation: &Generation) {
-        self.targets.send_replace(self.board.follow(generation, SystemTime::now()));
+    pub fn follow(&self, config: &Config, numbers: &[Vec<u32>]) {
+        self.targets.send_replace(self.board.follow(config, numbers, SystemTime::now()));
     }
 
     /// The health of a server by its number in the catalog, if it is watched.

@@ -39,14 +39,15 @@ impl Site {
         let shared = Shared::new(table, catalog, &config.instance, 64);
         let board = Arc::new(Board::new(Arc::clone(&shared.servers)));
         let generation = Generation::new(1, Arc::clone(config), &shared).unwrap();
-        let targets = board.follow(&generation, SystemTime::now());
+        let targets = board.follow(config, generation.server_numbers(), SystemTime::now());
         Self { shared, board, generation, targets }
     }
 
     fn reload(&mut self, config: &Arc<Config>) {
         let number = self.generation.number + 1;
         self.generation = Generation::new(number, Arc::clone(config), &self.shared).unwrap();
-        self.targets = self.board.follow(&self.generation, SystemTime::now());
+        self.targets =
+            self.board.follow(config, self.generation.server_numbers(), SystemTime::now());
     }
 
     /// The monitor's answer about the first server.
