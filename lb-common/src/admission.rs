@@ -96,15 +96,27 @@ impl Rate {
     /// the word is read and written, not exchanged.
     #[inline(always)]
     pub fn admits(&self, due: &AtomicU64, now: u64) -> bool {
+        let (from, is_due) = self.look(due, now);
+        if is_due {
+            due.store(from + u64::from(self.interval), Relaxed);
+        }
+        is_due
+    }
+
+    /// Whether one more might begin; nothing changes by asking.
+    #[inline(always)]
+    pub fn is_due(&self, due: &AtomicU64, now: u64) -> bool {
+        self.look(due, now).1
+    }
+
+    /// The time that the next one counts from, and whether that is soon enough.
+    #[inline(always)]
+    fn look(&self, due: &AtomicU64, now: u64) -> (u64, bool) {
         let due_at = due.load(Relaxed);
         let from = if due_at > now { due_at } else { now };
         let ahead = from - now;
         let (interval, burst) = (u64::from(self.interval), u64::from(self.burst));
-        if ahead > interval * burst.saturating_sub(1) {
-            return false;
-        }
-        due.store(from + interval, Relaxed);
-        true
+        (from, self.interval == 0 || ahead <= interval * burst.saturating_sub(1))
     }
 }
 
@@ -159,6 +171,14 @@ mod tests {
         // A thousand a second, seen by a clock that ticks every four milliseconds.
         let ticks = (0..10_000u64).map(|n| n * SECOND / 1_000 / 4_000_000 * 4_000_000);
         assert_eq!(admitted(rate, ticks), 10_000);
+    }
+
+    #[test]
+    fn asking_changes_nothing() {
+        let (rate, due) = (Rate::per_second(1), AtomicU64::new(0));
+        assert!(rate.is_due(&due, SECOND) && rate.is_due(&due, SECOND));
+        assert!(rate.admits(&due, SECOND) && !rate.is_due(&due, SECOND));
+        assert!(Rate::default().is_due(&due, SECOND), "no limit");
     }
 
     #[test]

@@ -97,6 +97,10 @@ events! {
     DropReceiveTooLong = 78, "drop_receive_too_long";
     /// The kernel refused the frame that a worker gave it to send.
     DropTransmitRefused = 79, "drop_transmit_refused";
+    /// Every server that is up has as many connections, or gets as many a second, as it may.
+    DropServerLimit = 80, "drop_server_limit";
+    /// The virtual service has as many connections as it may.
+    DropServiceLimit = 81, "drop_service_limit";
 }
 
 impl Event {

@@ -56,6 +56,9 @@ impl FlowRecord {
     /// Bit: packets have gone both ways; the flow no longer counts as half open.
     pub const ESTABLISHED: u8 = 2;
 
+    /// Bit: that the server failed at this flow has been counted.
+    pub const FAILED: u8 = 4;
+
     /// Whether a bit is set.
     pub const fn has(&self, bit: u8) -> bool {
         self.bits & bit != 0

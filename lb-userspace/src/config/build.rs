@@ -13,8 +13,8 @@ use lb_common::address::Protocol;
 use serde_spanned::Spanned;
 
 use super::{
-    Config, DataScriptSet, Destination, L4Policy, L4Rule, Member, Pool, PoolGroup, Script, Server,
-    VirtualService,
+    Config, DataScriptSet, Destination, FailAction, L4Policy, L4Rule, Member, Pool, PoolGroup,
+    Script, Server, VirtualService,
     check::Names,
     destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
     monitor,
@@ -154,6 +154,7 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         persistence_profile: profile,
         connection_rate_limit: raw.connection_rate_limit,
         client_connection_rate_limit: raw.client_connection_rate_limit,
+        max_concurrent_connections: raw.max_concurrent_connections,
         datascripts: datascripts.collect::<Option<_>>()?,
         idle_timeout: raw
             .idle_timeout
@@ -175,6 +176,10 @@ fn socket(address: Option<&Spanned<IpAddr>>, port: Option<&Spanned<u16>>) -> Opt
 
 fn pool(raw: RawPool, names: &Names) -> Option<Pool> {
     let monitors = raw.monitors.iter().map(|name| names.monitors.get(name.get_ref()).copied());
+    let fail_action = match raw.backup {
+        Some(name) => FailAction::BackupPool(*names.pools.get(name.get_ref())?),
+        None => FailAction::Close,
+    };
     Some(Pool {
         name: raw.name?.into_inner(),
         algorithm: raw.algorithm,
@@ -183,6 +188,9 @@ fn pool(raw: RawPool, names: &Names) -> Option<Pool> {
         servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
         health_monitors: monitors.collect::<Option<_>>()?,
         min_health_monitors_up: raw.min_monitors_up,
+        server_policy: raw.policy,
+        min_servers_up: raw.min_servers_up,
+        fail_action,
     })
 }
 
@@ -201,6 +209,7 @@ fn pool_group(raw: RawGroup, names: &Names) -> Option<PoolGroup> {
     Some(PoolGroup {
         name: raw.name?.into_inner(),
         members: raw.members.iter().map(member).collect::<Option<_>>()?,
+        min_servers: raw.min_servers,
     })
 }
 

@@ -11,7 +11,7 @@ use super::{
     parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
-    security,
+    security, treatment,
     value::nearest,
 };
 
@@ -77,6 +77,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     for pool in &raw.pools {
         duplicate_servers(pool, report);
     }
+    backups(raw, &names, report);
     for group in &raw.groups {
         duplicate_members(group, report);
     }
@@ -125,8 +126,10 @@ fn pool_references(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
         RawDestination::Group(_) => None,
     });
     let members = raw.groups.iter().flat_map(|group| &group.members);
+    let backups = raw.pools.iter().filter_map(|pool| pool.backup.as_ref());
     destinations
         .chain(members.filter_map(|member| member.pool.as_ref()))
+        .chain(backups)
         .chain(raw.sets.iter().flat_map(|set| &set.pools))
 }
 
@@ -220,6 +223,21 @@ fn duplicate_servers(pool: &RawPool, report: &Report) {
             report.add(problem.with_help("remove one; for a greater share raise its `ratio`"));
         } else {
             seen.insert(socket, server.place.clone());
+        }
+    }
+}
+
+/// No pool may stand in for itself, by way of others either.
+fn backups(raw: &RawConfig, names: &Names, report: &Report) {
+    let backup = |pool: PoolIndex| {
+        let name = raw.pools.get(pool.0)?.backup.as_ref()?;
+        names.pools.get(name.get_ref()).copied()
+    };
+    for (index, pool) in raw.pools.iter().enumerate() {
+        let Some(name) = &pool.backup else { continue };
+        if treatment::leads_back(PoolIndex(index), backup) {
+            let problem = report.at(name.span(), "the pool would stand in for itself");
+            report.add(problem.with_help("backup pools must not lead back to where they began"));
         }
     }
 }

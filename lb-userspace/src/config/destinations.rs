@@ -20,6 +20,9 @@ pub struct PoolGroup {
     pub name: String,
     /// At least one; no two of one pool.
     pub members: Vec<Member>,
+    /// Servers that flows are spread over at least: members of lower priority take part until so
+    /// many are up.
+    pub min_servers: usize,
 }
 
 /// An entry of `members`.
@@ -27,7 +30,7 @@ pub struct PoolGroup {
 pub struct Member {
     /// The pool.
     pub pool: PoolIndex,
-    /// Of the members with a server up, only those of the highest number take flows.
+    /// Of the members that are up, only those of the highest number take flows.
     pub priority: u16,
     /// Its share among the members of its priority; from 1 to 1000.
     pub ratio: u16,
@@ -78,6 +81,7 @@ pub(super) enum RawDestination {
 pub(super) struct RawGroup {
     pub name: Option<Spanned<String>>,
     pub members: Vec<RawMember>,
+    pub min_servers: usize,
 }
 
 /// An entry of `members`.
@@ -147,8 +151,9 @@ pub(super) fn group(mut section: Section<'_>) -> RawGroup {
     if section.is_empty("members") {
         section.missing("members", "[{ pool = \"blue\", priority = 2 }, { pool = \"green\" }]");
     }
+    let min_servers = section.or("min_servers", 1, value::integer(1..=1_000_000));
     section.finish();
-    RawGroup { name, members: members.into_iter().map(member).collect() }
+    RawGroup { name, members: members.into_iter().map(member).collect(), min_servers }
 }
 
 fn member(mut section: Section<'_>) -> RawMember {

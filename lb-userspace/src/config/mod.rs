@@ -29,6 +29,7 @@ mod problem;
 mod raw;
 mod section;
 mod security;
+mod treatment;
 mod value;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use problem::{Problem, Problems, Source};
 use section::Report;
 pub use security::NetworkSecurityPolicy;
 use toml::de::DeTable;
+pub use treatment::{DisableType, FailAction, ServerDown, ServerPolicy};
 pub(crate) use value::nearest;
 
 impl Config {

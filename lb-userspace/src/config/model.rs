@@ -11,8 +11,8 @@ use std::{
 use lb_common::address::Protocol;
 
 use super::{
-    HealthMonitor, L4Policy, MonitorIndex, NetworkSecurityPolicy, ParserReference,
-    PersistenceProfile, PoolGroup, ProtocolParser,
+    FailAction, HealthMonitor, L4Policy, MonitorIndex, NetworkSecurityPolicy, ParserReference,
+    PersistenceProfile, PoolGroup, ProtocolParser, ServerPolicy,
 };
 
 /// A configuration that holds together.
@@ -180,6 +180,8 @@ pub struct VirtualService {
     pub connection_rate_limit: u32,
     /// `client_connection_rate_limit`: new flows a second of each client; 0 for no limit.
     pub client_connection_rate_limit: u32,
+    /// `max_concurrent_connections`: flows at once; 0 for no limit.
+    pub max_concurrent_connections: u32,
     /// In the order of execution.
     pub datascripts: Vec<SetIndex>,
     /// A flow ends after this long without a packet. Default: TCP 10 minutes, UDP 30 seconds.
@@ -203,6 +205,12 @@ pub struct Pool {
     pub health_monitors: Vec<MonitorIndex>,
     /// As many of them must hold a server to be up; 0 for all.
     pub min_health_monitors_up: usize,
+    /// How it treats its servers.
+    pub server_policy: ServerPolicy,
+    /// With fewer servers up, it counts as down; at least 1.
+    pub min_servers_up: usize,
+    /// What becomes of new flows while it is down.
+    pub fail_action: FailAction,
 }
 
 impl Pool {
@@ -227,17 +235,20 @@ pub enum Algorithm {
     FastestResponse,
     /// `core-affinity`: each worker has servers of its own, which take turns.
     CoreAffinity,
+    /// `fewest-servers`: one is filled before the next gets any.
+    FewestServers,
 }
 
 impl Algorithm {
     /// Every algorithm, by its name in the file.
-    pub const ALL: [(&str, Self); 6] = [
+    pub const ALL: [(&str, Self); 7] = [
         ("round-robin", Self::RoundRobin),
         ("least-connections", Self::LeastConnections),
         ("consistent-hash", Self::ConsistentHash),
         ("random", Self::Random),
         ("fastest-response", Self::FastestResponse),
         ("core-affinity", Self::CoreAffinity),
+        ("fewest-servers", Self::FewestServers),
     ];
 
     /// Its name in the file.

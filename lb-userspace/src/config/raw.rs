@@ -13,7 +13,7 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, HashBy, OnError, Pool,
+    Algorithm, Forwarding, HashBy, OnError, Pool, ServerPolicy,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host,
     instance::{self, RawInstance, TIMEOUTS},
@@ -22,7 +22,7 @@ use super::{
     persistence::{self, RawProfile},
     section::{Report, Section, Span},
     security::{self, RawSecurity},
-    value,
+    treatment, value,
 };
 
 /// A whole file. What was missing or wrong is `None`, and was reported.
@@ -54,6 +54,7 @@ pub(super) struct RawService {
     pub profile: Option<Spanned<String>>,
     pub connection_rate_limit: u32,
     pub client_connection_rate_limit: u32,
+    pub max_concurrent_connections: u32,
     pub datascripts: Vec<Spanned<String>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     /// Whether it names a pool or a group of them, rightly or not.
@@ -72,6 +73,9 @@ pub(super) struct RawPool {
     pub servers: Vec<RawServer>,
     pub monitors: Vec<Spanned<String>>,
     pub min_monitors_up: usize,
+    pub policy: ServerPolicy,
+    pub min_servers_up: usize,
+    pub backup: Option<Spanned<String>>,
 }
 
 /// An entry of `servers`.
@@ -187,6 +191,8 @@ fn service(mut section: Section<'_>) -> RawService {
     let connection_rate_limit = section.or("connection_rate_limit", 0, value::integer(RATES));
     let client_connection_rate_limit =
         section.or("client_connection_rate_limit", 0, value::integer(RATES));
+    let max_concurrent_connections =
+        section.or("max_concurrent_connections", 0, value::integer(treatment::CONNECTIONS));
     let datascripts = section.list("datascripts", value::name);
     unique(&datascripts, "datascripts", section.report());
     let has_datascripts = !section.is_empty("datascripts");
@@ -206,6 +212,7 @@ fn service(mut section: Section<'_>) -> RawService {
         profile,
         connection_rate_limit,
         client_connection_rate_limit,
+        max_concurrent_connections,
         datascripts,
         idle_timeout,
         has_destination,
@@ -255,6 +262,9 @@ fn pool(mut section: Section<'_>) -> RawPool {
         section.report().add(problem.with_help("spread them over several pools"));
     }
     let (monitors, min_monitors_up) = monitors(&mut section);
+    let policy = treatment::policy(&mut section, algorithm);
+    let min_servers_up = treatment::min_servers_up(&mut section, servers.len());
+    let backup = treatment::fail_action(&mut section);
     section.finish();
     RawPool {
         name,
@@ -264,6 +274,9 @@ fn pool(mut section: Section<'_>) -> RawPool {
         servers: servers.into_iter().map(server).collect(),
         monitors,
         min_monitors_up,
+        policy,
+        min_servers_up,
+        backup,
     }
 }
 

@@ -8,10 +8,11 @@ use super::{
     generation::{Generation, RuleIndex},
     log::{DecidedBy, EndReason, Note},
     persistence::{Sticky, Stored},
+    servers::LiveServers,
 };
 use crate::{
     config::{Destination, OnError, PersistenceProfile, PoolGroupIndex, PoolIndex, ServerIndex},
-    pool::{Balancer, HashKey, Live, ServerStates},
+    pool::{Balancer, HashKey, Live as _, ServerStates},
     script::{self, Chosen, Outcome, Place, Selection, TableAccess},
 };
 
@@ -102,34 +103,7 @@ impl script::World for Status {
     }
 }
 
-/// The servers of a pool at this moment.
-struct LiveServers<'a> {
-    generation: &'a Generation,
-    states: &'a ServerStates,
-    pool: PoolIndex,
-}
-
-impl LiveServers<'_> {
-    fn number(&self, server: ServerIndex) -> u32 {
-        self.generation.server_number(self.pool, server)
-    }
-}
-
-impl Live for LiveServers<'_> {
-    fn is_usable(&self, server: ServerIndex) -> bool {
-        self.generation.is_up(self.pool, server)
-    }
-
-    fn connections(&self, server: ServerIndex) -> u32 {
-        self.states.connections(self.number(server))
-    }
-
-    fn response_time(&self, server: ServerIndex) -> Option<Duration> {
-        self.states.response_time(self.number(server))
-    }
-}
-
-impl Decider<'_> {
+impl<'a> Decider<'a> {
     /// The decision that follows from what the scripts said.
     pub fn decide(&mut self, outcome: &Outcome) -> Decided {
         let mut note = Note::of(outcome, script::Event::L4Request);
@@ -174,14 +148,15 @@ impl Decider<'_> {
             Chosen::Pool(_) => DecidedBy::ScriptPool,
             Chosen::Group(_) => DecidedBy::ScriptPoolGroup,
             Chosen::Server(pool, server, port) => {
-                if self.generation.is_up(pool, server) {
+                if self.live(pool).is_usable(server) {
                     let pick = Pick { group: None, pool, server };
                     return self.choice(pick, Some(port), DecidedBy::ScriptServer);
                 }
                 // Our rule (DATASCRIPT.md §3, select): the algorithm picks another, and the log
                 // says so.
+                let why = if self.generation.is_up(pool, server) { "full" } else { "down" };
                 if let Some(server) = self.generation.pools.pool(pool).server(server) {
-                    note.log.push_str(&format!("[selected server {} is down]", server.address));
+                    note.log.push_str(&format!("[selected server {} is {why}]", server.address));
                 }
                 DecidedBy::ScriptPool
             }
@@ -197,27 +172,45 @@ impl Decider<'_> {
             return self.stick(&sticky, outcome, by);
         }
         match self.pick(destination, outcome) {
-            Some(pick) => self.choice(pick, None, by),
-            None => refuse(Event::DropNoServer, EndReason::Refused),
+            Ok(pick) => self.choice(pick, None, by),
+            Err(event) => refuse(event, EndReason::Refused),
         }
     }
 
-    /// Group → pool → algorithm → server.
-    pub(super) fn pick(&mut self, destination: Destination, outcome: &Outcome) -> Option<Pick> {
+    /// Group → pool → algorithm → server. If there is none, what is counted.
+    pub(super) fn pick(
+        &mut self,
+        destination: Destination,
+        outcome: &Outcome,
+    ) -> Result<Pick, Event> {
         let generation = self.generation;
-        let (group, pool) = match destination {
-            Destination::Pool(pool) => (None, pool),
-            Destination::Group(group) => {
-                let has_server = |pool| generation.has_server_up(pool);
-                let pool = self.balancer.pick_member(&generation.pools, group, has_server)?;
-                (Some(group), pool)
-            }
-        };
+        let (group, pool) = self.way(destination).ok_or(Event::DropNoServer)?;
         let own = generation.pools.pool(pool).hash_key(self.client);
         let key = outcome.chash.as_deref().map_or(own, HashKey::Custom);
-        let live = LiveServers { generation, states: self.servers, pool };
-        let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
-        Some(Pick { group, pool, server })
+        let live = self.live(pool);
+        let server = self.balancer.pick(&generation.pools, pool, key, &live);
+        // The pool is up: if none of its servers takes the flow, those that are up are full.
+        let server = server.ok_or(Event::DropServerLimit)?;
+        Ok(Pick { group, pool, server })
+    }
+
+    /// The pool that a flow gets its server from: one that is up, if need be one that stands in.
+    fn way(&mut self, destination: Destination) -> Option<(Option<PoolGroupIndex>, PoolIndex)> {
+        let generation = self.generation;
+        match destination {
+            Destination::Pool(pool) => Some((None, generation.stand_in(pool)?)),
+            Destination::Group(group) => {
+                let servers_up = |pool, most| generation.servers_up(pool, most);
+                let member = self.balancer.pick_member(&generation.pools, group, servers_up);
+                let pool = member.or_else(|| generation.stand_in_for_members(group))?;
+                Some((Some(group), pool))
+            }
+        }
+    }
+
+    /// The servers of a pool as they are now.
+    pub(super) fn live(&self, pool: PoolIndex) -> LiveServers<'a> {
+        LiveServers { generation: self.generation, states: self.servers, pool, now: self.now }
     }
 
     pub(super) fn choice(&self, pick: Pick, port: Option<u16>, by: DecidedBy) -> Decision {

@@ -1,15 +1,17 @@
 //! From what is known after a decision to its explanation.
 
+use std::time::Duration;
+
 use lb_common::event::Event;
 
 use super::{
     decide::{Choice, Decided, Decision},
-    explanation::{Candidate, Explanation, Query, Ruling, Step},
+    explanation::{Explanation, Query, Ruling, Step},
     generation::Generation,
     log::{DecidedBy, EndReason},
 };
 use crate::{
-    config::{Destination, Member, PoolGroupIndex, PoolIndex, ServerIndex, VirtualService},
+    config::{Destination, PoolGroupIndex, PoolIndex, VirtualService},
     pool::ServerStates,
     script::{Chosen, Ending, Place, RunEntry, TableAccess},
 };
@@ -18,6 +20,7 @@ use crate::{
 pub(super) struct Evidence<'a> {
     pub generation: &'a Generation,
     pub servers: &'a ServerStates,
+    pub now: Duration,
     pub worker: u16,
     pub service: &'a VirtualService,
     pub query: Query<'a>,
@@ -63,7 +66,7 @@ impl Evidence<'_> {
         }
     }
 
-    fn choice(&self) -> Option<&Choice> {
+    pub(super) fn choice(&self) -> Option<&Choice> {
         match &self.decided.decision {
             Decision::Server(choice) => Some(choice),
             Decision::Refuse { .. } => None,
@@ -149,10 +152,14 @@ impl Evidence<'_> {
         Some(Step { number: 7, what: format!("persistence profile {}", profile.name), result })
     }
 
-    /// Whether the program itself refuses the flow.
+    /// Whether the flow is refused before anything is asked where it goes.
     fn is_kept_out(&self) -> bool {
-        let Decision::Refuse { event, .. } = self.decided.decision else { return false };
-        matches!(event, Event::DropDenied | Event::DropRateLimited)
+        let kept_out = [Event::DropDenied, Event::DropRateLimited, Event::DropServiceLimit];
+        kept_out.into_iter().any(|event| self.is_refused_for(event))
+    }
+
+    fn is_refused_for(&self, event: Event) -> bool {
+        self.decided.decision == Decision::Refuse { event, reason: EndReason::Refused }
     }
 
     /// What the program asks before a worker gets the packet.
@@ -172,8 +179,7 @@ impl Evidence<'_> {
             ("of each client", self.service.client_connection_rate_limit),
             ("of all clients", self.service.connection_rate_limit),
         ];
-        let limited = self.decided.decision
-            == Decision::Refuse { event: Event::DropRateLimited, reason: EndReason::Refused };
+        let limited = self.is_refused_for(Event::DropRateLimited);
         let limits =
             limits.into_iter().filter(|(_, limit)| *limit != 0).map(|(whose, limit)| Step {
                 number: 2,
@@ -185,7 +191,17 @@ impl Evidence<'_> {
                 }
                 .into(),
             });
-        policy.into_iter().chain(limits).collect()
+        policy.into_iter().chain(limits).chain(self.service_limit()).collect()
+    }
+
+    fn service_limit(&self) -> Option<Step> {
+        let most = self.service.max_concurrent_connections;
+        let exceeded = self.is_refused_for(Event::DropServiceLimit);
+        (most != 0).then(|| Step {
+            number: 2,
+            what: format!("{most} flows of the virtual service at once"),
+            result: if exceeded { "there are as many" } else { "there are fewer" }.to_owned(),
+        })
     }
 
     fn policy_steps(&self, steps: &mut Vec<Step>) {
@@ -233,20 +249,36 @@ impl Evidence<'_> {
             steps.push(Step {
                 number: 8,
                 what: format!("pool group {:?}", self.group_name(group)),
-                result: pool.unwrap_or_else(|| "no member has a server up".to_owned()),
+                result: pool.unwrap_or_else(|| "every member is down".to_owned()),
             });
+        }
+        if let (None, Some(Destination::Pool(asked)), Some(_)) =
+            (group, self.decided.destination, &server)
+            && pool != Some(asked)
+        {
+            let what = format!("pool {:?}", self.pool_name(asked));
+            steps.push(Step { number: 8, what, result: "is down: a backup stands in".to_owned() });
         }
         if let Some(pool) = pool {
             steps.push(Step {
                 number: 8,
                 what: format!("pool {:?}, {}", self.pool_name(pool), self.manner(pool)),
-                result: server.unwrap_or_else(|| "no server is up".to_owned()),
+                result: server.unwrap_or_else(|| self.want_of_server(pool)),
             });
         }
     }
 
+    fn want_of_server(&self, pool: PoolIndex) -> String {
+        let minimum = self.generation.pools.pool(pool).min_servers_up();
+        match self.generation.count_up(pool, minimum) {
+            _ if self.generation.is_pool_up(pool) => "every server that is up is full".to_owned(),
+            0 => "no server is up".to_owned(),
+            up => format!("{up} up, of {minimum} that it must have"),
+        }
+    }
+
     /// How a server of the pool was come by.
-    fn manner(&self, pool: PoolIndex) -> &'static str {
+    pub(super) fn manner(&self, pool: PoolIndex) -> &'static str {
         match self.choice().map(|choice| choice.by) {
             Some(DecidedBy::ScriptServer) => "server named by the script",
             Some(DecidedBy::Persistence) => "server stored under the key",
@@ -264,67 +296,6 @@ impl Evidence<'_> {
             .iter()
             .flat_map(|run| run.tables.iter().filter(move |access| stays(run, access)));
         by_scripts.chain(self.persisted).cloned().collect()
-    }
-
-    fn members(&self, group: PoolGroupIndex, chosen: Option<PoolIndex>) -> Vec<Candidate> {
-        let members = self.generation.pools.group(group);
-        let up = |pool| self.generation.has_server_up(pool);
-        let usable = members.iter().filter(|member| up(member.pool));
-        let highest = usable.map(|member| member.priority).max();
-        let candidate = |member: &Member| Candidate {
-            name: self.pool_name(member.pool),
-            ratio: member.ratio,
-            connections: None,
-            chosen: chosen == Some(member.pool),
-            why: if !up(member.pool) {
-                "no server up".into()
-            } else if chosen == Some(member.pool) {
-                "its turn".into()
-            } else if Some(member.priority) < highest {
-                format!("priority {}: another's is higher", member.priority).into()
-            } else {
-                "not its turn".into()
-            },
-        };
-        members.iter().map(candidate).collect()
-    }
-
-    fn candidates(&self, pool: PoolIndex) -> Vec<Candidate> {
-        let servers = self.generation.pools.pool(pool).servers().iter().enumerate();
-        let chosen = self.choice().map(|choice| choice.server);
-        let candidates = servers.map(|(index, server)| {
-            let index = ServerIndex(index);
-            Candidate {
-                name: server.address.to_string(),
-                ratio: server.ratio,
-                connections: Some(
-                    self.servers.connections(self.generation.server_number(pool, index)),
-                ),
-                chosen: chosen == Some(index),
-                why: self.why(pool, index, chosen == Some(index)).into(),
-            }
-        });
-        candidates.collect()
-    }
-
-    fn why(&self, pool: PoolIndex, server: ServerIndex, chosen: bool) -> &'static str {
-        let manner = self.manner(pool);
-        match (self.generation.is_up(pool, server), chosen, manner) {
-            (false, ..) if self.generation.is_enabled(pool, server) => "down",
-            (false, ..) => "disabled",
-            (true, true, "round-robin" | "core-affinity") => "its turn",
-            (true, false, "round-robin" | "core-affinity") => "not its turn",
-            (true, true, "consistent-hash") => "the key's hash leads here",
-            (true, false, "consistent-hash") => "the key's hash leads elsewhere",
-            (true, true, "least-connections") => "the fewest connections for its ratio",
-            (true, false, "least-connections") => "another has fewer for its ratio, or its turn",
-            (true, true, "random") => "drawn, and the less loaded of two",
-            (true, false, "random") => "not drawn, or more loaded",
-            (true, true, "fastest-response") => "the fastest for its load",
-            (true, false, "fastest-response") => "slower, or more loaded",
-            (true, true, other) => other,
-            (true, false, _) => "not asked for",
-        }
     }
 
     fn chosen_name(&self, chosen: Chosen) -> String {
@@ -346,7 +317,7 @@ impl Evidence<'_> {
         }
     }
 
-    fn pool_name(&self, pool: PoolIndex) -> String {
+    pub(super) fn pool_name(&self, pool: PoolIndex) -> String {
         self.generation.config.destination_name(Destination::Pool(pool)).to_owned()
     }
 

@@ -34,19 +34,19 @@ impl Engine {
         let generation = Arc::clone(&self.generation);
         let vip = Address::from(query.vip.ip());
         let key = ServiceKey::new(vip, Port::new(query.vip.port()), query.protocol);
-        let (_, service) = generation.service(&key)?;
+        let (index, service) = generation.service(&key)?;
         let policy = generation.security(service);
         if policy.is_some_and(|policy| !policy.allows(query.client.ip())) {
-            return Some(self.kept_out(service, query, Event::DropDenied));
+            return Some(self.kept_out(now, service, query, Event::DropDenied));
         }
         self.runtime.keep_journal(true);
-        let (_, explanation) = self.judge(now, service, query, Mode::Rehearsal);
+        let (_, explanation) = self.judge(now, (index, service), query, Mode::Rehearsal);
         self.runtime.keep_journal(self.explains);
         explanation
     }
 
     /// Why the program has dropped a packet that would have begun a flow, if that is why.
-    pub fn explain_drop(&self, frame: &[u8], event: Event) -> Option<Explanation> {
+    pub fn explain_drop(&self, now: Now, frame: &[u8], event: Event) -> Option<Explanation> {
         if !matches!(event, Event::DropDenied | Event::DropRateLimited) {
             return None;
         }
@@ -60,11 +60,18 @@ impl Engine {
         let key =
             ServiceKey::new(query.vip.ip().into(), Port::new(query.vip.port()), query.protocol);
         let (_, service) = self.generation.service(&key)?;
-        Some(self.kept_out(service, query, event))
+        Some(self.kept_out(now, service, query, event))
     }
 
-    fn kept_out(&self, service: &VirtualService, query: Query<'_>, event: Event) -> Explanation {
+    fn kept_out(
+        &self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+        event: Event,
+    ) -> Explanation {
         Evidence {
+            now: now.monotonic,
             generation: &self.generation,
             servers: &self.shared.servers,
             worker: self.position.worker,
@@ -81,7 +88,7 @@ impl Engine {
     pub(super) fn decide(
         &mut self,
         now: Now,
-        service: &VirtualService,
+        service: (usize, &VirtualService),
         query: Query<'_>,
     ) -> (Decided, Option<Explanation>) {
         self.judge(now, service, query, Mode::Earnest)
@@ -90,11 +97,18 @@ impl Engine {
     fn judge(
         &mut self,
         now: Now,
-        service: &VirtualService,
+        (index, service): (usize, &VirtualService),
         query: Query<'_>,
         mode: Mode,
     ) -> (Decided, Option<Explanation>) {
         let generation = Arc::clone(&self.generation);
+        let explains = self.explains || mode == Mode::Rehearsal;
+        let flows = self.shared.services.now(generation.service_number(index));
+        if (1..=flows).contains(&service.max_concurrent_connections) {
+            let event = Event::DropServiceLimit;
+            let explanation = explains.then(|| self.kept_out(now, service, query, event));
+            return (Decided::kept_out(event), explanation);
+        }
         let rule = generation.rule(service, query.client.ip());
         let destination = rule.map(|(_, to)| to).or(service.destination);
         let flow = flow_of(service, query, destination);
@@ -109,7 +123,6 @@ impl Engine {
                 (&mut balancer_copy, Stored::Rehearsed(transaction))
             }
         };
-        let explains = self.explains || mode == Mode::Rehearsal;
         let mut decider = Decider {
             generation: &generation,
             balancer,
@@ -127,8 +140,8 @@ impl Engine {
         let explanation = persisted.map(|persisted| {
             let (worker, runs) = (self.position.worker, self.runtime.take_journal());
             let (decided, runs, persisted) = (&decided, &runs[..], &persisted[..]);
-            let (generation, servers) = (&*generation, &self.shared.servers);
-            Evidence { generation, servers, worker, service, query, decided, runs, persisted }
+            let (generation, servers, now) = (&*generation, &self.shared.servers, now.monotonic);
+            Evidence { generation, servers, now, worker, service, query, decided, runs, persisted }
                 .explain()
         });
         (decided, explanation)

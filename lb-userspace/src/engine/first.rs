@@ -70,7 +70,7 @@ impl Engine {
             vip: packet.destination(),
             payload: packet.payload,
         };
-        let (decided, explanation) = self.decide(turn.now, service, query);
+        let (decided, explanation) = self.decide(turn.now, (index, service), query);
         let first = First { packet, ingress, service, index, to_client };
         let result = self.carry_out(turn, &first, decided);
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
@@ -173,6 +173,8 @@ impl Engine {
         };
         let id = flow.install(&self.shared.flows, &mut self.ports)?;
         self.flows.begin(id, record.created, &self.shared);
+        let policy = generation.pools.pool(choice.pool).policy();
+        self.shared.servers.spend(record.server, policy, turn.now.monotonic);
         let entry = self.shared.flows.find(&first.packet.key()).map(|(_, entry)| entry);
         entry.map(|entry| (id, entry)).ok_or(Event::DropNoFlow)
     }

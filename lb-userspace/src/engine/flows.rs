@@ -1,8 +1,11 @@
 //! The flows that belong to a worker: begun, watched, ended, logged.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use lb_common::flow::{Flags, FlowRecord};
+use lb_common::{
+    address::Protocol,
+    flow::{Flags, FlowRecord},
+};
 
 use super::{
     Now, Packet,
@@ -71,8 +74,10 @@ impl Flows {
     /// A flow of this worker has been inserted.
     pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
         self.mine.push(Mine { id, created });
+        let record = shared.flows.record(id).load();
         shared.gauge.begun(false);
-        shared.servers.begun(shared.flows.record(id).load().server);
+        shared.servers.begun(record.server);
+        shared.services.begun(&record);
     }
 
     /// Flows of an earlier daemon, found by [`adopt`].
@@ -85,7 +90,8 @@ impl Flows {
             }
             self.mine.push(Mine { id: *id, created: found.record.created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
-            shared.servers.begun(found.record.server);
+            shared.servers.adopted(found.record.server);
+            shared.services.begun(&found.record);
         }
     }
 
@@ -110,6 +116,7 @@ impl Flows {
         }
         shared.gauge.ended(found.record.has(FlowRecord::ESTABLISHED));
         shared.servers.ended(found.record.server);
+        shared.services.ended(&found.record);
         self.ended.push_back(Ended { found, ticket: shared.grace.ticket(), reason });
         true
     }
@@ -162,6 +169,7 @@ impl Flows {
         let mut record = found.record;
         let mut changed =
             lifecycle::follow_counts(&mut record, found.forward.packets, found.reply.packets);
+        changed |= observe_server(&found, state, &mut record, now, shared);
         if !state.is_half_open() && !record.has(FlowRecord::ESTABLISHED) {
             record.bits |= FlowRecord::ESTABLISHED;
             shared.gauge.established();
@@ -193,6 +201,24 @@ impl Flows {
         }
         shared.flows.free(found.id);
     }
+}
+
+/// Notes whether the flow's server answers or fails: passive monitoring. True if the record changed.
+fn observe_server(
+    found: &Found,
+    state: State,
+    record: &mut FlowRecord,
+    now: Now,
+    shared: &Shared,
+) -> bool {
+    let age = now.monotonic.saturating_sub(Duration::from_nanos(record.created));
+    let told = lifecycle::tells_failure(state, age, record, &found.forward, &found.reply);
+    let Some(failed) = told.filter(|_| found.protocol() == Protocol::Tcp) else { return false };
+    shared.servers.observe(record.server, failed, now.monotonic);
+    if failed {
+        record.bits |= FlowRecord::FAILED;
+    }
+    failed
 }
 
 /// Why a flow ends whose time is over.
@@ -325,7 +351,7 @@ impl Refused<'_> {
         let Self { record, packet, bytes, reason, pool, server, note } = self;
         FlowLog {
             time: timestamp(now.wall),
-            duration: seconds(std::time::Duration::ZERO),
+            duration: seconds(Duration::ZERO),
             protocol: packet.protocol.name(),
             client: packet.source(),
             vip: packet.destination(),

@@ -175,20 +175,9 @@ impl Generation {
         rule_names(&self.config, rule.policy.0).nth(rule.rule)
     }
 
-    /// Whether any server of a pool takes new flows.
-    pub fn has_server_up(&self, pool: PoolIndex) -> bool {
-        let servers = self.pools.pool(pool).servers().len();
-        (0..servers).any(|server| self.is_up(pool, ServerIndex(server)))
-    }
-
-    /// Whether a server takes new flows.
-    pub fn is_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
-        self.is_enabled(pool, server) && !self.states.is_down(self.server_number(pool, server))
-    }
-
-    /// Whether a server may take new flows if it is well.
-    pub fn is_enabled(&self, pool: PoolIndex, server: ServerIndex) -> bool {
-        self.pools.pool(pool).server(server).is_some_and(|server| server.enabled)
+    /// What changes about servers.
+    pub(super) fn states(&self) -> &ServerStates {
+        &self.states
     }
 
     /// Whether the server's first packet of a flow is to be seen: by a script, or to learn how

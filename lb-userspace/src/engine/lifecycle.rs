@@ -97,6 +97,33 @@ impl State {
     }
 }
 
+/// A server that has not answered a handshake for so long has failed at it: TCP's first
+/// retransmission comes after one second, the second after three (RFC 6298 §2 and §5.5).
+const UNANSWERED: Duration = Duration::from_secs(3);
+
+/// What a TCP flow tells of its server, if it tells something new: `Some(true)` that it has
+/// failed. `age` is since the flow began.
+pub fn tells_failure(
+    state: State,
+    age: Duration,
+    record: &FlowRecord,
+    forward: &Activity,
+    reply: &Activity,
+) -> Option<bool> {
+    if record.has(FlowRecord::FAILED) {
+        return None;
+    }
+    match state {
+        // A server may well reset a connection that its client has closed.
+        State::Reset => (reply.rst && !forward.fin && !forward.rst).then_some(true),
+        State::HalfOpen => (reply.packets == 0 && age >= UNANSWERED).then_some(true),
+        State::Established | State::HalfClosed | State::Finished => {
+            (!record.has(FlowRecord::ESTABLISHED)).then_some(false)
+        }
+        State::Closed | State::OneWay => None,
+    }
+}
+
 /// When the last packet of either direction came.
 pub fn last_seen(now: Tick, forward: &Activity, reply: &Activity) -> u32 {
     let reply_idle = if reply.packets == 0 { u32::MAX } else { now.since(reply.last_seen) };
@@ -191,6 +218,41 @@ mod tests {
         }
         let closed = State::of(Protocol::Udp, Flags::CLOSED, &none, &none);
         assert_eq!(closed, State::Closed);
+    }
+
+    #[test]
+    fn a_flow_tells_once_whether_its_server_failed() {
+        let none = seen(0, false, false);
+        let (syn, both) = (seen(1, false, false), seen(3, false, false));
+        let (begun, waited) = (Duration::from_millis(200), Duration::from_secs(3));
+        let fresh = FlowRecord::default();
+        let established = FlowRecord { bits: FlowRecord::ESTABLISHED, ..fresh };
+        let cases = [
+            ("refused", begun, fresh, syn, seen(1, false, true), Some(true)),
+            ("silent, but not for long", begun, fresh, syn, none, None),
+            ("silent", waited, fresh, syn, none, Some(true)),
+            ("answered, client gone", waited, fresh, syn, seen(1, false, false), None),
+            ("established", begun, fresh, both, both, Some(false)),
+            ("goes on", begun, established, both, both, None),
+            ("reset in the middle", begun, established, both, seen(9, false, true), Some(true)),
+            ("reset by the client", begun, established, seen(4, false, true), both, None),
+            (
+                "reset after its end",
+                begun,
+                established,
+                seen(4, true, false),
+                seen(9, false, true),
+                None,
+            ),
+        ];
+        for (what, age, record, forward, reply, expected) in cases {
+            let state = State::of(Protocol::Tcp, Flags::default(), &forward, &reply);
+            assert_eq!(tells_failure(state, age, &record, &forward, &reply), expected, "{what}");
+            let told = FlowRecord { bits: record.bits | FlowRecord::FAILED, ..record };
+            assert_eq!(tells_failure(state, age, &told, &forward, &reply), None, "{what}");
+        }
+        let udp = State::of(Protocol::Udp, Flags::default(), &syn, &none);
+        assert_eq!(tells_failure(udp, waited, &fresh, &syn, &none), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! touch nothing but the flow table, the tables of scripts and [`Effects`]: the same engine runs
 //! in the daemon, in replay and in tests. Time, neighbours and server status are arguments.
 
+mod candidates;
 mod counters;
 mod decide;
 mod effects;
@@ -25,6 +26,7 @@ mod persistence;
 mod ports;
 mod reset;
 mod responses;
+mod servers;
 mod shared;
 mod view;
 

@@ -2,8 +2,6 @@
 
 use std::{str, time::Duration};
 
-use lb_common::event::Event;
-
 use super::{
     decide::{Decider, Decision, Pick, refuse},
     log::{DecidedBy, EndReason},
@@ -85,7 +83,7 @@ impl Decider<'_> {
         self.stick(&sticky, outcome, DecidedBy::PersistenceNew)
     }
 
-    /// The server that is stored under the key, if it is up; else a new one, which is stored and
+    /// The server that is stored under the key, if it takes the client; else a new one, which is stored and
     /// said to be chosen `by`.
     pub(super) fn stick(
         &mut self,
@@ -102,8 +100,9 @@ impl Decider<'_> {
             self.note(sticky, "table_refresh", true, renewed.as_ref());
             return self.choice(pick, None, DecidedBy::Persistence);
         }
-        let Some(pick) = self.pick(destination, outcome) else {
-            return refuse(Event::DropNoServer, EndReason::Refused);
+        let pick = match self.pick(destination, outcome) {
+            Ok(pick) => pick,
+            Err(event) => return refuse(event, EndReason::Refused),
         };
         let new = self.value(&pick);
         let value =
@@ -138,7 +137,8 @@ impl Decider<'_> {
         Some(Value::string(format!("{}-{}", address.ip(), address.port())))
     }
 
-    /// The server that a stored value names, if it is among the destination's and up.
+    /// The server that a stored value names, if it is among the destination's and takes clients
+    /// whom persistence leads to it.
     fn up(&self, destination: Destination, stored: Option<&Found>) -> Option<Pick> {
         let Value::String(bytes) = &stored?.value else { return None };
         let (host, port) = str::from_utf8(bytes).ok()?.rsplit_once('-')?;
@@ -146,13 +146,15 @@ impl Decider<'_> {
         let pools = &self.generation.pools;
         let in_pool = |group, pool: PoolIndex| {
             let server = pools.pool(pool).find_server(host, Some(port))?;
-            self.generation.is_up(pool, server).then_some(Pick { group, pool, server })
+            self.live(pool).takes_persistent(server).then_some(Pick { group, pool, server })
         };
         match destination {
-            Destination::Pool(pool) => in_pool(None, pool),
+            Destination::Pool(pool) => in_pool(None, self.generation.stand_in(pool)?),
             Destination::Group(group) => {
-                let mut members = pools.group(group).iter();
-                members.find_map(|member| in_pool(Some(group), member.pool))
+                let mut members = pools.group(group).members.iter();
+                let in_member = members.find_map(|member| in_pool(Some(group), member.pool));
+                let stand_in = || self.generation.stand_in_for_members(group);
+                in_member.or_else(|| in_pool(Some(group), stand_in()?))
             }
         }
     }

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use lb_common::{flow::FlowRecord, layout::CATALOG};
+
 use super::log::Notes;
 use crate::{
     config::Instance,
@@ -30,6 +32,8 @@ pub struct Shared {
     pub gauge: Gauge,
     /// What changes about servers.
     pub servers: Arc<ServerStates>,
+    /// How many flows each virtual service has.
+    pub services: ServiceFlows,
 }
 
 impl Shared {
@@ -43,7 +47,42 @@ impl Shared {
             notes: Notes::default(),
             gauge: Gauge::new(capacity, instance.half_open_share),
             servers: Arc::default(),
+            services: ServiceFlows::default(),
         }
+    }
+}
+
+/// How many flows each virtual service has, by its number in the catalog. Only flows that have a
+/// server count.
+#[derive(Debug)]
+pub struct ServiceFlows(Box<[AtomicU32]>);
+
+impl Default for ServiceFlows {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(AtomicU32::default).take(CATALOG as usize).collect())
+    }
+}
+
+impl ServiceFlows {
+    /// Flows that a service has.
+    pub fn now(&self, number: u32) -> u32 {
+        self.0.get(number as usize).map_or(0, |flows| flows.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn begun(&self, record: &FlowRecord) {
+        if let Some(flows) = self.of(record) {
+            flows.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn ended(&self, record: &FlowRecord) {
+        if let Some(flows) = self.of(record) {
+            flows.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, record: &FlowRecord) -> Option<&AtomicU32> {
+        self.0.get(record.service as usize).filter(|_| record.server != 0)
     }
 }
 

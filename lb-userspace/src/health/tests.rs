@@ -101,7 +101,7 @@ fn a_server_takes_flows_until_the_first_answer_and_then_as_its_monitor_says() {
     site.say("a", Err(Fault::Own("too many open files".to_owned())));
     site.say("a", failed());
     assert!(!site.is_up());
-    assert!(site.generation.has_server_up(PoolIndex(0)), "the other one is");
+    assert!(site.generation.is_pool_up(PoolIndex(0)), "the other one is");
     site.reload(&config("", 2, BOTH, ""));
     assert_eq!((site.verdict(), site.is_up()), (None, true), "nobody watches it any more");
 }
@@ -140,7 +140,7 @@ fn a_server_that_comes_back_after_a_while_is_a_new_one() {
     site.say("a", failed());
     let number = site.number();
     site.reload(&config("", 1, BOTH, ""));
-    assert!(!site.shared.servers.is_down(number));
+    assert!(!site.shared.servers.standing(number).is_down());
     site.reload(&config(A, 1, BOTH, ""));
     assert_eq!((site.verdict(), site.is_up()), (Some(Verdict::Unknown), true));
 }
@@ -182,7 +182,7 @@ async fn watch(servers: u16, takes: Duration, long: Duration) -> (Vec<Duration>,
     sleep(long).await;
     drop(targets);
     running.await.unwrap();
-    assert!(!site.generation.has_server_up(PoolIndex(0)), "all have failed");
+    assert!(!site.generation.is_pool_up(PoolIndex(0)), "all have failed");
     let starts = std::mem::take(&mut *starts.lock().unwrap());
     (starts, most.load(Relaxed))
 }

@@ -13,7 +13,7 @@ use lb_common::{
 };
 use siphasher::{sip, sip128};
 
-use super::HashKey;
+use super::{HashKey, dice::fraction};
 use crate::config::{Pool, Server};
 
 /// The key of all hashes here. To change it is to move every client to another server.
@@ -117,6 +117,11 @@ fn hash(key: HashKey<'_>) -> u64 {
         HashKey::Socket(socket) => hasher.hash(&identity(socket)),
         HashKey::Custom(bytes) => hasher.hash(bytes),
     }
+}
+
+/// A number below 1 that a key always gets, whatever else depends on its hash.
+pub(super) fn dice(key: HashKey<'_>) -> f32 {
+    fraction((rehash(hash(key), ATTEMPTS) >> 32) as u32)
 }
 
 /// The hash itself at first, then what SplitMix64 (Steele et al., OOPSLA 2014) makes of it.

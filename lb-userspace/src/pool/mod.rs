@@ -4,26 +4,35 @@
 //! flows are decided is either a worker's own ([`Balancer`]: whose turn it is) or counted in one
 //! place for all of them ([`ServerStates`]); picking a server takes no lock.
 
+mod dice;
+mod fewest;
 mod least;
 mod live;
 mod maglev;
 mod random;
 mod round_robin;
+mod share;
+mod standing;
+mod states;
+mod turns;
 
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::HashMap;
 
 use crate::config::{
-    self, Algorithm, Config, Forwarding, HashBy, Member, PoolGroupIndex, PoolIndex, ServerIndex,
+    self, Algorithm, Config, FailAction, Forwarding, HashBy, Member, PoolGroup, PoolGroupIndex,
+    PoolIndex, ServerIndex, ServerPolicy,
 };
-pub use live::{Live, ServerStates};
+use dice::Dice;
+pub use live::Live;
 use maglev::Maglev;
 use round_robin::RoundRobin;
+pub use standing::{Order, Standing, Takes};
+pub use states::ServerStates;
 pub use turns::Seat;
 use turns::Turns;
 
@@ -31,7 +40,7 @@ use turns::Turns;
 #[derive(Debug)]
 pub struct Pools {
     pools: Vec<Pool>,
-    groups: Vec<Vec<Member>>,
+    groups: Vec<PoolGroup>,
     by_name: HashMap<String, PoolIndex>,
 }
 
@@ -42,16 +51,16 @@ impl Pools {
         Self {
             by_name: by_name.map(|(index, pool)| (pool.name.clone(), PoolIndex(index))).collect(),
             pools: config.pools.iter().map(Pool::new).collect(),
-            groups: config.pool_groups.iter().map(|group| group.members.clone()).collect(),
+            groups: config.pool_groups.clone(),
         }
     }
 
-    /// The members of the group with this index in the configuration that `self` was made from.
+    /// The group with this index in the configuration that `self` was made from.
     ///
     /// # Panics
     ///
     /// If the index belongs to another configuration with more groups.
-    pub fn group(&self, index: PoolGroupIndex) -> &[Member] {
+    pub fn group(&self, index: PoolGroupIndex) -> &PoolGroup {
         &self.groups[index.0]
     }
 
@@ -82,6 +91,9 @@ pub struct Pool {
     algorithm: Algorithm,
     hash_by: HashBy,
     forwarding: Forwarding,
+    policy: ServerPolicy,
+    min_servers_up: usize,
+    fail_action: FailAction,
     servers: Vec<config::Server>,
     /// For consistent hashing.
     maglev: Option<Maglev>,
@@ -102,6 +114,9 @@ impl Pool {
             algorithm: pool.algorithm,
             hash_by: pool.hash_by,
             forwarding: pool.forwarding,
+            policy: pool.server_policy,
+            min_servers_up: pool.min_servers_up,
+            fail_action: pool.fail_action,
             servers: pool.servers.clone(),
             maglev: (pool.algorithm == Algorithm::ConsistentHash)
                 .then(|| Maglev::new(&pool.servers)),
@@ -118,6 +133,24 @@ impl Pool {
     /// How packets reach the servers.
     pub fn forwarding(&self) -> Forwarding {
         self.forwarding
+    }
+
+    /// How servers are treated.
+    pub fn policy(&self) -> &ServerPolicy {
+        &self.policy
+    }
+
+    /// With fewer servers up, the pool counts as down.
+    pub fn min_servers_up(&self) -> usize {
+        self.min_servers_up
+    }
+
+    /// The pool that stands in while this one is down.
+    pub fn backup(&self) -> Option<PoolIndex> {
+        match self.fail_action {
+            FailAction::Close => None,
+            FailAction::BackupPool(pool) => Some(pool),
+        }
     }
 
     /// How servers are picked.
@@ -172,6 +205,7 @@ pub struct Balancer {
     turns: Vec<Turns>,
     /// By [`PoolGroupIndex`].
     group_turns: Vec<RoundRobin>,
+    dice: Dice,
 }
 
 impl Balancer {
@@ -180,30 +214,37 @@ impl Balancer {
         let groups = pools.groups.iter();
         Self {
             turns: pools.pools.iter().map(|pool| Turns::new(pool, seat)).collect(),
-            group_turns: groups.map(|group| RoundRobin::new(group, seat.worker)).collect(),
+            group_turns: groups.map(|group| RoundRobin::new(&group.members, seat.worker)).collect(),
+            dice: Dice::default(),
         }
     }
 
-    /// The pool of a group for a new flow: of the members that are `usable`, those of the highest
-    /// priority take turns by their ratios. `None` if none is usable.
+    /// The pool of a group for a new flow: of the members that are up, those of the highest
+    /// priority take turns by their ratios, joined by those of the next as long as fewer servers
+    /// are up than the group asks for. `None` if no member is up.
+    ///
+    /// `servers_up` says how many servers of a pool are up, none of one that is down; it may stop
+    /// counting at its second argument.
     pub fn pick_member(
         &mut self,
         pools: &Pools,
         group: PoolGroupIndex,
-        usable: impl Fn(PoolIndex) -> bool,
+        servers_up: impl Fn(PoolIndex, usize) -> usize,
     ) -> Option<PoolIndex> {
-        let members = pools.group(group);
-        let usable = |member: &&Member| usable(member.pool);
-        let highest = members.iter().filter(usable).map(|member| member.priority).max()?;
+        let PoolGroup { members, min_servers, .. } = pools.group(group);
+        let lowest = lowest_priority(members, *min_servers, &servers_up)?;
         let fits = |index: usize| {
             let member = &members[index];
-            member.priority == highest && usable(&member)
+            member.priority >= lowest && servers_up(member.pool, 1) > 0
         };
         let picked = self.group_turns.get_mut(group.0)?.pick(members, fits)?;
         Some(members[picked].pool)
     }
 
-    /// The server for a new flow, among those that are enabled and usable; `None` if none is.
+    /// The server for a new flow, among those that are usable; `None` if none is.
+    ///
+    /// A server that is to get less than its ratio says stands aside for a part of the flows;
+    /// where load decides, by being held to be more loaded than it is.
     ///
     /// `key` counts only under consistent hashing. `pools` must be what `self` was made for.
     pub fn pick(
@@ -215,12 +256,39 @@ impl Balancer {
     ) -> Option<ServerIndex> {
         let turns = self.turns.get_mut(pool.0)?;
         let pool = pools.pool(pool);
-        let usable =
-            |index: usize| pool.servers[index].enabled && live.is_usable(ServerIndex(index));
+        let usable = |index: usize| live.is_usable(ServerIndex(index));
         let picked = match &pool.maglev {
-            Some(maglev) => maglev.pick(key, usable),
-            None => turns.pick(pool, live),
+            Some(maglev) => {
+                // The same for a key at all times, so that clients come back one after the other.
+                let dice = maglev::dice(key);
+                let admitted = |index| usable(index) && live.share(ServerIndex(index)) > dice;
+                maglev.pick(key, admitted).or_else(|| maglev.pick(key, usable))
+            }
+            None => turns.pick(pool, live, self.dice.roll()),
         };
         picked.map(ServerIndex)
+    }
+}
+
+/// The priority down to which members take part: the highest of those that are up, and lower ones
+/// until `min_servers` are up.
+fn lowest_priority(
+    members: &[Member],
+    min_servers: usize,
+    servers_up: impl Fn(PoolIndex, usize) -> usize,
+) -> Option<u16> {
+    let is_up = |member: &&Member| servers_up(member.pool, 1) > 0;
+    let next = |below: Option<u16>| {
+        let lower = members.iter().filter(|it| below.is_none_or(|below| it.priority < below));
+        lower.filter(is_up).map(|member| member.priority).max()
+    };
+    let mut lowest = next(None)?;
+    loop {
+        let taking_part = members.iter().filter(|member| member.priority >= lowest);
+        let up: usize = taking_part.map(|member| servers_up(member.pool, min_servers)).sum();
+        match next(Some(lowest)) {
+            Some(lower) if up < min_servers => lowest = lower,
+            _ => return Some(lowest),
+        }
     }
 }

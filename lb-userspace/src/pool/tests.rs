@@ -1,3 +1,7 @@
+//! Who is picked, by every algorithm.
+
+mod shares;
+
 use std::collections::HashSet;
 
 use super::*;
@@ -28,6 +32,9 @@ fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
         servers,
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
+        server_policy: ServerPolicy::default(),
+        min_servers_up: 1,
+        fail_action: FailAction::Close,
     };
     let by_name = [("p".into(), POOL)].into();
     Pools { by_name, pools: vec![Pool::new(&pool)], groups: Vec::new() }
@@ -78,12 +85,8 @@ fn workers_start_at_different_servers() {
 fn no_server_is_picked_if_none_is_usable() {
     for algorithm in [Algorithm::RoundRobin, Algorithm::ConsistentHash] {
         for ratios in [&[1, 1][..], &[2, 1]] {
-            let mut disabled = servers(ratios);
-            let up = pools(algorithm, disabled.clone());
+            let up = pools(algorithm, servers(ratios));
             assert_eq!(Balancer::new(&up, seat(0)).pick(&up, POOL, client(1), &|_| false), None);
-            disabled.iter_mut().for_each(|server| server.enabled = false);
-            let down = pools(algorithm, disabled);
-            assert_eq!(Balancer::new(&down, seat(0)).pick(&down, POOL, client(1), &|_| true), None);
         }
     }
 }
@@ -181,12 +184,14 @@ proptest! {
         ratios in proptest::collection::vec(1..20u16, 2..12), down in any::<prop::sample::Index>(),
     ) {
         let down = down.index(ratios.len());
-        let mut list = servers(&ratios);
-        list[down].enabled = false;
         let mut expected: Vec<_> = ratios.iter().map(|ratio| usize::from(*ratio)).collect();
         expected[down] = 0;
-        let pools = pools(Algorithm::RoundRobin, list);
-        prop_assert_eq!(counts(&picks(&pools, 0, expected.iter().sum()), ratios.len()), expected);
+        let pools = pools(Algorithm::RoundRobin, servers(&ratios));
+        let mut balancer = Balancer::new(&pools, seat(0));
+        let usable = |server: ServerIndex| server.0 != down;
+        let count = expected.iter().sum();
+        let pick = |_| balancer.pick(&pools, POOL, client(1), &usable).unwrap().0;
+        prop_assert_eq!(counts(&(0..count).map(pick).collect::<Vec<_>>(), ratios.len()), expected);
     }
 }
 
@@ -244,6 +249,12 @@ const GROUP: PoolGroupIndex = PoolGroupIndex(0);
 
 /// How often each member's pool is picked in `count` picks, by a group of (priority, ratio).
 fn member_picks(members: &[(u16, u16)], count: usize, usable: &[usize]) -> Vec<usize> {
+    let up: Vec<_> = (0..members.len()).map(|pool| usize::from(usable.contains(&pool))).collect();
+    picks_with(members, 1, count, &up)
+}
+
+/// The same where `up` servers of each pool are up, and flows are to be spread over `minimum`.
+fn picks_with(members: &[(u16, u16)], minimum: usize, count: usize, up: &[usize]) -> Vec<usize> {
     let members = members.iter().enumerate().map(|(index, (priority, ratio))| Member {
         pool: PoolIndex(index),
         priority: *priority,
@@ -252,10 +263,11 @@ fn member_picks(members: &[(u16, u16)], count: usize, usable: &[usize]) -> Vec<u
     let members: Vec<_> = members.collect();
     let mut pools = pools(Algorithm::RoundRobin, servers(&[1]));
     let mut picked = vec![0; members.len()];
-    pools.groups.push(members);
+    pools.groups.push(PoolGroup { name: "g".into(), members, min_servers: minimum });
     let mut balancer = Balancer::new(&pools, seat(0));
     for _ in 0..count {
-        if let Some(pool) = balancer.pick_member(&pools, GROUP, |pool| usable.contains(&pool.0)) {
+        let servers_up = |pool: PoolIndex, most: usize| up[pool.0].min(most);
+        if let Some(pool) = balancer.pick_member(&pools, GROUP, servers_up) {
             picked[pool.0] += 1;
         }
     }
@@ -273,6 +285,18 @@ fn of_a_group_the_highest_priority_with_a_server_up_takes_all_by_ratio() {
     assert_eq!(member_picks(&[(1, 5), (1, 5)], 40, &[0, 1]), [20, 20]);
 }
 
+#[test]
+fn members_of_lower_priority_join_until_enough_servers_are_up() {
+    let members = [(30, 1), (20, 1), (20, 1), (10, 1)];
+    assert_eq!(picks_with(&members, 1, 40, &[2, 2, 2, 2]), [40, 0, 0, 0]);
+    assert_eq!(picks_with(&members, 2, 40, &[2, 2, 2, 2]), [40, 0, 0, 0]);
+    assert_eq!(picks_with(&members, 3, 45, &[2, 2, 2, 2]), [15, 15, 15, 0]);
+    assert_eq!(picks_with(&members, 3, 40, &[0, 1, 1, 2]), [0, 14, 13, 13]);
+    assert_eq!(picks_with(&members, 2, 40, &[0, 2, 0, 2]), [0, 40, 0, 0]);
+    assert_eq!(picks_with(&members, 99, 40, &[1, 0, 0, 1]), [20, 0, 0, 20]);
+    assert_eq!(picks_with(&members, 3, 40, &[0, 0, 0, 0]), [0; 4]);
+}
+
 /// Servers as a test says that they are: flows, and milliseconds.
 #[derive(Default)]
 struct Loads(Vec<(u32, Option<u64>)>);
@@ -280,6 +304,10 @@ struct Loads(Vec<(u32, Option<u64>)>);
 impl Live for Loads {
     fn is_usable(&self, _: ServerIndex) -> bool {
         true
+    }
+
+    fn share(&self, _: ServerIndex) -> f32 {
+        1.0
     }
 
     fn connections(&self, server: ServerIndex) -> u32 {
@@ -364,6 +392,9 @@ fn ports_spread_a_client_s_connections_if_they_count() {
         servers: servers(&[1; 8]),
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
+        server_policy: ServerPolicy::default(),
+        min_servers_up: 1,
+        fail_action: FailAction::Close,
     };
     let picks = |pool: &config::Pool| {
         let pool = Pool::new(pool);

@@ -1,6 +1,6 @@
 //! A worker's own part of an algorithm: whose turn it is.
 
-use super::{Live, Pool, least::Rotation, random::Random, round_robin::RoundRobin};
+use super::{Live, Pool, fewest, least::Rotation, random::Random, round_robin::RoundRobin};
 use crate::config::{Algorithm, ServerIndex};
 
 /// A worker's place among the others.
@@ -22,6 +22,8 @@ pub(super) enum Turns {
     FastestResponse(Rotation),
     Random(Random),
     CoreAffinity(Seat, RoundRobin),
+    /// Nothing: the load decides.
+    FewestServers,
 }
 
 impl Turns {
@@ -36,21 +38,28 @@ impl Turns {
             Algorithm::FastestResponse => Self::FastestResponse(Rotation::new(worker)),
             Algorithm::Random => Self::Random(Random::new(servers, worker)),
             Algorithm::CoreAffinity => Self::CoreAffinity(seat, RoundRobin::new(servers, worker)),
+            Algorithm::FewestServers => Self::FewestServers,
         }
     }
 
-    /// A server among those that are enabled and usable. `None` if there is none, or if the key is
-    /// to decide.
-    pub fn pick(&mut self, pool: &Pool, live: &impl Live) -> Option<usize> {
+    /// A server among those that are usable. `None` if there is none, or if the key is to decide.
+    ///
+    /// Where servers take turns, one whose share is not above `dice` does not get its turn, unless
+    /// nobody else can take it.
+    pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
         let servers = &pool.servers;
-        let usable = |index: usize| servers[index].enabled && live.is_usable(ServerIndex(index));
+        let usable = |index: usize| live.is_usable(ServerIndex(index));
+        let admitted = |index: usize| usable(index) && live.share(ServerIndex(index)) > dice;
+        let connections = |index: usize| live.connections(ServerIndex(index));
         let load = |index: usize| {
-            let connections = f64::from(live.connections(ServerIndex(index)));
-            (connections + 1.0) / f64::from(servers[index].ratio)
+            let due = f64::from(servers[index].ratio) * f64::from(live.share(ServerIndex(index)));
+            (f64::from(connections(index)) + 1.0) / due
         };
         match self {
             Self::ConsistentHash => None,
-            Self::RoundRobin(turns) => turns.pick(servers, usable),
+            Self::RoundRobin(turns) => {
+                turns.pick(servers, admitted).or_else(|| turns.pick(servers, usable))
+            }
             Self::LeastConnections(rotation) => rotation.least(servers.len(), usable, load),
             Self::FastestResponse(rotation) => {
                 let unknown = fastest(pool, live);
@@ -60,8 +69,13 @@ impl Turns {
             }
             Self::Random(random) => random.pick(usable, load),
             Self::CoreAffinity(seat, turns) => {
-                let own = |index| seat.has(index, servers.len()) && usable(index);
-                turns.pick(servers, own).or_else(|| turns.pick(servers, usable))
+                let own = |index| seat.has(index, servers.len()) && admitted(index);
+                let own = turns.pick(servers, own).or_else(|| turns.pick(servers, admitted));
+                own.or_else(|| turns.pick(servers, usable))
+            }
+            Self::FewestServers => {
+                let admits = fewest::pick(pool, admitted, connections, load);
+                admits.or_else(|| fewest::pick(pool, usable, connections, load))
             }
         }
     }

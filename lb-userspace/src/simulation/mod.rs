@@ -148,7 +148,7 @@ impl Simulation {
                 effects.push(network::INTERFACE, &wire.0);
             }
             Verdict::Drop(event) => {
-                effects.explanations.extend(self.engine.explain_drop(frame, event));
+                effects.explanations.extend(self.engine.explain_drop(now, frame, event));
             }
             Verdict::Pass(_) => {}
         }

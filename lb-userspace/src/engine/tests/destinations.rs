@@ -142,7 +142,7 @@ fn a_group_without_any_server_refuses_the_flow() {
     assert_eq!(explanation.decision, Ruling::Refused);
     let reason = "pool group \"empty\" has no server that can take the flow";
     assert_eq!(explanation.reason.as_deref(), Some(reason));
-    assert_eq!(reasons(&explanation.members), [("gone", false, "no server up")]);
+    assert_eq!(reasons(&explanation.members), [("gone", false, "down")]);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn an_explanation_tells_every_step_and_why_others_were_passed_over() {
     let members = [
         ("resolvers", false, "priority 1: another's is higher"),
         ("web", true, "its turn"),
-        ("gone", false, "no server up"),
+        ("gone", false, "down"),
     ];
     assert_eq!(reasons(&explanation.members), members);
     let candidates = [

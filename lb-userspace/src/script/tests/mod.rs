@@ -17,8 +17,8 @@ use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime}
 use super::*;
 use crate::{
     config::{
-        Algorithm, AttachMode, DataScriptSet, Forwarding, HashBy, Instance, Member, Pool,
-        PoolGroup, ScriptLimits, Server, TableLimits, VirtualService,
+        Algorithm, AttachMode, DataScriptSet, FailAction, Forwarding, HashBy, Instance, Member,
+        Pool, PoolGroup, ScriptLimits, Server, ServerPolicy, TableLimits, VirtualService,
     },
     table::Tables,
 };
@@ -209,12 +209,15 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
         servers: servers.iter().map(server).collect(),
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
+        server_policy: ServerPolicy::default(),
+        min_servers_up: 1,
+        fail_action: FailAction::Close,
     }
 }
 
 fn group(name: &str) -> PoolGroup {
     let members = vec![Member { pool: PoolIndex(0), priority: 1, ratio: 1 }];
-    PoolGroup { name: name.to_owned(), members }
+    PoolGroup { name: name.to_owned(), members, min_servers: 1 }
 }
 
 fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
@@ -228,6 +231,7 @@ fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
         persistence_profile: None,
         connection_rate_limit: 0,
         client_connection_rate_limit: 0,
+        max_concurrent_connections: 0,
         datascripts: Vec::new(),
         idle_timeout: Duration::from_secs(30),
     }

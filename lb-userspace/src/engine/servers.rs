@@ -1,0 +1,112 @@
+//! The servers of a generation as they are at this moment: who is up, who has room.
+
+use std::time::Duration;
+
+use super::generation::Generation;
+use crate::{
+    config::{PoolIndex, ServerIndex},
+    pool::{Live, ServerStates, Standing, Takes},
+};
+
+impl Generation {
+    /// Whose new flows a server takes, if it has room for them.
+    pub fn takes(&self, pool: PoolIndex, server: ServerIndex) -> Takes {
+        let from = self.pools.pool(pool);
+        let Some(configured) = from.server(server) else { return Takes::None };
+        self.standing(pool, server).takes(configured.enabled, from.policy().disable_type)
+    }
+
+    /// What monitors and operators hold of a server.
+    pub fn standing(&self, pool: PoolIndex, server: ServerIndex) -> Standing {
+        self.states().standing(self.server_number(pool, server))
+    }
+
+    /// Whether a server takes everyone's new flows.
+    pub fn is_up(&self, pool: PoolIndex, server: ServerIndex) -> bool {
+        self.takes(pool, server) == Takes::All
+    }
+
+    /// How many servers of a pool are up; not more than `most` are counted.
+    pub fn count_up(&self, pool: PoolIndex, most: usize) -> usize {
+        let servers = (0..self.pools.pool(pool).servers().len()).map(ServerIndex);
+        servers.filter(|server| self.is_up(pool, *server)).take(most).count()
+    }
+
+    /// Whether a pool has as many servers up as it must have to take new flows.
+    pub fn is_pool_up(&self, pool: PoolIndex) -> bool {
+        let minimum = self.pools.pool(pool).min_servers_up();
+        self.count_up(pool, minimum) >= minimum
+    }
+
+    /// The servers that are up of a pool that is; none of one that is down.
+    pub(super) fn servers_up(&self, pool: PoolIndex, most: usize) -> usize {
+        if self.is_pool_up(pool) { self.count_up(pool, most) } else { 0 }
+    }
+
+    /// The pool itself if it is up, else the one that stands in for it and is.
+    pub(super) fn stand_in(&self, pool: PoolIndex) -> Option<PoolIndex> {
+        // The configuration is refused if backups lead in a circle.
+        let mut chain = std::iter::successors(Some(pool), |pool| self.pools.pool(*pool).backup());
+        chain.find(|pool| self.is_pool_up(*pool))
+    }
+
+    /// Of the pools that stand in for members of a group, one that is up: those of the highest
+    /// priority first.
+    pub(super) fn stand_in_for_members(
+        &self,
+        group: crate::config::PoolGroupIndex,
+    ) -> Option<PoolIndex> {
+        let members = &self.pools.group(group).members;
+        let standing_in = members
+            .iter()
+            .filter_map(|member| Some((member.priority, self.stand_in(member.pool)?)));
+        standing_in.rev().max_by_key(|(priority, _)| *priority).map(|(_, pool)| pool)
+    }
+}
+
+/// The servers of a pool at this moment.
+#[derive(Clone, Copy)]
+pub(super) struct LiveServers<'a> {
+    pub generation: &'a Generation,
+    pub states: &'a ServerStates,
+    pub pool: PoolIndex,
+    pub now: Duration,
+}
+
+impl LiveServers<'_> {
+    fn number(&self, server: ServerIndex) -> u32 {
+        self.generation.server_number(self.pool, server)
+    }
+
+    /// Whether a server's limits let it take one more flow.
+    pub fn has_room(&self, server: ServerIndex) -> bool {
+        let policy = self.generation.pools.pool(self.pool).policy();
+        self.states.has_room(self.number(server), policy, self.now)
+    }
+
+    /// Whether it takes a client whom persistence leads to it.
+    pub fn takes_persistent(&self, server: ServerIndex) -> bool {
+        self.generation.takes(self.pool, server) != Takes::None
+            && self.generation.is_pool_up(self.pool)
+            && self.has_room(server)
+    }
+}
+
+impl Live for LiveServers<'_> {
+    fn is_usable(&self, server: ServerIndex) -> bool {
+        self.generation.is_up(self.pool, server) && self.has_room(server)
+    }
+
+    fn share(&self, server: ServerIndex) -> f32 {
+        let policy = self.generation.pools.pool(self.pool).policy();
+        self.states.share(self.number(server), policy, self.now)
+    }
+
+    fn connections(&self, server: ServerIndex) -> u32 {
+        self.states.connections(self.number(server))
+    }
+
+    fn response_time(&self, server: ServerIndex) -> Option<Duration> {
+        self.states.response_time(self.number(server))
+    }
+}
