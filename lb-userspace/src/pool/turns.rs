@@ -1,7 +1,7 @@
 //! A worker's own part of an algorithm: whose turn it is.
 
 use super::{Live, Pool, fewest, least::Rotation, random::Random, round_robin::RoundRobin};
-use crate::config::{Algorithm, ServerIndex};
+use crate::config::{Algorithm, Server, ServerIndex};
 
 /// A worker's place among the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,11 +17,11 @@ pub struct Seat {
 pub(super) enum Turns {
     /// Nothing: the key decides.
     ConsistentHash,
-    RoundRobin(RoundRobin),
+    RoundRobin(Passed),
     LeastConnections(Rotation),
     FastestResponse(Rotation),
     Random(Random),
-    CoreAffinity(Seat, RoundRobin),
+    CoreAffinity(Seat, Passed),
     /// Nothing: the load decides.
     FewestServers,
 }
@@ -33,18 +33,18 @@ impl Turns {
         let (servers, worker) = (&pool.servers, seat.worker);
         match pool.algorithm {
             Algorithm::ConsistentHash => Self::ConsistentHash,
-            Algorithm::RoundRobin => Self::RoundRobin(RoundRobin::new(servers, worker)),
+            Algorithm::RoundRobin => Self::RoundRobin(Passed::new(servers, worker)),
             Algorithm::LeastConnections => Self::LeastConnections(Rotation::new(worker)),
             Algorithm::FastestResponse => Self::FastestResponse(Rotation::new(worker)),
             Algorithm::Random => Self::Random(Random::new(servers, worker)),
-            Algorithm::CoreAffinity => Self::CoreAffinity(seat, RoundRobin::new(servers, worker)),
+            Algorithm::CoreAffinity => Self::CoreAffinity(seat, Passed::new(servers, worker)),
             Algorithm::FewestServers => Self::FewestServers,
         }
     }
 
     /// A server among those that are usable. `None` if there is none, or if the key is to decide.
     ///
-    /// Where servers take turns, one whose share is not above `dice` does not get its turn, unless
+    /// Where servers take turns, one whose share is not above `dice` passes its turn on, unless
     /// nobody else can take it.
     pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
         let servers = &pool.servers;
@@ -57,9 +57,7 @@ impl Turns {
         };
         match self {
             Self::ConsistentHash => None,
-            Self::RoundRobin(turns) => {
-                turns.pick(servers, admitted).or_else(|| turns.pick(servers, usable))
-            }
+            Self::RoundRobin(turns) => turns.pick(servers, usable, admitted),
             Self::LeastConnections(rotation) => rotation.least(servers.len(), usable, load),
             Self::FastestResponse(rotation) => {
                 let unknown = fastest(pool, live);
@@ -69,15 +67,43 @@ impl Turns {
             }
             Self::Random(random) => random.pick(usable, load),
             Self::CoreAffinity(seat, turns) => {
-                let own = |index| seat.has(index, servers.len()) && admitted(index);
-                let own = turns.pick(servers, own).or_else(|| turns.pick(servers, admitted));
-                own.or_else(|| turns.pick(servers, usable))
+                let own = |index| seat.has(index, servers.len()) && usable(index);
+                let picked = turns.pick(servers, own, admitted);
+                picked.or_else(|| turns.pick(servers, usable, admitted))
             }
             Self::FewestServers => {
                 let admits = fewest::pick(pool, admitted, connections, load);
                 admits.or_else(|| fewest::pick(pool, usable, connections, load))
             }
         }
+    }
+}
+
+/// Whose turn it is, and whose when that one passes it on.
+#[derive(Clone, Debug)]
+pub(super) struct Passed {
+    turns: RoundRobin,
+    /// Apart from the others, so that who steps in has its own turn all the same.
+    passed: RoundRobin,
+}
+
+impl Passed {
+    fn new(servers: &[Server], worker: usize) -> Self {
+        let turns = RoundRobin::new(servers, worker);
+        Self { passed: turns.clone(), turns }
+    }
+
+    fn pick(
+        &mut self,
+        servers: &[Server],
+        usable: impl Fn(usize) -> bool,
+        admitted: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let first = self.turns.pick(servers, &usable)?;
+        if admitted(first) {
+            return Some(first);
+        }
+        self.passed.pick(servers, |index| usable(index) && admitted(index)).or(Some(first))
     }
 }
 

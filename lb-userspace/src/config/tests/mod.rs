@@ -2,6 +2,7 @@ mod monitors;
 mod one_value;
 mod random;
 mod together;
+mod treatment;
 mod valid;
 
 use std::{io, path::Path};

@@ -14,6 +14,7 @@ mod next_hops;
 mod reload;
 mod responses;
 mod scripts;
+mod treatment;
 mod world;
 
 use std::net::IpAddr;
