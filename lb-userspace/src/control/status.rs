@@ -1,6 +1,6 @@
 //! What `lb status` and `/metrics` show.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
@@ -114,9 +114,11 @@ pub struct ServerStatus {
     pub health: Option<ServerHealth>,
     /// Flows that it has.
     pub connections: u32,
-    /// Microseconds that it takes to answer, lately; measured where somebody looks at answers:
-    /// `fastest-response` and L4_RESPONSE scripts.
+    /// Microseconds that it takes to answer first packets, lately; measured where somebody looks at
+    /// answers: `fastest-response` and L4_RESPONSE scripts.
     pub response_us: Option<u64>,
+    /// Microseconds that it takes to pass checks, lately.
+    pub check_us: Option<u64>,
     /// How packets reach it: a MAC and interface, or what is missing.
     pub next_hop: String,
 }
@@ -204,9 +206,8 @@ pub(super) fn pools_of(
             state: ServerState::of(server, health.as_ref()),
             health,
             connections: states.connections(number),
-            response_us: states
-                .response_time(number)
-                .and_then(|time| u64::try_from(time.as_micros()).ok()),
+            response_us: states.answer_time(number).and_then(micros),
+            check_us: states.check_time(number).and_then(micros),
             next_hop: next_hop(network, server.address),
         }
     };
@@ -221,6 +222,10 @@ pub(super) fn pools_of(
         servers: pool.servers.iter().enumerate().map(|it| server(PoolIndex(index), it)).collect(),
     });
     pools.collect()
+}
+
+fn micros(time: Duration) -> Option<u64> {
+    u64::try_from(time.as_micros()).ok()
 }
 
 /// How packets to a server leave, or what keeps them from it.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use humantime::format_rfc3339_millis;
@@ -16,7 +16,7 @@ use super::{
     state::{Judge, Rules, Verdict, together},
 };
 use crate::{
-    config::{Config, HealthMonitor, Pool},
+    config::{Check, Config, HealthMonitor, Pool},
     pool::ServerStates,
 };
 
@@ -119,10 +119,15 @@ impl Board {
         servers.iter().flat_map(|(number, watched)| watched.targets(*number)).collect()
     }
 
-    /// A check has ended. One of a monitor that was changed meanwhile says nothing any more.
-    pub fn record(&self, target: &Target, answer: Answer, now: SystemTime) {
+    /// A check has ended that took `time`. One of a monitor that was changed meanwhile says nothing
+    /// any more.
+    pub fn record(&self, target: &Target, answer: Answer, time: Duration, now: SystemTime) {
         let mut servers = self.lock();
         let Some(watched) = servers.get_mut(&target.number) else { return };
+        // How long a program takes says nothing about the server.
+        if answer.is_ok() && !matches!(target.monitor.check, Check::External(_)) {
+            self.states.passed(target.number, time);
+        }
         if watched.hear(&target.monitor, answer, now) {
             self.states.set_down(target.number, watched.verdict == Verdict::Down);
         }

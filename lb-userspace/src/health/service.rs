@@ -4,11 +4,13 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
+    panic::AssertUnwindSafe,
     sync::Arc,
     thread::{self, JoinHandle},
     time::SystemTime,
 };
 
+use futures_util::FutureExt as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     sync::{Semaphore, watch},
@@ -18,7 +20,7 @@ use tokio::{
 
 use super::{
     board::{Board, ServerHealth, Target},
-    checks::{Answer, check},
+    checks::{Answer, Fault, check},
     rhythm::Rhythm,
 };
 use crate::{
@@ -133,6 +135,9 @@ pub(super) async fn run<C, F>(
     }
 }
 
+/// One fault of ours must not keep a server's verdict as it is for ever.
+const PANICKED: &str = "the check itself failed; the balancer's log says where";
+
 /// What all checks share.
 struct Desk {
     board: Arc<Board>,
@@ -157,10 +162,12 @@ impl Desk {
         sleep(rhythm.first()).await;
         // Nobody closes the semaphore.
         while let Ok(permit) = room.acquire().await {
+            let asked = Instant::now();
             // Boxed, so that those who wait need little memory.
-            let answer = Box::pin(check(Arc::clone(&target))).await;
+            let answer = AssertUnwindSafe(Box::pin(check(Arc::clone(&target)))).catch_unwind();
+            let answer = answer.await.unwrap_or_else(|_| Err(Fault::Own(PANICKED.to_owned())));
             drop(permit);
-            self.board.record(&target, answer, SystemTime::now());
+            self.board.record(&target, answer, asked.elapsed(), SystemTime::now());
             sleep_until(self.began + rhythm.next(self.began.elapsed())).await;
         }
     }

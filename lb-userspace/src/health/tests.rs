@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -55,7 +55,7 @@ impl Site {
         let number = self.number();
         let named = |it: &&Target| it.number == number && it.monitor.name == monitor;
         let target = self.targets.iter().find(named).unwrap();
-        self.board.record(target, answer, SystemTime::now());
+        self.board.record(target, answer, Duration::from_millis(5), SystemTime::now());
     }
 
     fn number(&self) -> u32 {
@@ -124,8 +124,8 @@ fn a_reload_keeps_what_is_known_of_servers_and_what_is_not_asked_any_more_says_n
         assert!(!site.is_up(), "{pool} {monitors}");
         assert_eq!(site.board.health(site.number()).unwrap().since, since);
         for target in old.iter().filter(|old| !site.targets.contains(old)) {
-            site.board.record(target, passed(), SystemTime::now());
-            site.board.record(target, passed(), SystemTime::now());
+            site.board.record(target, passed(), Duration::ZERO, SystemTime::now());
+            site.board.record(target, passed(), Duration::ZERO, SystemTime::now());
         }
         assert!(!site.is_up(), "an answer to an old question counts: {pool} {monitors}");
     }
@@ -207,6 +207,44 @@ async fn servers_that_say_nothing_delay_others_and_no_queue_grows() {
     assert_eq!(most, 2048);
     // Nobody is asked more often than once in an interval, and everybody is asked.
     assert!((5000 * 5..=5000 * 7).contains(&starts.len()), "{}", starts.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_panics_says_so_and_the_server_is_asked_again() {
+    let config = config(A, 1, BOTH, "");
+    let site = Site::new(&config);
+    let (targets, followed) = watch::channel(site.targets.clone());
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let check = move |_: Arc<Target>| {
+        let first = count.fetch_add(1, Relaxed) == 0;
+        async move {
+            assert!(!first, "a fault of ours");
+            passed()
+        }
+    };
+    let running = tokio::spawn(service::run(Arc::clone(&site.board), followed, check));
+    while asked.load(Relaxed) < 3 {
+        sleep(Duration::from_millis(100)).await;
+        if asked.load(Relaxed) == 1 {
+            let health = site.board.health(site.number()).unwrap();
+            let answer = health.monitors[0].answer.as_deref().unwrap_or_default();
+            assert_eq!((health.verdict, answer.contains("log says")), (Verdict::Unknown, true));
+        }
+    }
+    assert_eq!(site.verdict(), Some(Verdict::Up));
+    drop(targets);
+    running.await.unwrap();
+}
+
+#[test]
+fn checks_that_are_passed_tell_how_fast_the_server_is() {
+    let site = Site::new(&config(A, 1, BOTH, ""));
+    let time = |site: &Site| site.shared.servers.response_time(site.number());
+    site.say("a", failed());
+    assert_eq!(time(&site), None);
+    site.say("a", passed());
+    assert_eq!(time(&site), Some(Duration::from_millis(5)));
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);

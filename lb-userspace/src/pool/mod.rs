@@ -12,6 +12,7 @@ mod maglev;
 mod random;
 mod round_robin;
 mod share;
+mod smoothed;
 mod standing;
 mod states;
 mod turns;

@@ -9,6 +9,7 @@ use lb_common::{admission::Rate, layout::CATALOG};
 
 use super::{
     share::{Failures, Ramp},
+    smoothed::Smoothed,
     standing::{Order, SharedStanding, Standing},
 };
 use crate::config::ServerPolicy;
@@ -28,8 +29,10 @@ pub struct ServerStates {
 #[repr(align(64))]
 struct ServerState {
     connections: AtomicU32,
-    /// Microseconds, smoothed; 0 if never measured.
-    response: AtomicU32,
+    /// How long it takes to answer flows' first packets.
+    answers: Smoothed,
+    /// How long it takes to pass its monitors' checks.
+    checks: Smoothed,
     /// Flows that ever began.
     begun: AtomicU64,
     /// When the next flow is due by the server's rate.
@@ -37,10 +40,6 @@ struct ServerState {
     ramp: Ramp,
     failures: Failures,
 }
-
-/// A measurement moves the smoothed time by an eighth of the difference, as TCP's own does
-/// (RFC 6298 §2).
-const SMOOTHING: u32 = 8;
 
 impl Default for ServerStates {
     fn default() -> Self {
@@ -77,14 +76,16 @@ impl ServerStates {
 
     /// The server has answered a flow's first packet after this time.
     pub fn answered(&self, number: u32, after: Duration) {
-        let Some(state) = self.state(number) else { return };
-        let sample = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).max(1);
-        let smooth = |known: u32| match known {
-            0 => Some(sample),
-            known => Some((known - known / SMOOTHING).saturating_add(sample / SMOOTHING).max(1)),
-        };
-        // `smooth` always gives a value.
-        let _ = state.response.fetch_update(Relaxed, Relaxed, smooth);
+        if let Some(state) = self.state(number) {
+            state.answers.observe(after);
+        }
+    }
+
+    /// The server has passed a check that took this time.
+    pub fn passed(&self, number: u32, after: Duration) {
+        if let Some(state) = self.state(number) {
+            state.checks.observe(after);
+        }
     }
 
     /// Flows that the server has.
@@ -97,10 +98,24 @@ impl ServerStates {
         self.state(number).map_or(0, |state| state.begun.load(Relaxed))
     }
 
-    /// How long the server takes to answer, lately.
+    /// How long the server takes to answer, lately: first packets and checks together. Servers of
+    /// one pool have the same monitors, so that their sums compare.
     pub fn response_time(&self, number: u32) -> Option<Duration> {
-        let micros = self.state(number)?.response.load(Relaxed);
-        (micros != 0).then(|| Duration::from_micros(micros.into()))
+        let state = self.state(number)?;
+        match (state.answers.get(), state.checks.get()) {
+            (None, None) => None,
+            (answers, checks) => Some(answers.unwrap_or_default() + checks.unwrap_or_default()),
+        }
+    }
+
+    /// How long the server takes to answer first packets, lately.
+    pub fn answer_time(&self, number: u32) -> Option<Duration> {
+        self.state(number)?.answers.get()
+    }
+
+    /// How long it takes to pass checks, lately.
+    pub fn check_time(&self, number: u32) -> Option<Duration> {
+        self.state(number)?.checks.get()
     }
 
     /// Whether its limits let the server take one more flow now. Workers do not wait for each
@@ -289,20 +304,17 @@ mod tests {
     }
 
     #[test]
-    fn response_times_follow_the_measurements_slowly() {
+    fn first_packets_and_checks_make_a_response_time_together() {
         let states = ServerStates::default();
-        assert_eq!(states.response_time(3), None);
         let millis = Duration::from_millis;
-        states.answered(3, millis(8));
+        assert_eq!(states.response_time(3), None);
+        states.passed(3, millis(8));
         assert_eq!(states.response_time(3), Some(millis(8)));
-        states.answered(3, millis(16));
-        assert_eq!(states.response_time(3), Some(millis(9)));
-        for _ in 0..100 {
-            states.answered(3, millis(1));
-        }
-        let settled = states.response_time(3).unwrap();
-        assert!(settled < Duration::from_micros(1_010), "{settled:?}");
-        states.answered(3, Duration::MAX);
-        assert!(states.response_time(3).unwrap() > Duration::from_secs(500));
+        states.answered(3, millis(2));
+        assert_eq!(states.response_time(3), Some(millis(10)));
+        assert_eq!(
+            (states.answer_time(3), states.check_time(3)),
+            (Some(millis(2)), Some(millis(8)))
+        );
     }
 }
