@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::log::Notes;
+use super::{log::Notes, ports::PortGauges};
 use crate::{
     config::Instance,
     flow_table::{Catalog, FlowTable, Grace},
@@ -30,6 +30,8 @@ pub struct Shared {
     pub gauge: Gauge,
     /// What changes about servers.
     pub servers: Arc<ServerStates>,
+    /// SNAT ports in use.
+    pub snat_ports: PortGauges,
 }
 
 impl Shared {
@@ -43,6 +45,7 @@ impl Shared {
             notes: Notes::default(),
             gauge: Gauge::new(capacity, instance.half_open_share),
             servers: Arc::default(),
+            snat_ports: PortGauges::default(),
         }
     }
 }
