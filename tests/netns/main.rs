@@ -30,4 +30,6 @@ mod silence;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
+mod snat;
+#[cfg(test)]
 mod tables;

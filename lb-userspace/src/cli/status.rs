@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{client, columns::Columns, target::Target};
 use crate::{
-    control::status::Status,
+    control::status::{SnatPorts, Status},
     health::{MonitorStatus, ServerHealth},
 };
 
@@ -35,6 +35,7 @@ fn print(status: &Status) {
         "flows          {} of {}, {} not established; {} adopted at the start, {} logged",
         flows.now, flows.capacity, flows.half_open, status.adopted_flows, status.logged_flows
     );
+    print!("{}", snat_ports(&status.snat_ports));
     print!("{}", losses(status));
     println!();
     print!("{}", services(status));
@@ -42,6 +43,18 @@ fn print(status: &Status) {
     print!("{}", pools(status));
     println!();
     print!("{}", events(status));
+}
+
+/// Empty without SNAT addresses.
+fn snat_ports(ports: &SnatPorts) -> String {
+    if ports.addresses.is_empty() {
+        return String::new();
+    }
+    let SnatPorts { in_use, resting, reused_early, exhausted, .. } = ports;
+    format!(
+        "snat ports     {in_use} in use, {resting} resting; {reused_early} reused early, \
+         {exhausted} flows refused for want of one\n"
+    )
 }
 
 /// What ought not to happen and is no packet's fate; empty if it never did.

@@ -20,6 +20,9 @@ use super::{
 pub(super) const TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(7 * 24);
 
+/// `TCP_TIMEWAIT_LEN`, which no setting changes.
+const LINUX_TIME_WAIT: Duration = Duration::from_secs(60);
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -63,6 +66,11 @@ fn read_section(mut section: Section<'_>, folder: &Path) -> RawInstance {
         flow_capacity: section.or("flow_capacity", 131_072, value::integer(64..=16_777_216)),
         snat_addresses: unique(&snat_addresses, "snat_addresses", section.report()),
         snat_ports: section.or("snat_ports", 1024..=65535, value::ports),
+        server_time_wait: section.or(
+            "server_time_wait",
+            LINUX_TIME_WAIT,
+            value::duration(Duration::ZERO..=*TIMEOUTS.end()),
+        ),
         manage_addresses: section.or("manage_addresses", true, value::boolean),
         connection_log: section
             .optional("connection_log", value::path)

@@ -105,6 +105,8 @@ pub struct Instance {
     pub snat_addresses: Vec<IpAddr>,
     /// Ports of these addresses that may be used.
     pub snat_ports: RangeInclusive<u16>,
+    /// How long servers keep TIME_WAIT, from a connection's last packet; zero if they keep none.
+    pub server_time_wait: Duration,
     /// Whether the balancer puts its addresses on the interfaces itself.
     pub manage_addresses: bool,
     /// Where finished flows are logged, a JSON object a line; `None` for nowhere.

@@ -18,14 +18,16 @@ use tracing::{error, info, warn};
 use super::{
     api::{Api, Request},
     connection_log::ConnectionLog,
+    exhaustion::Exhaustion,
     explain::nobody_listens,
+    former::FormerSources,
     lock::Lock,
     network::{addresses, service::NetworkHandle},
     paths::Paths,
     reload::{self, load},
     serve::{self, SocketFile},
     start,
-    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of, sum_of_events},
+    status::{FlowGauge, InterfaceStatus, SnatPorts, Status, pools_of, services_of, sum_of_events},
     trace,
 };
 use crate::{
@@ -34,7 +36,9 @@ use crate::{
         AddressRoles, ClientPrefixes, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
         check_environment, queue_count, wait_for_grace_period,
     },
-    engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
+    engine::{
+        Explanation, FirstPacket, Generation, Peer, Shared, adopt, log::timestamp, snat_sources,
+    },
     health::Health,
     script::Runtime,
     worker::{Common, Crew, Plan},
@@ -42,6 +46,8 @@ use crate::{
 
 /// Clients whose next hop may be asked for at once.
 const RESOLVE_QUEUE: usize = 4096;
+/// Servers without a SNAT port left that workers may tell of at once.
+const EXHAUSTION_QUEUE: usize = 256;
 /// How often slots of ended flows are let go of, dead workers noticed, tables swept.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// Table entries looked at in one sweep.
@@ -130,6 +136,9 @@ struct Daemon {
     log: ConnectionLog,
     interfaces: Vec<InterfaceStatus>,
     adopted: usize,
+    former: FormerSources,
+    exhaustion: Exhaustion,
+    out_of_ports: mpsc::Receiver<Peer>,
     requests: mpsc::Receiver<Request>,
     grace: std::thread::JoinHandle<()>,
     _socket: SocketFile,
@@ -160,6 +169,7 @@ impl Daemon {
         // And runs that are under way now may have found what was just given back.
         wait_for_grace_period();
         let adopted = flows.iter().map(Vec::len).sum();
+        let former = FormerSources::of(snat_sources(&shared.flows, &flows), &config);
         let number = start::newest_generation(&shared, &flows) + 1;
         let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared)?);
         let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
@@ -167,14 +177,13 @@ impl Daemon {
 
         let (resolve, clients) = mpsc::channel(RESOLVE_QUEUE);
         let network = start::network(&mut datapath, &generation, clients).await?;
-        if instance.manage_addresses {
-            start::ensure_addresses(&config).await?;
-        }
+        start::ensure_addresses(&config, &former).await?;
         let mut services = datapath.take_services()?;
         let mut prefixes = datapath.take_client_prefixes()?;
         let mut addresses = datapath.take_addresses()?;
         prefixes.replace(&generation.client_prefixes()).context("cannot fill map prefixes")?;
-        addresses.replace(generation.address_roles()).context("cannot fill map addresses")?;
+        let roles = former.add_to(generation.address_roles());
+        addresses.replace(&roles).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
         let attached = start::attach(&mut datapath, &config, &indices)?;
@@ -182,11 +191,13 @@ impl Daemon {
         let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())
             .with_context(|| format!("cannot open {:?}", instance.connection_log))?;
+        let (exhausted, out_of_ports) = mpsc::channel(EXHAUSTION_QUEUE);
         let common = Common {
             shared: Arc::clone(&shared),
             generation: Arc::clone(&generation),
             log: log.sender(),
             resolve,
+            exhausted,
             view: network.view(),
         };
         let crew = Crew::start(&plan, &common, seats).context("cannot start the workers")?;
@@ -220,6 +231,9 @@ impl Daemon {
             log,
             interfaces,
             adopted,
+            former,
+            exhaustion: Exhaustion::default(),
+            out_of_ports,
             requests,
             grace,
             _socket: socket,
@@ -248,6 +262,9 @@ impl Daemon {
                     }
                     None => break self.options.detach,
                 },
+                Some(peer) = self.out_of_ports.recv() => {
+                    self.exhaustion.tell(peer, crate::worker::now().monotonic);
+                }
                 Some(()) = signals.hangup.recv() => { let _ = self.reload().await; }
                 Some(()) = signals.terminate.recv() => break self.options.detach,
                 Some(()) = signals.interrupt.recv() => break self.options.detach,
@@ -257,6 +274,7 @@ impl Daemon {
                         // The data path goes on, and whoever supervises starts a new daemon.
                         return Err(anyhow!(casualty));
                     }
+                    self.let_go_of_former_sources().await;
                 }
             }
         };
@@ -305,9 +323,9 @@ impl Daemon {
             .map_err(|error| text(&error))?;
         let generation = Arc::new(generation);
         self.log.reopen();
-        if config.instance.manage_addresses {
-            start::ensure_addresses(&config).await.map_err(|error| format!("{error:#}"))?;
-        }
+        self.former = self.former.after(&self.generation.config, &config);
+        let ensured = start::ensure_addresses(&config, &self.former).await;
+        ensured.map_err(|error| format!("{error:#}"))?;
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
@@ -317,11 +335,26 @@ impl Daemon {
         let maps = self
             .prefixes
             .replace(&generation.client_prefixes())
-            .and_then(|()| self.addresses.replace(generation.address_roles()))
+            .and_then(|()| self.addresses.replace(&self.former.add_to(generation.address_roles())))
             .and_then(|()| self.services.replace(&generation.service_entries()));
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;
         Ok(number)
+    }
+
+    /// Gives up SNAT addresses that are no longer configured and whose last flow has ended.
+    async fn let_go_of_former_sources(&mut self) {
+        if !self.former.forget_unused(&self.shared.snat_ports) {
+            return;
+        }
+        let generation = Arc::clone(&self.generation);
+        let roles = self.former.add_to(generation.address_roles());
+        if let Err(error) = self.addresses.replace(&roles) {
+            warn!("a former SNAT address stays in the map of addresses: {error}");
+        }
+        if let Err(error) = start::ensure_addresses(&generation.config, &self.former).await {
+            warn!("a former SNAT address stays on its interface: {error:#}");
+        }
     }
 
     /// Has a worker say what would become of a flow; the answer does not come by way of us.
@@ -344,6 +377,7 @@ impl Daemon {
     fn status(&self) -> Status {
         let config = &self.generation.config;
         let gauge = &self.shared.gauge;
+        let events = self.event_counts();
         Status {
             instance: config.instance.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -362,7 +396,8 @@ impl Daemon {
             logged_flows: self.log.written(),
             lost_log_records: self.log.lost(),
             refused_table_inserts: self.shared.tables.refused(),
-            events: self.event_counts(),
+            snat_ports: SnatPorts::new(&self.shared.snat_ports, &events),
+            events,
             virtual_services: services_of(config),
             pools: pools_of(&self.generation, &self.shared.servers, &self.health, &self.network),
         }

@@ -35,6 +35,16 @@ impl Collector for Status {
                 "Inserts that found their table full",
                 self.refused_table_inserts,
             ),
+            (
+                "snat_ports_reused_early",
+                "SNAT ports used again before their rest was over",
+                self.snat_ports.reused_early,
+            ),
+            (
+                "snat_ports_exhausted",
+                "Flows refused because no SNAT port was left",
+                self.snat_ports.exhausted,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
@@ -46,13 +56,19 @@ impl Collector for Status {
             )?)?;
         }
         let gauges = [
-            ("flows", "Flows in the table", self.flows.now),
-            ("flows_half_open", "Flows not established yet", self.flows.half_open),
-            ("flow_capacity", "Flows that there may be", self.flows.capacity),
-            ("config_generation", "Configuration in force", self.generation),
+            ("flows", "Flows in the table", self.flows.now.into()),
+            ("flows_half_open", "Flows not established yet", self.flows.half_open.into()),
+            ("flow_capacity", "Flows that there may be", self.flows.capacity.into()),
+            ("config_generation", "Configuration in force", self.generation.into()),
+            ("snat_ports_in_use", "SNAT ports that flows use", self.snat_ports.in_use),
+            (
+                "snat_ports_resting",
+                "SNAT ports that servers may keep in TIME_WAIT",
+                self.snat_ports.resting,
+            ),
         ];
         for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::from(value));
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         self.encode_servers(&mut encoder)

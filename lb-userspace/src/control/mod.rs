@@ -3,7 +3,9 @@
 pub mod api;
 mod connection_log;
 mod daemon;
+mod exhaustion;
 pub mod explain;
+mod former;
 mod lock;
 mod metrics;
 pub mod network;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::{
+    former::FormerSources,
     network::{
         addresses,
         next_hops::Target,
@@ -88,11 +89,15 @@ pub(super) async fn network(
     Ok(handle)
 }
 
-/// Puts the instance's addresses on its interfaces.
-pub(super) async fn ensure_addresses(config: &Config) -> Result<()> {
+/// Puts the instance's addresses on its interfaces, and keeps those that flows still use.
+pub(super) async fn ensure_addresses(config: &Config, former: &FormerSources) -> Result<()> {
+    if !config.instance.manage_addresses {
+        return Ok(());
+    }
     let instance = &config.instance;
     let services = config.virtual_services.iter().map(|service| service.address.ip());
-    let mut wanted: Vec<IpAddr> = services.chain(instance.snat_addresses.iter().copied()).collect();
+    let sources = instance.snat_addresses.iter().copied().chain(former.iter());
+    let mut wanted: Vec<IpAddr> = services.chain(sources).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let state = Paths::new(&instance.name).addresses();

@@ -1,6 +1,11 @@
 //! What `lb status` and `/metrics` show.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
@@ -8,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
-    engine::{Counters, Generation},
+    engine::{Counters, Generation, PortGauges},
     health::{Health, ServerHealth, Verdict},
     pool::ServerStates,
 };
@@ -42,6 +47,8 @@ pub struct Status {
     pub lost_log_records: u64,
     /// Inserts of scripts, and puts, that found their table full.
     pub refused_table_inserts: u64,
+    /// Ports of the SNAT addresses.
+    pub snat_ports: SnatPorts,
     /// Packets by what happened to them, in the XDP program, the kernel's sockets and the workers
     /// together, by name.
     pub events: BTreeMap<String, u64>,
@@ -71,6 +78,51 @@ pub struct FlowGauge {
     pub half_open: u32,
     /// Flows that there may be.
     pub capacity: u32,
+}
+
+/// Ports of the SNAT addresses. One that is in use toward several servers counts once for each.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SnatPorts {
+    /// Used by flows.
+    pub in_use: u64,
+    /// Given back, while the server may still keep TIME_WAIT.
+    pub resting: u64,
+    /// How often a port was used again before its rest was over, since no other was left.
+    pub reused_early: u64,
+    /// How often a flow was refused, since none was left at all.
+    pub exhausted: u64,
+    /// Of each address, also of those that only old flows use.
+    pub addresses: Vec<SnatAddress>,
+}
+
+/// A SNAT address.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SnatAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Ports of it that flows use.
+    pub in_use: u64,
+    /// Ports of it that rest.
+    pub resting: u64,
+}
+
+impl SnatPorts {
+    pub(super) fn new(gauges: &PortGauges, events: &BTreeMap<String, u64>) -> Self {
+        let addresses = gauges.by_source().into_iter().map(|(address, count)| SnatAddress {
+            address,
+            in_use: count.in_use,
+            resting: count.resting,
+        });
+        let addresses: Vec<_> = addresses.collect();
+        let exhausted = events.get(Event::DropSnatPortsExhausted.name());
+        Self {
+            in_use: addresses.iter().map(|address| address.in_use).sum(),
+            resting: addresses.iter().map(|address| address.resting).sum(),
+            reused_early: gauges.reused_early(),
+            exhausted: exhausted.copied().unwrap_or_default(),
+            addresses,
+        }
+    }
 }
 
 /// A virtual service.

@@ -8,7 +8,7 @@ use lb_common::{
     wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN},
 };
 
-use super::{explanation::Explanation, log::FlowLog, packet::link_length};
+use super::{Peer, explanation::Explanation, log::FlowLog, packet::link_length};
 use crate::script::TableAccess;
 
 /// A frame to send.
@@ -46,6 +46,9 @@ pub struct Effects {
     pub responses: Vec<Response>,
     /// Destinations whose next hop nobody knows yet.
     pub resolve: Vec<IpAddr>,
+    /// Servers toward which no SNAT port is left, each once a minute as long as flows are refused
+    /// for it.
+    pub out_of_ports: Vec<Peer>,
 }
 
 impl Effects {
@@ -57,6 +60,7 @@ impl Effects {
         self.explanations.clear();
         self.responses.clear();
         self.resolve.clear();
+        self.out_of_ports.clear();
     }
 
     /// The frames to send, in order.

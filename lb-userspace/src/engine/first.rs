@@ -20,6 +20,7 @@ use super::{
     install::{self, NewFlow},
     log::{DecidedBy, EndReason},
     packet::Packet,
+    ports::Peer,
     reset,
 };
 use crate::config::VirtualService;
@@ -145,7 +146,7 @@ impl Engine {
 
     fn install(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         first: &First<'_>,
         choice: &Choice,
         decided: &Decided,
@@ -164,14 +165,20 @@ impl Engine {
             key: first.packet.key(),
             choice,
             forwarding: generation.pools.pool(choice.pool).forwarding(),
-            snat: &generation.config.instance.snat_addresses,
             to_server,
             to_client: first.to_client,
             show_response: generation.shows_response(first.service, choice.pool),
             record,
             now: turn.now.monotonic,
         };
-        let id = flow.install(&self.shared.flows, &mut self.ports)?;
+        let installed = flow.install(&self.shared, &mut self.ports);
+        if installed == Err(Event::DropSnatPortsExhausted) {
+            let peer = Peer { server: choice.address, protocol: first.packet.protocol };
+            if self.ports.is_to_report(peer, turn.now.monotonic) {
+                turn.effects.out_of_ports.push(peer);
+            }
+        }
+        let id = installed?;
         self.flows.begin(id, record.created, &self.shared);
         let policy = generation.pools.pool(choice.pool).policy();
         self.shared.servers.spend(record.server, policy, turn.now.monotonic);

@@ -1,6 +1,10 @@
 //! The flows that belong to a worker: begun, watched, ended, logged.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use lb_common::{
     address::Protocol,
@@ -12,7 +16,7 @@ use super::{
     install::tick,
     lifecycle::{self, Hand, State, Timeouts},
     log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
-    ports::{Ports, Toward, share},
+    ports::{Peer, Ports, share},
     shared::Shared,
     view::Found,
 };
@@ -85,8 +89,8 @@ impl Flows {
         for id in flows {
             let Some(found) = Found::at(&shared.flows, *id) else { continue };
             shared.flows.record(*id).store(&FlowRecord { owner: self.worker, ..found.record });
-            if let Some((toward, port)) = snat_port(&found) {
-                ports.adopt(toward, port);
+            if let Some((peer, snat)) = snat_port(&found) {
+                ports.adopt(peer, snat, &shared.snat_ports);
             }
             self.mine.push(Mine { id: *id, created: found.record.created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
@@ -196,9 +200,7 @@ impl Flows {
             found.reply = shared.flows.slot(SlotId(found.record.partner)).activity();
         }
         log.push(ended_log(&found, ended.reason, now, shared));
-        if let Some((toward, port)) = snat_port(&found) {
-            ports.give_back(&toward, port);
-        }
+        give_port_back(&found, now.monotonic, ports);
         shared.flows.free(found.id);
     }
 }
@@ -245,11 +247,28 @@ fn stop_packets(found: &Found, shared: &Shared) {
     }
 }
 
-/// The SNAT port that a flow uses.
-fn snat_port(found: &Found) -> Option<(Toward, u16)> {
+/// The SNAT port that a flow uses, and whom toward.
+fn snat_port(found: &Found) -> Option<(Peer, SocketAddr)> {
     let (snat, server) = (found.snat()?, found.server()?);
-    let toward = Toward { source: snat.ip(), server, protocol: found.protocol() };
-    Some((toward, snat.port()))
+    Some((Peer { server, protocol: found.protocol() }, snat))
+}
+
+fn give_port_back(found: &Found, now: Duration, ports: &mut Ports) {
+    let Some((peer, snat)) = snat_port(found) else { return };
+    let Found { forward, reply, .. } = found;
+    if lifecycle::server_may_linger(peer.protocol, forward, reply) {
+        let idle = lifecycle::last_seen(tick(now), forward, reply);
+        let last_packet = now.saturating_sub(Duration::from_nanos(u64::from(idle) << 20));
+        ports.rest(&peer, snat, last_packet, now);
+    } else {
+        ports.give_back(&peer, snat, now);
+    }
+}
+
+/// The source addresses that flows use, found by [`adopt`].
+pub fn snat_sources(table: &FlowTable, flows: &[Vec<SlotId>]) -> BTreeSet<IpAddr> {
+    let found = flows.iter().flatten().filter_map(|id| Found::at(table, *id));
+    found.filter_map(|found| Some(found.snat()?.ip())).collect()
 }
 
 /// Looks through a table that an earlier daemon left: says which flows each worker is to take

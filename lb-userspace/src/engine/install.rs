@@ -13,7 +13,8 @@ use lb_common::{
 
 use super::{
     decide::Choice,
-    ports::{Ports, Toward},
+    ports::{Peer, Ports},
+    shared::Shared,
 };
 use crate::{
     config::Forwarding,
@@ -25,8 +26,6 @@ pub(super) struct NewFlow<'a> {
     pub key: FlowKeyV4,
     pub choice: &'a Choice,
     pub forwarding: Forwarding,
-    /// Source addresses that may be used.
-    pub snat: &'a [IpAddr],
     pub to_server: NextHopId,
     pub to_client: NextHopId,
     /// Whether the server's first packet is to be seen by a script.
@@ -35,47 +34,47 @@ pub(super) struct NewFlow<'a> {
     pub now: Duration,
 }
 
-/// How often another SNAT port is tried when the reply's key is taken: by flows adopted from a
-/// daemon with other shares of the ports.
-const ATTEMPTS: usize = 8;
+/// How often another SNAT port is tried when the reply's key is taken, which flows of other
+/// workers do after the shares have changed. Each such port is tried once in a while only.
+const ATTEMPTS: usize = 512;
 
 impl NewFlow<'_> {
     /// Inserts both directions. What is refused is counted by the event.
-    pub fn install(&self, table: &FlowTable, ports: &mut Ports) -> Result<SlotId, Event> {
+    pub fn install(&self, shared: &Shared, ports: &mut Ports) -> Result<SlotId, Event> {
         match self.forwarding {
             Forwarding::Dnat => {
-                let inserted = self.insert(table, self.client_side());
+                let inserted = self.insert(&shared.flows, self.client_side());
                 inserted.map_err(refused)
             }
-            Forwarding::Snat => self.install_snat(table, ports),
+            Forwarding::Snat => self.install_snat(shared, ports),
         }
     }
 
-    fn install_snat(&self, table: &FlowTable, ports: &mut Ports) -> Result<SlotId, Event> {
-        for source in self.snat {
-            let IpAddr::V4(v4) = source else { continue };
-            let toward = self.toward(*source);
-            for _ in 0..ATTEMPTS {
-                let Some(port) = ports.take(toward) else { break };
-                let from = (v4.octets(), Port::new(port));
-                match self.insert(table, from) {
-                    Ok(id) => return Ok(id),
-                    // The port stays marked: it is in use, if not by us.
-                    Err(InsertError::ReplyExists) => {}
-                    Err(error) => {
-                        ports.give_back(&toward, port);
-                        return Err(refused(error));
-                    }
+    fn install_snat(&self, shared: &Shared, ports: &mut Ports) -> Result<SlotId, Event> {
+        let (peer, now) = (self.peer(), self.now);
+        let client = IpAddr::from(self.key.source);
+        for _ in 0..ATTEMPTS {
+            let Some(lease) = ports.take(peer, client, now) else { break };
+            let IpAddr::V4(source) = lease.source else { break };
+            match self.insert(&shared.flows, (source.octets(), Port::new(lease.port))) {
+                Ok(id) => {
+                    shared.snat_ports.count(&lease, now);
+                    return Ok(id);
+                }
+                Err(InsertError::ReplyExists) => ports.leave(peer, &lease, now),
+                Err(error) => {
+                    ports.put_back(&peer, &lease, now);
+                    return Err(refused(error));
                 }
             }
         }
         Err(Event::DropSnatPortsExhausted)
     }
 
-    fn toward(&self, source: IpAddr) -> Toward {
+    fn peer(&self) -> Peer {
         let protocol = lb_common::address::Protocol::from_number(self.key.protocol)
             .unwrap_or(lb_common::address::Protocol::Tcp);
-        Toward { source, server: self.choice.address, protocol }
+        Peer { server: self.choice.address, protocol }
     }
 
     fn client_side(&self) -> ([u8; 4], Port) {

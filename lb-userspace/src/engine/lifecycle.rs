@@ -124,6 +124,18 @@ pub fn tells_failure(
     }
 }
 
+/// Whether the server may keep the connection though the flow has ended, in TIME_WAIT or because
+/// it does not know of the end.
+///
+/// It does not if it has reset the connection, or took a reset (RFC 9293 §3.10.7.4 leaves no
+/// TIME_WAIT). A client's reset after both sides have closed is no such end: a server may ignore
+/// it in TIME_WAIT (RFC 1337). And a server that has never answered has nothing to keep.
+pub fn server_may_linger(protocol: Protocol, forward: &Activity, reply: &Activity) -> bool {
+    let closed = forward.fin && reply.fin;
+    let reset = reply.rst || (forward.rst && !closed);
+    protocol == Protocol::Tcp && reply.packets > 0 && !reset
+}
+
 /// When the last packet of either direction came.
 pub fn last_seen(now: Tick, forward: &Activity, reply: &Activity) -> u32 {
     let reply_idle = if reply.packets == 0 { u32::MAX } else { now.since(reply.last_seen) };
@@ -253,6 +265,29 @@ mod tests {
         }
         let udp = State::of(Protocol::Udp, Flags::default(), &syn, &none);
         assert_eq!(tells_failure(udp, waited, &fresh, &syn, &none), None);
+    }
+
+    #[test]
+    fn a_server_lingers_unless_it_has_nothing_to_keep() {
+        let (none, some) = (seen(0, false, false), seen(3, false, false));
+        let (closed, reset) = (seen(4, true, false), seen(4, false, true));
+        let cases = [
+            (Protocol::Tcp, closed, closed, true),
+            (Protocol::Tcp, some, some, true),
+            (Protocol::Tcp, some, closed, true),
+            (Protocol::Tcp, seen(1, false, false), some, true),
+            (Protocol::Tcp, some, none, false),
+            (Protocol::Tcp, some, reset, false),
+            (Protocol::Tcp, closed, seen(4, true, true), false),
+            (Protocol::Tcp, reset, some, false),
+            (Protocol::Tcp, reset, closed, false),
+            (Protocol::Tcp, seen(5, true, true), closed, true),
+            (Protocol::Udp, some, some, false),
+        ];
+        for (protocol, forward, reply, lingers) in cases {
+            let case = server_may_linger(protocol, &forward, &reply);
+            assert_eq!(case, lingers, "{forward:?} {reply:?}");
+        }
     }
 
     #[test]

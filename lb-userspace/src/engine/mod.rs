@@ -47,12 +47,13 @@ use lb_common::{
 pub use counters::Counters;
 pub use effects::{Effects, Response, Transmit};
 pub use explanation::{Explanation, FirstPacket, Query, Ruling};
-pub use flows::adopt;
+pub use flows::{adopt, snat_sources};
 pub use generation::Generation;
 pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
 pub use log::FlowLog;
 pub use neighbours::{Neighbours, Toward};
+pub use ports::{Peer, PortCount, PortGauges};
 pub use shared::{Gauge, Shared};
 pub use view::{FlowView, Found};
 
@@ -170,11 +171,11 @@ impl Engine {
         let instance = &generation.config.instance;
         let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
         runtime.load(&generation.config)?;
-        let share = ports::share(&instance.snat_ports, position.worker, position.workers);
+        let ports = Ports::new(&ports::Settings::new(instance, position), &shared.snat_ports);
         Ok(Self {
             position,
             balancer: Balancer::new(&generation.pools, position.seat()),
-            ports: Ports::new(share),
+            ports,
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
@@ -199,9 +200,9 @@ impl Engine {
             runtime.keep_journal(self.explains);
             self.runtime = runtime;
         }
-        let Position { worker, workers } = self.position;
         self.balancer = Balancer::new(&generation.pools, self.position.seat());
-        self.ports.set_share(ports::share(&instance.snat_ports, worker, workers));
+        let settings = ports::Settings::new(instance, self.position);
+        self.ports.configure(&settings, &self.shared.snat_ports);
         self.flows.set_timeouts(instance);
         self.world = Rc::new(Status(Arc::clone(&generation)));
         self.generation = generation;
@@ -255,6 +256,7 @@ impl Engine {
     /// Does what is due: expiry, slots given back, packets that waited.
     pub fn tick(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
         self.flows.tick(now, &self.shared, &mut self.ports, &mut effects.log);
+        self.ports.look_after(now.monotonic);
         let late = self.fragments.expire(now.monotonic);
         self.count(Event::DropFragment, late);
         self.release_held(&mut Turn { now, neighbours, effects });

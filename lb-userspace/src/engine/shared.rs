@@ -7,7 +7,7 @@ use std::sync::{
 
 use lb_common::{flow::FlowRecord, layout::CATALOG};
 
-use super::log::Notes;
+use super::{log::Notes, ports::PortGauges};
 use crate::{
     config::Instance,
     flow_table::{Catalog, FlowTable, Grace},
@@ -34,6 +34,8 @@ pub struct Shared {
     pub servers: Arc<ServerStates>,
     /// How many flows each virtual service has.
     pub services: ServiceFlows,
+    /// SNAT ports in use.
+    pub snat_ports: PortGauges,
 }
 
 impl Shared {
@@ -48,6 +50,7 @@ impl Shared {
             gauge: Gauge::new(capacity, instance.half_open_share),
             servers: Arc::default(),
             services: ServiceFlows::default(),
+            snat_ports: PortGauges::default(),
         }
     }
 }

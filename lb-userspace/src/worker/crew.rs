@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Command, Links, Passed, Port, Worker};
 use crate::{
     control::{LogSender, network::view::NextHopView},
-    engine::{Counters, Engine, Explanation, FirstPacket, Generation, Position, Shared},
+    engine::{Counters, Engine, Explanation, FirstPacket, Generation, Peer, Position, Shared},
     flow_table::SlotId,
     script::ScriptError,
 };
@@ -78,6 +78,8 @@ pub struct Common {
     pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
+    /// Servers toward which no SNAT port is left.
+    pub exhausted: mpsc::Sender<Peer>,
     /// Where packets go.
     pub view: Arc<ArcSwap<NextHopView>>,
 }
@@ -197,6 +199,7 @@ impl Hand {
             wake: Arc::clone(&wake),
             log: common.log.clone(),
             resolve: common.resolve.clone(),
+            exhausted: common.exhausted.clone(),
             view: Arc::clone(&common.view),
             passed,
             others,

@@ -24,7 +24,7 @@ pub use crew::{Common, Crew, Plan, Seat};
 use crate::{
     control::{LogSender, network::view::NextHopView},
     datapath::Socket,
-    engine::{Counters, Effects, Engine, Explanation, FirstPacket, Generation},
+    engine::{Counters, Effects, Engine, Explanation, FirstPacket, Generation, Peer},
     script::ScriptError,
 };
 
@@ -66,6 +66,8 @@ pub struct Links {
     pub log: LogSender,
     /// Clients whose next hop is wanted.
     pub resolve: mpsc::Sender<IpAddr>,
+    /// Servers toward which no SNAT port is left.
+    pub exhausted: mpsc::Sender<Peer>,
     /// Where packets go.
     pub view: Arc<ArcSwap<NextHopView>>,
     /// Frames that others passed on.
@@ -156,6 +158,10 @@ impl Worker {
         for client in effects.resolve.drain(..) {
             // Asked again with the next packet if the queue is full.
             let _ = links.resolve.try_send(client);
+        }
+        for peer in effects.out_of_ports.drain(..) {
+            // Said again in a minute if the queue is full.
+            let _ = links.exhausted.try_send(peer);
         }
         effects.clear();
     }

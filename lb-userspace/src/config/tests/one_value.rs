@@ -162,12 +162,16 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
         ),
         Case(
             "interfaces",
-            "flow_capacity = ‹32\nsnat_ports = ‹\"2000-1000\"\ninterfaces",
+            "flow_capacity = ‹32\nsnat_ports = ‹\"2000-1000\"\nserver_time_wait = ‹60\ninterfaces",
             &[
                 ("`flow_capacity` must be an integer from 64 to 16_777_216, not 32", ""),
                 (
                     "`snat_ports` must be a range of ports, not \"2000-1000\"",
                     "lowest and highest port, from 1 to 65535, such as \"1024-65535\"",
+                ),
+                (
+                    "`server_time_wait` must be a duration from 0s to 7days, not 60",
+                    "in quotes, such as \"10s\"",
                 ),
             ],
         ),

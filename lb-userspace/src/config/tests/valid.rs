@@ -19,6 +19,7 @@ fn defaults_are_as_documented() {
             flow_capacity: 131_072,
             snat_addresses: vec!["192.0.2.9".parse().unwrap()],
             snat_ports: 1024..=65535,
+            server_time_wait: Duration::from_secs(60),
             manage_addresses: true,
             connection_log: None,
             admin_socket: "/run/lb/edge.sock".into(),
@@ -55,6 +56,7 @@ attach_mode = "native"
 flow_capacity = 1_048_576
 snat_addresses = ["192.0.2.9", "192.0.2.8"]
 snat_ports = "10000-20000"
+server_time_wait = "4m"
 manage_addresses = false
 connection_log = "flows.log"
 admin_socket = "/tmp/lb.sock"
@@ -110,6 +112,9 @@ file = "parsers/mine.lua"
     assert_eq!(instance.attach_mode, AttachMode::Native);
     assert_eq!((instance.flow_capacity, instance.half_open_share), (1_048_576, 25));
     assert_eq!((&instance.snat_ports, instance.snat_addresses.len()), (&(10_000..=20_000), 2));
+    assert_eq!(instance.server_time_wait, Duration::from_secs(240));
+    let none = VALID.replace("interfaces", "server_time_wait = \"0s\"\ninterfaces");
+    assert_eq!(parse(&none).unwrap().instance.server_time_wait, Duration::ZERO);
     assert!(!instance.manage_addresses);
     assert_eq!(instance.connection_log.as_deref(), Some(Path::new("/etc/lb/flows.log")));
     assert_eq!(instance.admin_socket, Path::new("/tmp/lb.sock"));

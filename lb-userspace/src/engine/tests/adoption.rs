@@ -59,6 +59,24 @@ fn flows_are_dealt_by_their_port_and_no_port_is_given_out_twice() {
 }
 
 #[test]
+fn flows_from_an_address_that_has_left_the_configuration_are_adopted_too() {
+    let (mut world, _) = {
+        let earlier = earlier();
+        let other = Setup { snat_addresses: "\"192.0.2.8\"", instance: PORTS, ..Setup::default() };
+        let generation = Generation::new(2, other.config(), &earlier.shared).unwrap();
+        restart(World { generation: Arc::new(generation), ..earlier }, 2)
+    };
+    let source = IpAddr::from([192, 0, 2, 9]);
+    let in_use = PortCount { in_use: 5, resting: 0 };
+    assert_eq!(world.shared.snat_ports.by_source().get(&source), Some(&in_use));
+    assert_eq!(world.passes(&query(1)).to(hop(21)).from, snat(2000));
+    assert_eq!(world.begin(&query(6)).to(hop(21)).from, at([192, 0, 2, 8], 2000));
+    assert_eq!(world.wait(11 * SECOND).log.len(), 6);
+    world.wait(SECOND).nothing();
+    assert_eq!(world.shared.snat_ports.by_source().get(&source), None);
+}
+
+#[test]
 fn adopted_flows_keep_their_generation_and_end_as_others_do() {
     let (mut world, _) = restart(earlier(), 3);
     world.generation =

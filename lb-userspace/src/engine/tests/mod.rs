@@ -11,6 +11,7 @@ mod irregular;
 mod lifecycle;
 mod limits;
 mod next_hops;
+mod ports;
 mod reload;
 mod responses;
 mod scripts;

@@ -58,6 +58,8 @@ pub fn server(host: u8, port: u16) -> std::net::SocketAddrV4 {
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
     pub instance: &'a str,
+    /// In quotes, with commas between them.
+    pub snat_addresses: &'a str,
     /// Of the virtual service `web`, TCP.
     pub web: &'a str,
     /// Of the virtual service `dns`, UDP.
@@ -76,6 +78,7 @@ impl Default for Setup<'_> {
     fn default() -> Self {
         Self {
             instance: "",
+            snat_addresses: "\"192.0.2.9\"",
             web: "",
             dns: "",
             group: "",
@@ -102,7 +105,7 @@ impl<'a> Setup<'a> {
     }
 
     fn text(&self) -> String {
-        let Self { instance, web, dns, pools, on_error, .. } = self;
+        let Self { instance, snat_addresses, web, dns, pools, on_error, .. } = self;
         let scripts = [("l4_request", self.request), ("l4_response", self.response)];
         let used = scripts.iter().filter(|(_, source)| !source.is_empty());
         let keys: String = used.map(|(key, _)| format!("{key} = \"{key}.lua\"\n")).collect();
@@ -123,7 +126,7 @@ impl<'a> Setup<'a> {
 [instance]
 name = "test"
 interfaces = ["eth0", "eth1"]
-snat_addresses = ["192.0.2.9"]
+snat_addresses = [{snat_addresses}]
 {instance}
 [[virtual_service]]
 name = "web"
@@ -235,6 +238,7 @@ pub struct Step {
     pub sent: Vec<(Link, Vec<u8>)>,
     pub log: Vec<FlowLog>,
     pub resolve: Vec<IpAddr>,
+    pub out_of_ports: Vec<Peer>,
 }
 
 impl Step {
@@ -326,7 +330,8 @@ impl World {
         expected.sort();
         assert_eq!(moved.collect::<Vec<_>>(), expected, "counters that moved");
         let sent = effects.frames().map(|sent| Link::read(sent.interface, sent.frame)).collect();
-        Step { sent, log: effects.log, resolve: effects.resolve }
+        let Effects { log, resolve, out_of_ports, .. } = effects;
+        Step { sent, log, resolve, out_of_ports }
     }
 
     /// Hands a frame to a worker, as if the program had punted it.
@@ -420,6 +425,12 @@ impl World {
     /// Flows at once, and those not established.
     pub fn gauge(&self) -> (u32, u32) {
         (self.shared.gauge.flows(), self.shared.gauge.half_open())
+    }
+
+    /// SNAT ports in use and resting, of all addresses.
+    pub fn snat_ports(&self) -> (u64, u64) {
+        let counts = self.shared.snat_ports.by_source().into_values();
+        counts.fold((0, 0), |sum, count| (sum.0 + count.in_use, sum.1 + count.resting))
     }
 
     /// Flows that a server has, as its pool's algorithm sees it.

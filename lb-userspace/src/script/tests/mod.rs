@@ -245,6 +245,7 @@ fn instance() -> Instance {
         flow_capacity: 1024,
         snat_addresses: Vec::new(),
         snat_ports: 1024..=65535,
+        server_time_wait: Duration::ZERO,
         manage_addresses: false,
         connection_log: None,
         admin_socket: "lb.sock".into(),
