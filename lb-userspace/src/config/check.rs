@@ -8,7 +8,7 @@ use super::{
     BuiltInParser, Forwarding, MonitorIndex, OnError, ParserIndex, ParserReference, PolicyIndex,
     PoolGroupIndex, PoolIndex, ProfileIndex, SecurityIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
-    parser,
+    names, parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
     security,
@@ -77,6 +77,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
     for pool in &raw.pools {
         duplicate_servers(pool, report);
     }
+    names::check(raw, report);
     for group in &raw.groups {
         duplicate_members(group, report);
     }

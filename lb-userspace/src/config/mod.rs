@@ -23,6 +23,7 @@ mod host;
 mod instance;
 mod model;
 mod monitor;
+mod names;
 mod parser;
 mod persistence;
 mod problem;
@@ -42,6 +43,7 @@ pub use monitor::{
     Check, DnsCheck, Exchange, HealthMonitor, HttpCheck, HttpRequest, MonitorIndex, Program, Rcode,
     TlsCheck,
 };
+pub use names::{Expanded, LeftOut, NamedServer, Resolution};
 pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use persistence::PersistenceProfile;
 pub use problem::{Problem, Problems, Source};

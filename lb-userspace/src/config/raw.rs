@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use toml::de::DeTable;
 use super::{
     Algorithm, Forwarding, HashBy, OnError, Pool,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
-    host,
+    host::{self, Host},
     instance::{self, RawInstance, TIMEOUTS},
     monitor::{self, RawMonitor},
     parser::{self, RawParser},
@@ -78,7 +79,10 @@ pub(super) struct RawPool {
 #[derive(Debug)]
 pub(super) struct RawServer {
     pub place: Span,
+    /// If it is given by its address.
     pub address: Option<Spanned<IpAddr>>,
+    /// If it is given by its name.
+    pub host: Option<Spanned<Arc<str>>>,
     pub port: Option<Spanned<u16>>,
     pub ratio: u16,
     pub enabled: bool,
@@ -305,15 +309,28 @@ const FORWARDINGS: [(&str, Forwarding); 2] =
     [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];
 
 fn server(mut section: Section<'_>) -> RawServer {
+    let (address, host) =
+        split(section.required("address", "\"10.0.0.11\"", host::address_or_name));
     let server = RawServer {
         place: section.place.clone(),
-        address: section.required("address", "\"10.0.0.11\"", host::address),
+        address,
+        host,
         port: section.required("port", "443", value::integer(1..=65535)),
         ratio: section.or("ratio", 1, value::integer(1..=1000)),
         enabled: section.or("enabled", true, value::boolean),
     };
     section.finish();
     server
+}
+
+/// Either the address or the name that a server is given by.
+fn split(given: Option<Spanned<Host>>) -> (Option<Spanned<IpAddr>>, Option<Spanned<Arc<str>>>) {
+    let Some(given) = given else { return (None, None) };
+    let span = given.span();
+    match given.into_inner() {
+        Host::Address(address) => (Some(Spanned::new(span, address)), None),
+        Host::Name(name) => (None, Some(Spanned::new(span, name))),
+    }
 }
 
 fn set(mut section: Section<'_>) -> RawSet {
