@@ -6,6 +6,7 @@ mod daemon;
 pub mod explain;
 mod lock;
 mod metrics;
+pub mod names;
 pub mod network;
 pub mod paths;
 mod reload;
