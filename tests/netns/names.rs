@@ -148,7 +148,7 @@ fn flows_go_on_while_the_name_server_hangs_or_is_gone() {
     let site = Site::new();
     let _servers = site.web_servers(2);
     let mut name_server = name_server(&site, &[("app.test", &[1, 2])]);
-    let balancer = start(&site, &named(&[APP], ""));
+    let mut balancer = start(&site, &named(&[APP], ""));
     assert_eq!(answering(&site), numbered(&[1, 2]));
     let failing = "lb_name_failing{name=\"app.test\"}";
     assert!(metrics(&balancer).contains(&format!("{failing} 0")), "{}", metrics(&balancer));
@@ -172,6 +172,14 @@ fn flows_go_on_while_the_name_server_hangs_or_is_gone() {
     drop(name_server);
     wait_name(&balancer, "error", Value::is_string);
     assert_eq!(answering(&site), numbered(&[2]));
+    // Nor does a new daemon need it.
+    balancer.terminate().unwrap();
+    balancer.start_again().unwrap();
+    assert_eq!(answering(&site), numbered(&[2]));
+    let kept = format!("/run/lb/{}.names.json", balancer.instance());
+    assert!(std::fs::exists(&kept).unwrap());
+    drop(balancer);
+    assert!(!std::fs::exists(&kept).unwrap(), "`lb detach` leaves nothing");
 }
 
 #[test]

@@ -111,6 +111,8 @@ async fn take_down(instance: &str) -> Result<bool> {
     if existed {
         pins.remove().with_context(|| format!("cannot remove {}", pins.folder().display()))?;
     }
+    // It need not be there.
+    let _ = std::fs::remove_file(paths.names());
     let released = addresses::release(&paths.addresses()).await?;
     Ok(existed || !released.addresses.is_empty())
 }
@@ -147,7 +149,7 @@ impl Daemon {
     async fn start(options: &RunOptions, config: Config) -> Result<Self> {
         let file = Arc::new(config);
         let indices = start::interface_indices(&file.instance.interfaces)?;
-        let mut names = Names::start(&file);
+        let mut names = Names::start(&file, Paths::new(&file.instance.name).names());
         names.settle(NAMES).await;
         let config = names.expand(&file);
         let instance = &config.instance;

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Asked, pace};
+use super::{Asked, memory::Heard, pace};
 use crate::config::Resolution;
 
 /// What is known of every name that is followed. The tasks that ask write it, the daemon reads it,
@@ -18,6 +18,7 @@ use crate::config::Resolution;
 #[derive(Debug)]
 pub struct Book {
     entries: Mutex<BTreeMap<Arc<str>, Entry>>,
+    remembered: BTreeMap<String, Heard>,
     progress: watch::Sender<Progress>,
 }
 
@@ -56,19 +57,21 @@ pub struct Failure {
     pub times: u32,
 }
 
-impl Default for Book {
-    fn default() -> Self {
-        Self { entries: Mutex::default(), progress: watch::Sender::new(Progress::default()) }
-    }
-}
-
 impl Book {
+    /// Empty, with what an earlier daemon has heard: it holds until something else is.
+    pub fn remembering(remembered: BTreeMap<String, Heard>) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        Self { entries: Mutex::default(), remembered, progress }
+    }
+
     /// Forgets all names but these. Those that are new are unasked.
     pub fn keep(&self, names: &BTreeSet<Arc<str>>) {
         let mut entries = self.lock();
         entries.retain(|name, _| names.contains(name));
         for name in names {
-            entries.entry(Arc::clone(name)).or_default();
+            entries.entry(Arc::clone(name)).or_insert_with(|| {
+                self.remembered.get(&**name).map_or_else(Entry::default, Entry::remembered)
+            });
         }
         self.publish(&entries, false);
     }
@@ -100,6 +103,15 @@ impl Book {
         entries.iter().map(|(name, entry)| (Arc::clone(name), entry.addresses.clone())).collect()
     }
 
+    /// All names that were ever resolved.
+    pub fn heard(&self) -> BTreeMap<String, Heard> {
+        let entries = self.lock();
+        let heard = entries.iter().filter_map(|(name, entry)| {
+            Some((name.to_string(), (entry.addresses.clone(), entry.resolved?)))
+        });
+        heard.collect()
+    }
+
     /// What is known of a name.
     pub fn entry(&self, name: &str) -> Option<Entry> {
         self.lock().get(name).cloned()
@@ -124,6 +136,10 @@ impl Book {
 }
 
 impl Entry {
+    fn remembered((addresses, resolved): &Heard) -> Self {
+        Self { addresses: addresses.clone(), resolved: Some(*resolved), ..Self::default() }
+    }
+
     /// Whether the addresses are others than before.
     fn hear(&mut self, name: &str, mut addresses: Vec<Ipv4Addr>, now: SystemTime) -> bool {
         addresses.sort_unstable();

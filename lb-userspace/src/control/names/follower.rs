@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -17,6 +18,7 @@ use tokio::{
 use super::{
     Ask, NameStatus,
     book::{Book, Progress},
+    memory::Memory,
     resolver,
 };
 use crate::config::{Config, LeftOut, NamedServer, PoolIndex, Resolution};
@@ -41,6 +43,7 @@ pub struct Names {
     /// The changes that were taken last, and when the next ones may be.
     taken: u64,
     rested: Instant,
+    memory: Memory,
     /// Of the last expansion.
     left_out: Vec<LeftOut>,
 }
@@ -64,14 +67,16 @@ impl Drop for Task {
 }
 
 impl Names {
-    /// Begins to follow the names of a configuration. Within a runtime.
-    pub fn start(config: &Config) -> Self {
-        Self::asking(Box::new(resolver::new), config)
+    /// Begins to follow the names of a configuration, with what an earlier daemon has left in the
+    /// file `memory`. Within a runtime.
+    pub fn start(config: &Config, memory: PathBuf) -> Self {
+        Self::asking(Box::new(resolver::new), config, memory)
     }
 
     /// The same, with other means to ask.
-    pub(super) fn asking(resolver: Resolver, config: &Config) -> Self {
-        let (book, name_servers) = (Arc::new(Book::default()), &config.instance.name_servers);
+    pub(super) fn asking(resolver: Resolver, config: &Config, memory: PathBuf) -> Self {
+        let (memory, name_servers) = (Memory::new(memory), &config.instance.name_servers);
+        let book = Arc::new(Book::remembering(memory.recall()));
         let mut names = Self {
             tasks: BTreeMap::new(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
@@ -82,6 +87,7 @@ impl Names {
             name_servers: name_servers.clone(),
             taken: 0,
             rested: Instant::now(),
+            memory,
             left_out: Vec::new(),
         };
         names.follow(config);
@@ -164,6 +170,7 @@ impl Names {
     fn take(&mut self) -> Resolution {
         self.taken = self.progress.borrow().changes;
         self.rested = Instant::now() + REST;
+        self.memory.keep(self.book.heard());
         self.book.resolution()
     }
 }

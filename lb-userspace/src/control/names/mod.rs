@@ -11,6 +11,7 @@
 
 mod book;
 mod follower;
+mod memory;
 mod pace;
 mod resolver;
 mod status;

@@ -88,12 +88,17 @@ impl Drop for Question {
 }
 
 fn follow(fake: &Arc<Fake>, config: &Config) -> Names {
+    // Kept nowhere.
+    remembering(fake, config, Path::new(""))
+}
+
+fn remembering(fake: &Arc<Fake>, config: &Config, memory: &Path) -> Names {
     let fake = Arc::clone(fake);
     let resolver = move |servers: &[SocketAddr]| -> Ask {
         let (fake, server) = (Arc::clone(&fake), servers.first().copied());
         Arc::new(move |name| Arc::clone(&fake).answer(server, name.to_string()).boxed())
     };
-    Names::asking(Box::new(resolver), config)
+    Names::asking(Box::new(resolver), config, memory.to_owned())
 }
 
 /// A configuration with pools of these names.
@@ -321,4 +326,35 @@ async fn addresses_that_are_no_servers_are_shown_with_the_reason() {
     names.settle(2 * SECOND).await;
     assert_eq!(servers(&mut names, &config), [11]);
     assert_eq!(status(&names, &config).left_out, ["192.0.2.9 is the balancer itself"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_daemon_has_the_addresses_of_the_last_one_until_it_hears_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("edge.names.json");
+    let (fake, config) = (Arc::new(Fake::default()), config(&[&["app.test", "b.test"]]));
+    fake.has("app.test", 600, &[11, 12]);
+    let mut names = remembering(&fake, &config, &memory);
+    names.settle(2 * SECOND).await;
+    assert_eq!(servers(&mut names, &config), [11, 12]);
+    let resolved = status(&names, &config).resolved;
+    drop(names);
+
+    fake.fails("app.test", "no name server answers");
+    let mut names = remembering(&fake, &config, &memory);
+    names.settle(2 * SECOND).await;
+    assert_eq!(servers(&mut names, &config), [11, 12]);
+    let shown = status(&names, &config);
+    assert_eq!(shown.resolved, resolved);
+    assert_eq!(shown.error.as_deref(), Some("no name server answers"));
+    fake.has("app.test", 600, &[13]);
+    timeout(WHILE, names.changed()).await.unwrap();
+    assert_eq!(servers(&mut names, &config), [13]);
+    drop(names);
+
+    for spoilt in ["", "[]", "{\"app.test\": {\"addresses\": [\"x\"], \"resolved\": \"\"}}"] {
+        std::fs::write(&memory, spoilt).unwrap();
+        let mut names = remembering(&fake, &config, &memory);
+        assert!(servers(&mut names, &config).is_empty(), "{spoilt}");
+    }
 }
