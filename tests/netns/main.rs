@@ -18,6 +18,8 @@ mod health;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod refusals;

@@ -116,6 +116,7 @@ impl Explain {
 fn decide(config: &std::path::Path, asked: &Asked) -> Result<Explanation> {
     let flow = FirstPacket::try_from(asked).map_err(|wrong| anyhow!(wrong))?;
     let config = Arc::new(control::load(config)?);
+    super::tell_of_names(&config);
     let mut simulation = Simulation::new(Arc::clone(&config), SystemTime::now(), 1)?;
     let now = simulation.at(SystemTime::now());
     match simulation.explain(now, flow.query()) {

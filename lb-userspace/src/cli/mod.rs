@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::Problems,
+    config::{Config, Problems},
     control::{self, LockError, RunOptions, api::FlowFilter},
 };
 use target::Target;
@@ -157,6 +157,7 @@ fn log_to_stderr(trace: bool) {
 
 fn check(file: &std::path::Path) -> Result<()> {
     let config = control::load(file)?;
+    tell_of_names(&config);
     println!(
         "{}: {} virtual services, {} pools, {} DataScript sets: no problems found",
         file.display(),
@@ -165,6 +166,15 @@ fn check(file: &std::path::Path) -> Result<()> {
         config.datascripts.len()
     );
     Ok(())
+}
+
+/// Says on the standard error that names stay names where no daemon resolves them.
+fn tell_of_names(config: &Config) {
+    let names = config.names().len();
+    if names > 0 {
+        let what = if names == 1 { "name of servers is" } else { "names of servers are" };
+        eprintln!("lb: {names} {what} not resolved here: only the daemon does that");
+    }
 }
 
 fn reload(target: &Target) -> Result<()> {

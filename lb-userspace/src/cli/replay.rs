@@ -47,6 +47,7 @@ pub fn show(options: &Options) -> Result<()> {
         bail!("--write would replace the capture that is replayed: name another file");
     }
     let config = control::load(config)?;
+    super::tell_of_names(&config);
     let replayed = replay(Arc::new(config), capture, write.as_deref())?;
     let mut output = io::BufWriter::new(io::stdout().lock());
     let printed = match json {

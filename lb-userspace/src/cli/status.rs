@@ -4,7 +4,10 @@ use anyhow::Result;
 
 use super::{client, columns::Columns, target::Target};
 use crate::{
-    control::status::{SnatPorts, Status},
+    control::{
+        names::NameStatus,
+        status::{SnatPorts, Status},
+    },
     health::{MonitorStatus, ServerHealth},
 };
 
@@ -41,6 +44,7 @@ fn print(status: &Status) {
     print!("{}", services(status));
     println!();
     print!("{}", pools(status));
+    print!("{}", names(status));
     println!();
     print!("{}", events(status));
 }
@@ -64,8 +68,11 @@ fn losses(status: &Status) -> String {
         ("lost", status.lost_log_records, records),
         ("refused", status.refused_table_inserts, "inserts into tables that were full"),
     ];
+    let refused = status.refused_addresses.iter();
+    let refused = refused.map(|why| format!("{:<15}new addresses of names: {why}\n", "refused"));
     let lines = losses.iter().filter(|(_, count, _)| *count > 0);
-    lines.map(|(label, count, what)| format!("{label:<15}{count} {what}\n")).collect()
+    let lines = lines.map(|(label, count, what)| format!("{label:<15}{count} {what}\n"));
+    lines.chain(refused).collect()
 }
 
 fn services(status: &Status) -> Columns {
@@ -95,6 +102,22 @@ fn pools(status: &Status) -> Columns {
         "HEALTH",
     ]);
     for pool in &status.pools {
+        if pool.servers.is_empty() {
+            let [name, algorithm, mode] =
+                [&pool.name, &pool.algorithm, &pool.forwarding].map(Clone::clone);
+            let nothing = || "-".to_owned();
+            columns.push([
+                name,
+                algorithm,
+                mode,
+                "no servers".to_owned(),
+                nothing(),
+                nothing(),
+                nothing(),
+                nothing(),
+                String::new(),
+            ]);
+        }
         for server in &pool.servers {
             columns.push([
                 pool.name.clone(),
@@ -110,6 +133,51 @@ fn pools(status: &Status) -> Columns {
         }
     }
     columns
+}
+
+/// The names among the servers, with an empty line before them; empty if there are none.
+fn names(status: &Status) -> String {
+    let mut columns = Columns::new(["NAME", "POOL", "ADDRESSES", "RESOLVED", "ASKED NEXT", ""]);
+    let mut any = false;
+    for pool in &status.pools {
+        for name in &pool.names {
+            any = true;
+            let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            columns.push([
+                format!("{}:{}", name.host, name.port),
+                pool.name.clone(),
+                addresses(name),
+                or_dash(&name.resolved),
+                or_dash(&name.next),
+                remarks(name),
+            ]);
+        }
+    }
+    if any { format!("\n{columns}") } else { String::new() }
+}
+
+fn addresses(name: &NameStatus) -> String {
+    /// More than that would make the column too wide; JSON has them all.
+    const SHOWN: usize = 4;
+    let shown = name.addresses.iter().take(SHOWN).map(ToString::to_string);
+    let mut shown: Vec<_> = shown.collect();
+    match name.addresses.len() {
+        0 => shown.push("-".to_owned()),
+        many if many > SHOWN => shown.push(format!("and {} more", many - SHOWN)),
+        _ => {}
+    }
+    shown.join(", ")
+}
+
+/// Why a name cannot be resolved, and which of its addresses are no servers.
+fn remarks(name: &NameStatus) -> String {
+    let kept = if name.addresses.is_empty() { "" } else { "; the last addresses stay" };
+    let error = name.error.as_ref().map(|error| {
+        let since = name.failing_since.as_deref().unwrap_or("-");
+        format!("{error} ({} times since {since}{kept})", name.failures)
+    });
+    let left_out = name.left_out.iter().map(|why| format!("no server: {why}"));
+    error.into_iter().chain(left_out).collect::<Vec<_>>().join("; ")
 }
 
 /// What each monitor says, and since when they say together what the state is.

@@ -17,7 +17,7 @@ use super::{
     Script, Server, VirtualService,
     check::Names,
     destinations::{RawDestination, RawGroup, RawMember, RawPolicy, RawRule},
-    monitor,
+    monitor, names,
     parser::{ProtocolParser, RawParser},
     persistence,
     raw::{RawConfig, RawPool, RawServer, RawService, RawSet},
@@ -174,10 +174,10 @@ fn socket(address: Option<&Spanned<IpAddr>>, port: Option<&Spanned<u16>>) -> Opt
     Some(SocketAddr::new(*address?.get_ref(), *port?.get_ref()))
 }
 
-fn pool(raw: RawPool, names: &Names) -> Option<Pool> {
-    let monitors = raw.monitors.iter().map(|name| names.monitors.get(name.get_ref()).copied());
+fn pool(raw: RawPool, all: &Names) -> Option<Pool> {
+    let monitors = raw.monitors.iter().map(|name| all.monitors.get(name.get_ref()).copied());
     let fail_action = match raw.backup {
-        Some(name) => FailAction::BackupPool(*names.pools.get(name.get_ref())?),
+        Some(name) => FailAction::BackupPool(*all.pools.get(name.get_ref())?),
         None => FailAction::Close,
     };
     Some(Pool {
@@ -185,7 +185,8 @@ fn pool(raw: RawPool, names: &Names) -> Option<Pool> {
         algorithm: raw.algorithm,
         hash_by: raw.hash_by,
         forwarding: raw.forwarding,
-        servers: raw.servers.iter().map(server).collect::<Option<_>>()?,
+        servers: written(&raw.servers).map(server).collect::<Option<_>>()?,
+        names: names::of(&raw.servers)?,
         health_monitors: monitors.collect::<Option<_>>()?,
         min_health_monitors_up: raw.min_monitors_up,
         server_policy: raw.policy,
@@ -227,6 +228,11 @@ fn l4_policy(raw: RawPolicy, names: &Names) -> Option<L4Policy> {
         name: raw.name?.into_inner(),
         rules: raw.rules.into_iter().map(rule).collect::<Option<_>>()?,
     })
+}
+
+/// The servers that are given by their addresses.
+fn written(servers: &[RawServer]) -> impl Iterator<Item = &RawServer> {
+    servers.iter().filter(|server| server.host.is_none())
 }
 
 fn server(raw: &RawServer) -> Option<Server> {

@@ -8,7 +8,7 @@ use super::{
     BuiltInParser, Forwarding, MonitorIndex, OnError, ParserIndex, ParserReference, PolicyIndex,
     PoolGroupIndex, PoolIndex, ProfileIndex, SecurityIndex, SetIndex, addresses,
     destinations::{RawDestination, RawGroup},
-    parser,
+    names, parser,
     raw::{Named, RawConfig, RawPool, RawService},
     section::{Report, Span},
     security, treatment,
@@ -78,6 +78,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) -> Names {
         duplicate_servers(pool, report);
     }
     backups(raw, &names, report);
+    names::check(raw, report);
     for group in &raw.groups {
         duplicate_members(group, report);
     }

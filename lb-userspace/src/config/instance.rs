@@ -1,7 +1,7 @@
 //! `[instance]` and its tables.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -81,6 +81,7 @@ fn read_section(mut section: Section<'_>, folder: &Path) -> RawInstance {
         tcp_closing_timeout: timeout(&mut section, "tcp_closing_timeout", seconds_10),
         udp_one_way_timeout: timeout(&mut section, "udp_one_way_timeout", seconds_10),
         half_open_share: section.or("half_open_share", 50, value::integer(1..=100)),
+        name_servers: name_servers(&mut section),
         script: script_limits(&mut section),
         tables: table_limits(&mut section),
         name: name.clone().unwrap_or_default(),
@@ -108,6 +109,11 @@ fn interfaces(section: &mut Section<'_>) -> Vec<String> {
         section.missing("interfaces", "[\"eth0\"]");
     }
     unique(&interfaces, "interfaces", section.report())
+}
+
+fn name_servers(section: &mut Section<'_>) -> Vec<SocketAddr> {
+    let servers = section.list("name_servers", host::name_server);
+    unique(&servers, "name_servers", section.report())
 }
 
 fn cores(section: &mut Section<'_>) -> Vec<usize> {

@@ -9,7 +9,7 @@
 //!
 //! 1. `section`, `value`, `host`: one key at a time; wrong types, ranges, missing and unknown keys;
 //! 2. `raw`, `instance`: which keys there are;
-//! 3. `check`, `addresses`: what only shows when looking at several entries together;
+//! 3. `check`, `addresses`, `names`: what only shows when looking at several entries together;
 //! 4. `build`: nothing was wrong, so the parts fit.
 //!
 //! Values that a script could get wrong (syntax, names that it uses) are the script engine's to
@@ -23,6 +23,7 @@ mod host;
 mod instance;
 mod model;
 mod monitor;
+mod names;
 mod parser;
 mod persistence;
 mod problem;
@@ -43,6 +44,7 @@ pub use monitor::{
     Check, DnsCheck, Exchange, HealthMonitor, HttpCheck, HttpRequest, MonitorIndex, Program, Rcode,
     TlsCheck,
 };
+pub use names::{Expanded, LeftOut, NamedServer, Resolution};
 pub use parser::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};
 pub use persistence::PersistenceProfile;
 pub use problem::{Problem, Problems, Source};

@@ -11,8 +11,8 @@ use std::{
 use lb_common::address::Protocol;
 
 use super::{
-    FailAction, HealthMonitor, L4Policy, MonitorIndex, NetworkSecurityPolicy, ParserReference,
-    PersistenceProfile, PoolGroup, ProtocolParser, ServerPolicy,
+    FailAction, HealthMonitor, L4Policy, MonitorIndex, NamedServer, NetworkSecurityPolicy,
+    ParserReference, PersistenceProfile, PoolGroup, ProtocolParser, ServerPolicy,
 };
 
 /// A configuration that holds together.
@@ -123,6 +123,8 @@ pub struct Instance {
     pub udp_one_way_timeout: Duration,
     /// Share of the capacity, in percent, that flows not yet established may take.
     pub half_open_share: u8,
+    /// Who is asked for the addresses of names; empty: whom the system asks.
+    pub name_servers: Vec<SocketAddr>,
     /// Bounds on scripts.
     pub script: ScriptLimits,
     /// Bounds on tables.
@@ -201,8 +203,10 @@ pub struct Pool {
     pub hash_by: HashBy,
     /// How packets reach the server.
     pub forwarding: Forwarding,
-    /// At least one; no two share address and port.
+    /// No two share address and port. At least one if there are no `names`.
     pub servers: Vec<Server>,
+    /// Servers that are given by name, in the file's order; no two share name and port.
+    pub names: Vec<NamedServer>,
     /// How its servers are watched; not at all if there is none.
     pub health_monitors: Vec<MonitorIndex>,
     /// As many of them must hold a server to be up; 0 for all.

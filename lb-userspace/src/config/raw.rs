@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use toml::de::DeTable;
 use super::{
     Algorithm, Forwarding, HashBy, OnError, Pool, ServerPolicy,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
-    host,
+    host::{self, Host},
     instance::{self, RawInstance, TIMEOUTS},
     monitor::{self, RawMonitor},
     parser::{self, RawParser},
@@ -82,7 +83,10 @@ pub(super) struct RawPool {
 #[derive(Debug)]
 pub(super) struct RawServer {
     pub place: Span,
+    /// If it is given by its address.
     pub address: Option<Spanned<IpAddr>>,
+    /// If it is given by its name.
+    pub host: Option<Spanned<Arc<str>>>,
     pub port: Option<Spanned<u16>>,
     pub ratio: u16,
     pub enabled: bool,
@@ -261,9 +265,10 @@ fn pool(mut section: Section<'_>) -> RawPool {
         let problem = section.report().at(excess.place.clone(), message);
         section.report().add(problem.with_help("spread them over several pools"));
     }
+    let servers: Vec<RawServer> = servers.into_iter().map(server).collect();
     let (monitors, min_monitors_up) = monitors(&mut section);
     let policy = treatment::policy(&mut section, algorithm);
-    let min_servers_up = treatment::min_servers_up(&mut section, servers.len());
+    let min_servers_up = treatment::min_servers_up(&mut section, &servers);
     let backup = treatment::fail_action(&mut section);
     section.finish();
     RawPool {
@@ -271,7 +276,7 @@ fn pool(mut section: Section<'_>) -> RawPool {
         algorithm,
         hash_by,
         forwarding,
-        servers: servers.into_iter().map(server).collect(),
+        servers,
         monitors,
         min_monitors_up,
         policy,
@@ -318,15 +323,28 @@ const FORWARDINGS: [(&str, Forwarding); 2] =
     [("snat", Forwarding::Snat), ("dnat", Forwarding::Dnat)];
 
 fn server(mut section: Section<'_>) -> RawServer {
+    let (address, host) =
+        split(section.required("address", "\"10.0.0.11\"", host::address_or_name));
     let server = RawServer {
         place: section.place.clone(),
-        address: section.required("address", "\"10.0.0.11\"", host::address),
+        address,
+        host,
         port: section.required("port", "443", value::integer(1..=65535)),
         ratio: section.or("ratio", 1, value::integer(1..=1000)),
         enabled: section.or("enabled", true, value::boolean),
     };
     section.finish();
     server
+}
+
+/// Either the address or the name that a server is given by.
+fn split(given: Option<Spanned<Host>>) -> (Option<Spanned<IpAddr>>, Option<Spanned<Arc<str>>>) {
+    let Some(given) = given else { return (None, None) };
+    let span = given.span();
+    match given.into_inner() {
+        Host::Address(address) => (Some(Spanned::new(span, address)), None),
+        Host::Name(name) => (None, Some(Spanned::new(span, name))),
+    }
 }
 
 fn set(mut section: Section<'_>) -> RawSet {

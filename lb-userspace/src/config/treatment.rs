@@ -7,6 +7,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::{
     Algorithm, Pool, PoolIndex,
+    raw::RawServer,
     section::Section,
     value::{self, Read, Wrong},
 };
@@ -142,14 +143,17 @@ fn patience(value: &DeValue<'_>) -> Read<Option<Duration>> {
     }
 }
 
-/// `min_servers_up`: with fewer, the pool counts as down. `there` are the servers that it has.
-pub(super) fn min_servers_up(section: &mut Section<'_>, there: usize) -> usize {
+/// `min_servers_up`: with fewer, the pool counts as down.
+pub(super) fn min_servers_up(section: &mut Section<'_>, servers: &[RawServer]) -> usize {
     let most = Pool::MOST_SERVERS as u64;
     let Some(minimum) = section.optional("min_servers_up", value::integer(1..=most)) else {
         return 1;
     };
     let wanted: usize = minimum.into_inner();
-    if wanted > there && there > 0 {
+    let there = servers.len();
+    // Nobody knows how many servers a name stands for.
+    let is_known = there > 0 && servers.iter().all(|server| server.host.is_none());
+    if wanted > there && is_known {
         let message = format!("{wanted} servers must be up, and the pool has {there}");
         let place = section.key_span("min_servers_up").unwrap_or_else(|| section.place.clone());
         let problem = section.report().at(place, message);

@@ -22,6 +22,7 @@ use super::{
     explain::nobody_listens,
     former::FormerSources,
     lock::Lock,
+    names::Names,
     network::{addresses, service::NetworkHandle},
     paths::Paths,
     reload::{self, load},
@@ -31,7 +32,7 @@ use super::{
     trace,
 };
 use crate::{
-    config::Config,
+    config::{Config, PoolIndex},
     datapath::{
         AddressRoles, ClientPrefixes, Datapath, DropCounts, EventCounts, Options, Pins, ServiceMap,
         check_environment, queue_count, wait_for_grace_period,
@@ -50,6 +51,8 @@ const RESOLVE_QUEUE: usize = 4096;
 const EXHAUSTION_QUEUE: usize = 256;
 /// How often slots of ended flows are let go of, dead workers noticed, tables swept.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How long new names are waited for at a start or a reload, all of them together.
+const NAMES: Duration = Duration::from_secs(2);
 /// Table entries looked at in one sweep.
 const SWEEP: usize = 1024;
 
@@ -114,6 +117,8 @@ async fn take_down(instance: &str) -> Result<bool> {
     if existed {
         pins.remove().with_context(|| format!("cannot remove {}", pins.folder().display()))?;
     }
+    // It need not be there.
+    let _ = std::fs::remove_file(paths.names());
     let released = addresses::release(&paths.addresses()).await?;
     Ok(existed || !released.addresses.is_empty())
 }
@@ -122,6 +127,11 @@ async fn take_down(instance: &str) -> Result<bool> {
 struct Daemon {
     options: RunOptions,
     started: SystemTime,
+    /// As it was read last; the generation's has servers for the names in it.
+    file: Arc<Config>,
+    names: Names,
+    /// Why the addresses of names as they are now are not in force, if they are not.
+    refused_addresses: Option<String>,
     generation: Arc<Generation>,
     shared: Arc<Shared>,
     datapath: Datapath,
@@ -146,9 +156,12 @@ struct Daemon {
 
 impl Daemon {
     async fn start(options: &RunOptions, config: Config) -> Result<Self> {
-        let config = Arc::new(config);
+        let file = Arc::new(config);
+        let indices = start::interface_indices(&file.instance.interfaces)?;
+        let mut names = Names::start(&file, Paths::new(&file.instance.name).names());
+        names.settle(NAMES).await;
+        let config = names.expand(&file);
         let instance = &config.instance;
-        let indices = start::interface_indices(&instance.interfaces)?;
         let mut datapath = Datapath::load(&Options {
             instance: instance.name.clone(),
             flow_capacity: instance.flow_capacity,
@@ -217,6 +230,9 @@ impl Daemon {
         Ok(Self {
             options: options.clone(),
             started: SystemTime::now(),
+            file,
+            names,
+            refused_addresses: None,
             generation,
             shared,
             datapath,
@@ -265,6 +281,7 @@ impl Daemon {
                 Some(peer) = self.out_of_ports.recv() => {
                     self.exhaustion.tell(peer, crate::worker::now().monotonic);
                 }
+                () = self.names.changed() => self.follow_names(),
                 Some(()) = signals.hangup.recv() => { let _ = self.reload().await; }
                 Some(()) = signals.terminate.recv() => break self.options.detach,
                 Some(()) = signals.interrupt.recv() => break self.options.detach,
@@ -312,24 +329,64 @@ impl Daemon {
     }
 
     async fn try_reload(&mut self) -> Result<u32, String> {
-        let config = Arc::new(load(&self.options.config).map_err(|problems| problems.to_string())?);
-        reload::refuse_incompatible(&self.generation.config, &config)?;
+        let file = Arc::new(load(&self.options.config).map_err(|problems| problems.to_string())?);
+        reload::refuse_incompatible(&self.file, &file)?;
         let text = |error: &dyn std::error::Error| error.to_string();
-        let mut trial = Runtime::new(config.instance.script, Arc::clone(&self.shared.tables))
+        let mut trial = Runtime::new(file.instance.script, Arc::clone(&self.shared.tables))
             .map_err(|error| text(&error))?;
-        trial.load(&config).map_err(|error| text(&error))?;
-        let number = self.generation.number + 1;
-        let generation = Generation::new(number, Arc::clone(&config), &self.shared)
-            .map_err(|error| text(&error))?;
-        let generation = Arc::new(generation);
+        trial.load(&file).map_err(|error| text(&error))?;
+        // Servers that were written out and are given by name now go on without a gap.
+        self.names.meet(&file, NAMES).await;
+        let result = self.enforce(file).await;
+        self.names.follow(&self.file);
+        result
+    }
+
+    /// Brings another file's configuration into force.
+    async fn enforce(&mut self, file: Arc<Config>) -> Result<u32, String> {
+        let config = self.names.expand(&file);
+        let generation = self.next_generation(&config)?;
         self.log.reopen();
         self.former = self.former.after(&self.generation.config, &config);
         let ensured = start::ensure_addresses(&config, &self.former).await;
         ensured.map_err(|error| format!("{error:#}"))?;
+        let number = self.put_in_force(generation)?;
+        self.file = file;
+        Ok(number)
+    }
+
+    /// Makes a generation of the addresses that names have now.
+    fn follow_names(&mut self) {
+        let config = self.names.expand(&self.file);
+        if config == self.generation.config {
+            // Such as when an address has come back before it was missed.
+            self.refused_addresses = None;
+            return;
+        }
+        let result =
+            self.next_generation(&config).and_then(|generation| self.put_in_force(generation));
+        match result {
+            Ok(number) => info!(generation = number, "names of servers have other addresses"),
+            Err(problem) => {
+                error!("the new addresses of servers are not in force: {problem}");
+                self.refused_addresses = Some(problem);
+            }
+        }
+    }
+
+    fn next_generation(&self, config: &Arc<Config>) -> Result<Arc<Generation>, String> {
+        let number = self.generation.number + 1;
+        let generation = Generation::new(number, Arc::clone(config), &self.shared);
+        generation.map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// Hands a generation to everyone who needs it.
+    fn put_in_force(&mut self, generation: Arc<Generation>) -> Result<u32, String> {
+        let (number, config) = (generation.number, &generation.config);
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
-        self.health.follow(&generation.config, generation.server_numbers());
+        self.health.follow(config, generation.server_numbers());
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         // Policies before the services that name them: none is let in by one that is not there.
         let maps = self
@@ -339,6 +396,7 @@ impl Daemon {
             .and_then(|()| self.services.replace(&generation.service_entries()));
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;
+        self.refused_addresses = None;
         Ok(number)
     }
 
@@ -378,6 +436,11 @@ impl Daemon {
         let config = &self.generation.config;
         let gauge = &self.shared.gauge;
         let events = self.event_counts();
+        let mut pools =
+            pools_of(&self.generation, &self.shared.servers, &self.health, &self.network);
+        for ((index, pool), status) in config.pools.iter().enumerate().zip(&mut pools) {
+            status.names = self.names.status(PoolIndex(index), &pool.names);
+        }
         Status {
             instance: config.instance.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -399,7 +462,8 @@ impl Daemon {
             snat_ports: SnatPorts::new(&self.shared.snat_ports, &events),
             events,
             virtual_services: services_of(config),
-            pools: pools_of(&self.generation, &self.shared.servers, &self.health, &self.network),
+            refused_addresses: self.refused_addresses.clone(),
+            pools,
         }
     }
 

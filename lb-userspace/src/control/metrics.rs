@@ -1,6 +1,6 @@
 //! `/metrics`: the status as OpenMetrics text.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{
     collector::Collector,
@@ -71,7 +71,8 @@ impl Collector for Status {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        self.encode_servers(&mut encoder)
+        self.encode_servers(&mut encoder)?;
+        self.encode_names(&mut encoder)
     }
 }
 
@@ -87,6 +88,21 @@ impl Status {
                 let labels = [("pool", pool.name.as_str()), ("server", address.as_str())];
                 up.encode(servers.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+
+    fn encode_names(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstGauge::new(0i64).metric_type();
+        let help = "Whether a name of servers cannot be resolved; its last addresses stay";
+        let mut names = encoder.encode_descriptor("name_failing", help, None, kind)?;
+        // A name may be in several pools, and with several ports in one.
+        let all = self.pools.iter().flat_map(|pool| &pool.names);
+        let failing: BTreeMap<_, _> =
+            all.map(|it| (it.host.as_str(), it.error.is_some())).collect();
+        for (host, failing) in failing {
+            let gauge = ConstGauge::new(i64::from(failing));
+            gauge.encode(names.encode_family(&[("name", host)])?)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod explain;
 mod former;
 mod lock;
 mod metrics;
+pub mod names;
 pub mod network;
 pub mod paths;
 mod reload;

@@ -31,6 +31,11 @@ impl Paths {
         self.file("addresses.json")
     }
 
+    /// Addresses that names of servers had.
+    pub fn names(&self) -> PathBuf {
+        self.file("names.json")
+    }
+
     /// The admin socket, unless the configuration says otherwise.
     pub fn socket(&self) -> PathBuf {
         self.file("sock")

@@ -10,7 +10,10 @@ use std::{
 use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
 
-use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
+use super::{
+    names::NameStatus,
+    network::{next_hops::State, service::NetworkHandle, view::Toward},
+};
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
     engine::{Counters, Generation, PortGauges},
@@ -52,6 +55,8 @@ pub struct Status {
     /// Packets by what happened to them, in the XDP program, the kernel's sockets and the workers
     /// together, by name.
     pub events: BTreeMap<String, u64>,
+    /// Why the addresses that names of servers have now are not in force; they are as a rule.
+    pub refused_addresses: Option<String>,
     /// Virtual services.
     pub virtual_services: Vec<ServiceStatus>,
     /// Pools.
@@ -149,8 +154,10 @@ pub struct PoolStatus {
     pub algorithm: String,
     /// How packets reach its servers.
     pub forwarding: String,
-    /// Its servers.
+    /// Its servers, also those that names lead to.
     pub servers: Vec<ServerStatus>,
+    /// What is known of the names among its servers.
+    pub names: Vec<NameStatus>,
 }
 
 /// A server.
@@ -272,6 +279,8 @@ pub(super) fn pools_of(
         }
         .to_owned(),
         servers: pool.servers.iter().enumerate().map(|it| server(PoolIndex(index), it)).collect(),
+        // The daemon knows them.
+        names: Vec::new(),
     });
     pools.collect()
 }

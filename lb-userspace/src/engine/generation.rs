@@ -28,7 +28,7 @@ use crate::{
 pub struct Generation {
     /// Counts from 1 with every configuration that came into force.
     pub number: u32,
-    /// What the user wrote.
+    /// What the user wrote, with servers for the names in it.
     pub config: Arc<Config>,
     /// Servers, and how one is picked.
     pub pools: Pools,

@@ -48,9 +48,12 @@ impl Maglev {
         sorted.sort_by_key(|position| servers[usize::from(*position)].address);
         let mut backends: Vec<_> =
             sorted.iter().map(|position| backend(&servers[usize::from(*position)])).collect();
+        if servers.is_empty() {
+            return Self { table: Vec::new(), sorted };
+        }
         let mut table = vec![0; length(servers.len())];
         maglev::populate(&mut table, &mut backends)
-            .expect("a pool has servers, none of ratio 0, and fewer than the prime length");
+            .expect("there are servers, none of ratio 0, and fewer than the prime length");
         for entry in &mut table {
             *entry = sorted[usize::from(*entry)];
         }
@@ -83,7 +86,7 @@ impl Maglev {
     }
 
     fn in_order(&self, hash: u64) -> impl Iterator<Item = u16> {
-        let (before, from) = self.sorted.split_at(hash as usize % self.sorted.len());
+        let (before, from) = self.sorted.split_at(hash as usize % self.sorted.len().max(1));
         from.iter().chain(before).copied()
     }
 }

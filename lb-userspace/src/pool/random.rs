@@ -33,6 +33,9 @@ impl Random {
         usable: impl Fn(usize) -> bool,
         load: impl Fn(usize) -> f64,
     ) -> Option<usize> {
+        if self.sums.is_empty() {
+            return None;
+        }
         let first = self.draw(&usable)?;
         let second = self.draw(|index| index != first && usable(index));
         match second {
@@ -52,6 +55,7 @@ impl Random {
         (start..count).chain(0..start).find(|index| usable(*index))
     }
 
+    /// A server's index; 0 if there is none.
     fn one(&mut self) -> usize {
         let total = u64::from(self.sums.last().copied().unwrap_or(1));
         let at = (u128::from(self.next()) * u128::from(total)) >> 64;

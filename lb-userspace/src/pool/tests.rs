@@ -30,6 +30,7 @@ fn pools(algorithm: Algorithm, servers: Vec<config::Server>) -> Pools {
         hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers,
+        names: Vec::new(),
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
         server_policy: ServerPolicy::default(),
@@ -390,6 +391,7 @@ fn ports_spread_a_client_s_connections_if_they_count() {
         hash_by: HashBy::SourceAddress,
         forwarding: Forwarding::Snat,
         servers: servers(&[1; 8]),
+        names: Vec::new(),
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
         server_policy: ServerPolicy::default(),
@@ -433,7 +435,7 @@ proptest! {
 
     #[test]
     fn a_usable_server_is_always_found_and_no_other(
-        ratios in proptest::collection::vec(1..=1000u16, 1..30),
+        ratios in proptest::collection::vec(1..=1000u16, 0..30),
         up in proptest::collection::vec(any::<bool>(), 30),
     ) {
         let usable = |server: ServerIndex| up[server.0];

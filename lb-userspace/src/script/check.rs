@@ -152,7 +152,8 @@ impl Check<'_> {
             let mut servers = pool.servers.iter();
             servers.any(|server| server.address.ip() == address)
         };
-        if address.is_some_and(has) {
+        // What a name will lead to is not known here.
+        if address.is_some_and(|it| has(it) || !pool.names.is_empty()) {
             return None;
         }
         let message = format!("pool \"{}\" has no server \"{name}\"", pool.name);

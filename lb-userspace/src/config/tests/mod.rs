@@ -1,4 +1,5 @@
 mod monitors;
+mod names;
 mod one_value;
 mod random;
 mod together;

@@ -96,7 +96,7 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
             "‹\"dns.example\"",
             &[(
                 "`address` must be an IP address, not \"dns.example\"",
-                "names are not looked up: write the address itself",
+                "only servers may be given by name: write the address itself",
             )],
         ),
         Case(

@@ -134,6 +134,14 @@ fn what_cannot_be_meant_is_said() {
 }
 
 #[test]
+fn a_name_may_stand_for_as_many_servers_as_must_be_up() {
+    let name = "{ address = \"app.internal\", port = 53 }";
+    let text = VALID.replacen("{ address = \"10.0.0.11\", port = 53 }", name, 1);
+    let text = text.replacen(POOL, &format!("{POOL}\nmin_servers_up = 3"), 1);
+    assert_eq!(parse(&text).unwrap().pools[0].min_servers_up, 3);
+}
+
+#[test]
 fn pools_do_not_stand_in_for_themselves() {
     const SPARE: &str = r#"[[pool]]
 fail_action = "close"

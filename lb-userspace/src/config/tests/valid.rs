@@ -28,6 +28,7 @@ fn defaults_are_as_documented() {
             tcp_closing_timeout: Duration::from_secs(10),
             udp_one_way_timeout: Duration::from_secs(10),
             half_open_share: 50,
+            name_servers: vec![],
             script: ScriptLimits { instruction_budget: 1_000_000, memory: 32 << 20 },
             tables: TableLimits { entries: 100_000, key_size: 1024, value_size: 4096 },
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{NamedServer, Script};
 use crate::script::check;
 
 fn problems(source: &str) -> Vec<Problem> {
@@ -24,6 +25,19 @@ fn a_good_script_has_no_problem() {
     let source = "avi.pool.select('web', '10.0.0.12', 80) avi.vs.persist('k', 1, 'api') \
                   avi.pool.get_servers('web') avi.pool.chash('nope') avi.vs.log('pool \"nope\"')";
     assert_eq!(problems(source), []);
+}
+
+#[test]
+fn any_address_may_be_a_server_of_a_pool_with_names() {
+    let select = |server: &str| format!("avi.pool.select('web', '{server}')");
+    let mut config = config(&[&select("10.9.9.9")], None);
+    assert_eq!(check(&config).len(), 1);
+    let name = NamedServer { host: "app.test".into(), port: 80, ratio: 1, enabled: true };
+    config.pools.iter_mut().for_each(|pool| pool.names.push(name.clone()));
+    assert_eq!(check(&config), []);
+    let set = config.datascripts[0].l4_request.as_mut().unwrap();
+    *set = Arc::new(Script { source: select("app.test"), ..(**set).clone() });
+    assert_eq!(check(&config).len(), 1, "a server is named by its address");
 }
 
 #[test]

@@ -207,6 +207,7 @@ fn pool(name: &str, servers: &[&str]) -> Pool {
         hash_by: HashBy::default(),
         forwarding: Forwarding::Snat,
         servers: servers.iter().map(server).collect(),
+        names: Vec::new(),
         health_monitors: Vec::new(),
         min_health_monitors_up: 0,
         server_policy: ServerPolicy::default(),
@@ -254,6 +255,7 @@ fn instance() -> Instance {
         tcp_closing_timeout: Duration::from_secs(5),
         udp_one_way_timeout: Duration::from_secs(5),
         half_open_share: 50,
+        name_servers: Vec::new(),
         script: ScriptLimits { instruction_budget: BUDGET, memory: MEMORY },
         tables: TableLimits { entries: 8, key_size: 32, value_size: 32 },
     }
