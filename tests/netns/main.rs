@@ -30,4 +30,6 @@ mod silence;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
+mod steady;
+#[cfg(test)]
 mod tables;

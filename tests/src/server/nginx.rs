@@ -54,6 +54,7 @@ events {{}}
 http {{
     access_log off;
     default_type text/plain;
+    keepalive_requests 1000000;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
