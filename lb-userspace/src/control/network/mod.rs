@@ -21,6 +21,6 @@ pub mod prefixes;
 pub mod retries;
 pub mod service;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod topology;
 pub mod view;
