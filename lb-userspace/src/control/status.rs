@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use lb_common::event::Event;
 use serde::{Deserialize, Serialize};
 
-use super::network::{next_hops::State, service::NetworkHandle, view::Toward};
+use super::network::{next_hops::State, service::NetworkHandle};
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
     engine::{Counters, Generation},
@@ -226,14 +226,14 @@ pub(super) fn pools_of(
 /// How packets to a server leave, or what keeps them from it.
 fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
     let view = network.view().load_full();
-    let Toward::Known(id) = view.toward(server.ip()) else { return "unreachable".to_owned() };
-    match view.slot(id).map(|slot| (&slot.state, slot.entry)) {
+    match view.host(server.ip()).map(|slot| (&slot.state, slot.entry)) {
         Some((State::Resolved | State::Remembered, entry)) => {
             let [a, b, c, d, e, f] = entry.destination;
             format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
         }
         Some((State::Resolving, _)) => "resolving".to_owned(),
         Some((State::Unreachable(why), _)) => format!("unreachable: {why}"),
-        None => "unknown".to_owned(),
+        // Of servers there are more than next hops, or it was added only just now.
+        None => "unreachable: it has no next hop".to_owned(),
     }
 }
