@@ -26,6 +26,8 @@ mod replay;
 #[cfg(test)]
 mod scripts;
 #[cfg(test)]
+mod segment;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod site;
