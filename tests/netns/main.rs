@@ -16,6 +16,8 @@ mod harness;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod parsers;

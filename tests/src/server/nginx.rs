@@ -50,7 +50,8 @@ impl Nginx {
         let files = files.display();
         format!(
             "daemon off; master_process off; error_log stderr; pid nginx.pid;
-events {{}}
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     default_type text/plain;
