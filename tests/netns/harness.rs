@@ -9,8 +9,8 @@ use std::{
 };
 
 use lb_tests::{
-    Dnsmasq, End, Iperf, Namespace, Nginx, bridge, dig, http_get, require_root, throughput, veth,
-    wait_until,
+    Dnsmasq, End, Iperf, Load, Namespace, Nginx, Plan, bridge, dig, http_get, require_root,
+    throughput, veth, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -94,6 +94,24 @@ fn a_name_server_answers_its_names() {
     assert_eq!(dig(&client, at, "whoami.test", source).unwrap(), ip("10.0.0.11"));
     assert_eq!(dig(&client, at, "other.test", None).unwrap(), ip("10.0.0.12"));
     dig(&client, at, "unknown.test", None).unwrap_err();
+}
+
+#[test]
+fn a_load_asks_real_servers_by_both_protocols() {
+    if !require_root() {
+        return;
+    }
+    let (client, server) = pair();
+    let (web, dns) = (address("192.0.2.1:80"), address("192.0.2.1:53"));
+    let _nginx = Nginx::start(&server, "one", web).unwrap();
+    let _dnsmasq = Dnsmasq::start(&server, dns, &[("whoami.test", ip("10.0.0.11"))]).unwrap();
+    let plans = [(Plan::http(web), "one"), (Plan::dns(dns, "whoami.test"), "10.0.0.11")];
+    for (plan, name) in plans {
+        let load = Load::start(&client, plan);
+        load.wait_answers(name, 200, SOON).unwrap();
+        let report = load.finish().unwrap();
+        assert_eq!(report.failures().count(), 0, "{report}");
+    }
 }
 
 #[test]

@@ -40,7 +40,8 @@ fn state(balancer: &Balancer, server: usize) -> (String, String) {
     (text(&server["state"]), text(&server["health"]["monitors"][0]["answer"]))
 }
 
-fn wait_state(balancer: &Balancer, server: usize, wanted: (&str, &str)) {
+/// Waits until a server has this state, and the monitor's answer begins so.
+pub fn wait_state(balancer: &Balancer, server: usize, wanted: (&str, &str)) {
     let mut found = Default::default();
     let waited = wait_until("a server's state", SOON, || {
         found = state(balancer, server);

@@ -16,6 +16,8 @@ mod harness;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod names;
@@ -28,10 +30,14 @@ mod replay;
 #[cfg(test)]
 mod scripts;
 #[cfg(test)]
+mod segment;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
 mod snat;
+#[cfg(test)]
+mod steady;
 #[cfg(test)]
 mod tables;

@@ -21,6 +21,10 @@ pub struct End<'a> {
 /// yet; and both have GRO on: without it (or a program of its own) a veth drops the frames that
 /// XDP_TX or XDP_REDIRECT sends it. They have no link-local IPv6 addresses, whose traffic would
 /// move a test's counters.
+///
+/// What XDP_TX sends stays in the peer's ring until something else wakes the peer, unless that has
+/// a program too (`veth_xdp_flush` in drivers/net/veth.c). So a balancer has an interface for
+/// clients and one for servers, even on one segment: XDP_REDIRECT wakes the peer.
 pub fn veth(a: &End, b: &End, queues: u32) -> Result<()> {
     let queues = queues.to_string();
     let many = ["numrxqueues", &queues, "numtxqueues", &queues];

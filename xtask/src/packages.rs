@@ -48,6 +48,7 @@ pub const NETWORK: &[Package] = &[
     package("dnsutils", "dig", "asks the DNS servers"),
     package("curl", "curl", "asks the HTTP servers"),
     package("freeradius-utils", "radclient", "asks for access by RADIUS"),
+    package("nftables", "nft", "is a server's firewall"),
     package("iperf3", "iperf3", "measures throughput"),
     package("tcpdump", "tcpdump", "sees which packets a host gets"),
     package("bpftool", "bpftool", "shows a flow in its pinned map"),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     names::NameStatus,
-    network::{next_hops::State, service::NetworkHandle, view::Toward},
+    network::{next_hops::State, service::NetworkHandle},
 };
 use crate::{
     config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
@@ -292,14 +292,14 @@ fn micros(time: Duration) -> Option<u64> {
 /// How packets to a server leave, or what keeps them from it.
 fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
     let view = network.view().load_full();
-    let Toward::Known(id) = view.toward(server.ip()) else { return "unreachable".to_owned() };
-    match view.slot(id).map(|slot| (&slot.state, slot.entry)) {
+    match view.host(server.ip()).map(|slot| (&slot.state, slot.entry)) {
         Some((State::Resolved | State::Remembered, entry)) => {
             let [a, b, c, d, e, f] = entry.destination;
             format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
         }
         Some((State::Resolving, _)) => "resolving".to_owned(),
         Some((State::Unreachable(why), _)) => format!("unreachable: {why}"),
-        None => "unknown".to_owned(),
+        // Of servers there are more than next hops, or it was added only just now.
+        None => "unreachable: it has no next hop".to_owned(),
     }
 }

@@ -102,7 +102,13 @@ impl Socket {
         missing = missing.min(RING as usize);
         if missing > 0 {
             // SAFETY: the frames belong to the UMEM that the ring was built for.
-            unsafe { self.rings.fill_ring.enqueue(&mut self.umem, missing, true)? };
+            match unsafe { self.rings.fill_ring.enqueue(&mut self.umem, missing, true) } {
+                // They are in the ring, where the driver finds them when the interface is up again.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+                other => {
+                    other?;
+                }
+            }
         }
         Ok(())
     }
@@ -135,11 +141,12 @@ impl Socket {
         if let Some(ring) = self.rings.tx_ring.as_mut() {
             // SAFETY: the packets lie in the UMEM that the ring was built for.
             match unsafe { ring.send(&mut self.to_send, true) } {
-                // The kernel is busy sending what it has: it takes the rest at the next call.
+                // The kernel is busy sending what it has, or the interface is down: it takes the
+                // rest at a later call, of which the worker's poll(2) is one.
                 Err(error)
                     if matches!(
                         error.raw_os_error(),
-                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS)
+                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN)
                     ) => {}
                 other => {
                     other?;
@@ -166,4 +173,40 @@ impl AsFd for Socket {
 /// How many receive queues an interface has; 1 where the driver does not say.
 pub fn queue_count(interface: u32) -> u32 {
     NicIndex::new(interface).queue_counts().map_or(1, |queues| queues.rx_count().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index};
+
+    use super::*;
+    use crate::control::network::testing::{Peer, eventually, in_namespace, run};
+
+    /// An ARP request (RFC 826) of 10.0.0.9 for 10.0.0.11.
+    fn request() -> Vec<u8> {
+        let (ours, sender, target) = ([2, 0, 0, 0, 1, 2], [10, 0, 0, 9], [10, 0, 0, 11]);
+        let kind = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+        [&[0xff; 6][..], &ours, &kind, &ours, &sender, &[0; 6], &target].concat()
+    }
+
+    #[test]
+    fn an_interface_that_goes_down_is_no_error_and_sends_again_when_it_is_up() {
+        in_namespace(async || {
+            let peer = Peer::listen();
+            let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+            let eth0 = name_to_index(any, "eth0").unwrap();
+            let mut socket = Socket::open(eth0, 0, Mode::Generic).unwrap();
+            run("ip link set eth0 down");
+            assert!(socket.send(&request()));
+            socket.flush().unwrap();
+            socket.refill(1).unwrap();
+            run("ip link set eth0 up");
+            eventually("a request", || {
+                socket.send(&request());
+                socket.flush().unwrap();
+                peer.request()
+            })
+            .await;
+        });
+    }
 }

@@ -6,6 +6,9 @@ use lb_common::next_hop::NextHopId;
 
 /// Most packets that wait at once.
 const MOST: usize = 1024;
+/// Most that wait for one next hop or one client, so that a busy server that does not answer takes
+/// no room from the others'. The kernel's own queue holds about as many (`unres_qlen_bytes`).
+const MOST_FOR_ONE: usize = 128;
 /// How long one waits: the kernel asks a neighbour three times, a second apart (`ucast_solicit`,
 /// `mcast_solicit` of ip-sysctl), and a client repeats its SYN after one second (RFC 6298 §2).
 const LONGEST: Duration = Duration::from_secs(3);
@@ -26,14 +29,28 @@ pub(super) enum Waiting {
     },
 }
 
+impl Waiting {
+    /// Whether both wait for the same answer.
+    fn waits_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Decided(id, _), Self::Decided(other, _)) => id == other,
+            (Self::Undecided { client, .. }, Self::Undecided { client: other, .. }) => {
+                client == other
+            }
+            _ => false,
+        }
+    }
+}
+
 /// In the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Held(VecDeque<(Duration, Waiting)>);
 
 impl Held {
-    /// Keeps a packet. False if too many wait already.
+    /// Keeps a packet. False if too many wait already, altogether or for the same.
     pub fn push(&mut self, now: Duration, packet: Waiting) -> bool {
-        let has_room = self.0.len() < MOST;
+        let same = self.0.iter().filter(|(_, other)| other.waits_like(&packet)).count();
+        let has_room = self.0.len() < MOST && same < MOST_FOR_ONE;
         if has_room {
             self.0.push_back((now + LONGEST, packet));
         }
@@ -107,13 +124,30 @@ mod tests {
         assert!(held.is_empty());
     }
 
+    fn undecided(client: u16) -> Waiting {
+        let [a, b] = client.to_be_bytes();
+        Waiting::Undecided { client: [10, 0, a, b].into(), interface: 1, frame: Vec::new() }
+    }
+
     #[test]
     fn no_more_than_the_bound_wait() {
         let mut held = Held::default();
-        let packet = Waiting::Decided(NextHopId(1), Vec::new());
-        for _ in 0..MOST {
-            assert!(held.push(Duration::ZERO, packet.clone()));
+        for client in 0..MOST {
+            assert!(held.push(Duration::ZERO, undecided(client as u16)));
         }
-        assert!(!held.push(Duration::ZERO, packet));
+        assert!(!held.push(Duration::ZERO, undecided(MOST as u16)));
+    }
+
+    #[test]
+    fn who_waits_for_one_takes_no_room_from_the_others() {
+        let mut held = Held::default();
+        for packet in [Waiting::Decided(NextHopId(1), Vec::new()), undecided(1)] {
+            for _ in 0..MOST_FOR_ONE {
+                assert!(held.push(Duration::ZERO, packet.clone()));
+            }
+            assert!(!held.push(Duration::ZERO, packet));
+        }
+        assert!(held.push(Duration::ZERO, Waiting::Decided(NextHopId(2), Vec::new())));
+        assert!(held.push(Duration::ZERO, undecided(2)));
     }
 }

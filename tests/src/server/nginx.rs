@@ -50,10 +50,12 @@ impl Nginx {
         let files = files.display();
         format!(
             "daemon off; master_process off; error_log stderr; pid nginx.pid;
-events {{}}
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     default_type text/plain;
+    keepalive_requests 1000000;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;

@@ -19,7 +19,7 @@ use netlink_packet_route::{
     },
 };
 
-use super::topology::{Change, Interface, Neighbour, NeighbourKey, Route, Vlan};
+use super::topology::{Change, Interface, NOWHERE, Neighbour, NeighbourKey, Route, Vlan};
 
 /// What a message says, if it says something that matters here. `replaces` is whether it came
 /// with `NLM_F_REPLACE`, which is all the kernel tells of a route that was replaced.
@@ -133,7 +133,9 @@ fn route(message: &RouteMessage) -> Option<Route> {
         AddressFamily::Inet6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
+    if !(header.kind == RouteType::Unicast || refuses(header.kind))
+        || header.flags.contains(RouteFlags::Cloned)
+    {
         return None;
     }
     let mut table = u32::from(header.table);
@@ -149,10 +151,15 @@ fn route(message: &RouteMessage) -> Option<Route> {
             _ => {}
         }
     }
-    let (interface, gateway) = hop?;
+    let (interface, gateway) = if refuses(header.kind) { (NOWHERE, None) } else { hop? };
     (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(())?;
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
     Some(Route { prefix, gateway, interface, metric })
+}
+
+/// Whether packets that such a route is for go nowhere, whatever wider route there is.
+fn refuses(kind: RouteType) -> bool {
+    matches!(kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit)
 }
 
 type Hop = (u32, Option<IpAddr>);
@@ -284,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn only_unicast_routes_of_the_main_table_count() {
+    fn routes_of_the_main_table_count_that_lead_somewhere_or_refuse() {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.destination_prefix_length = 24;
@@ -303,7 +310,12 @@ mod tests {
         let mut other_table = message.clone();
         other_table.attributes.push(RouteAttribute::Table(1000));
         assert_eq!(route(&other_table), None);
-        message.header.kind = RouteType::BlackHole;
+        for kind in [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit] {
+            message.header.kind = kind;
+            let refused = Route { gateway: None, interface: NOWHERE, ..expected };
+            assert_eq!(route(&message), Some(refused), "{kind:?}");
+        }
+        message.header.kind = RouteType::Local;
         assert_eq!(route(&message), None);
     }
 

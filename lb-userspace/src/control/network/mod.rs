@@ -6,8 +6,8 @@
 //! into entries, and [`service`] writes those into the map and publishes a [`view`] to the
 //! workers. The kernel speaks ARP and neighbour discovery, the balancer only asks it to.
 //!
-//! Followed are the main routing table (254) and unicast routes; of a multipath route its first
-//! usable hop. Policy rules, other tables and `blackhole` routes are not looked at.
+//! Followed is the main routing table (254): unicast routes, of a multipath route its first usable
+//! hop, and routes that refuse packets. Policy rules and other tables are not looked at.
 //!
 //! [`addresses`] puts the balancer's own addresses onto its interfaces and takes them off again.
 
@@ -21,6 +21,6 @@ pub mod prefixes;
 pub mod retries;
 pub mod service;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod topology;
 pub mod view;

@@ -100,7 +100,7 @@ mod tests {
     use crate::control::network::{
         kernel::Kernel,
         testing::{eventually, in_namespace, ip, run},
-        topology::{Applied, Topology},
+        topology::{Applied, NOWHERE, Topology},
     };
 
     /// A topology that is kept in step as the service does it.
@@ -193,7 +193,8 @@ mod tests {
             let topology = Kernel::connect().unwrap().topology().await.unwrap();
             let route = topology.route_to(ip("192.0.2.1")).unwrap();
             assert_eq!(route.gateway, Some(ip("10.0.0.1")), "the first of the hops");
-            assert_eq!(topology.route_to(ip("198.51.100.1")), None);
+            let refusing = topology.route_to(ip("198.51.100.1")).unwrap();
+            assert_eq!((refusing.gateway, refusing.interface), (None, NOWHERE));
         });
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     prefixes::Prefixes,
-    topology::{Interface, Neighbour, NeighbourKey, Route, Topology},
+    topology::{Interface, NOWHERE, Neighbour, NeighbourKey, Route, Topology},
     view::{NextHopView, Toward},
 };
 
@@ -69,6 +69,9 @@ pub enum Unreachable {
     /// Nothing in the main routing table.
     #[error("no route in the main table leads to it")]
     NoRoute,
+    /// A route that says so, longer than any that leads somewhere.
+    #[error("a `blackhole`, `unreachable` or `prohibit` route in the main table refuses it")]
+    Refused,
     /// XDP can send only by the interfaces that it is attached to.
     #[error(
         "its route leaves by `{interface}`, which is not among the instance's interfaces (nor is \
@@ -338,6 +341,9 @@ impl<'a> Network<'a> {
     }
 
     fn exit(&self, index: u32) -> Result<Exit, Unreachable> {
+        if index == NOWHERE {
+            return Err(Unreachable::Refused);
+        }
         let Some(interface) = self.topology.interface(index) else {
             return Err(Unreachable::NotOurInterface { interface: index.to_string() });
         };

@@ -139,9 +139,11 @@ fn what_cannot_be_reached_says_why() {
     let mut topology = network();
     let down = Interface { up: false, ..interface(6, "eth2") };
     apply(&mut topology, [Change::Interface(down), on_link("10.4.0.0/24", 6)]);
+    apply(&mut topology, [on_link("10.0.0.64/26", NOWHERE)]);
     let not_ours = |name: &str| Unreachable::NotOurInterface { interface: name.into() };
     let cases = [
         ("198.51.100.1", Unreachable::NoRoute),
+        ("10.0.0.77", Unreachable::Refused),
         ("10.1.0.11", not_ours("eth1")),
         ("10.3.0.11", not_ours("eth1.100")),
         ("10.0.0.9", Unreachable::Local),

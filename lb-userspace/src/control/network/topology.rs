@@ -32,14 +32,17 @@ pub struct Vlan {
     pub parent: u32,
 }
 
-/// A unicast route of the main table.
+/// Where a route leads that refuses packets: the kernel gives no interface this index.
+pub const NOWHERE: u32 = 0;
+
+/// A route of the main table: a unicast route, or one that refuses packets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Route {
     /// Where to.
     pub prefix: IpNet,
     /// Through whom; `None` if the destinations are on the link.
     pub gateway: Option<IpAddr>,
-    /// Index of the interface that packets leave by.
+    /// Index of the interface that packets leave by, or [`NOWHERE`].
     pub interface: u32,
     /// The lowest wins.
     pub metric: u32,

@@ -43,6 +43,11 @@ impl NextHopView {
         }
     }
 
+    /// What is known of a host that has an entry of its own: a server, a client on the link.
+    pub fn host(&self, host: IpAddr) -> Option<&Slot> {
+        self.slot(*self.0.hosts.get(&host)?)
+    }
+
     /// What is in the map under this id; unresolved for an id that was not given.
     pub fn entry(&self, id: NextHopId) -> NextHop {
         self.slot(id).map(|slot| slot.entry).unwrap_or_default()
