@@ -148,6 +148,17 @@ impl ServerStates {
         share
     }
 
+    /// The parts of its ratio that a ramp and that failures leave to the server. Looking at them
+    /// begins no ramp.
+    pub fn shares(&self, number: u32, policy: &ServerPolicy, now: Duration) -> (f32, f32) {
+        let standing = self.standing(number);
+        let Some(state) = self.state(number) else { return (1.0, 1.0) };
+        let rising = standing.is_rising().then(|| state.ramp.look(policy.connection_ramp, now));
+        let failing = standing.is_failing() && policy.passive_monitor;
+        let failing = failing.then(|| state.failures.share(now));
+        (rising.unwrap_or(1.0), failing.unwrap_or(1.0))
+    }
+
     /// What is held of a server.
     pub fn standing(&self, number: u32) -> Standing {
         self.shared(number).map(SharedStanding::load).unwrap_or_default()
