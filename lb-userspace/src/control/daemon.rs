@@ -4,12 +4,11 @@
 //! are known to be good; the program is attached before the workers run, so that from the first
 //! moment on no packet of a virtual service reaches the kernel's own stack.
 
-use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use lb_common::{address::Port, service::ServiceKey};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     time::{Duration, MissedTickBehavior, interval},
 };
@@ -24,8 +23,10 @@ use super::{
     paths::Paths,
     reload::{self, load},
     serve::{self, SocketFile},
+    servers::{Servers, view::Sources},
+    signals::Signals,
     start,
-    status::{FlowGauge, InterfaceStatus, Status, pools_of, services_of, sum_of_events},
+    status::{FlowGauge, InterfaceStatus, Status, services_of, sum_of_events},
     trace,
 };
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
     engine::{Explanation, FirstPacket, Generation, Shared, adopt, log::timestamp},
     health::Health,
     script::Runtime,
-    worker::{Common, Crew, Plan},
+    worker::{Common, Crew, Plan, now},
 };
 
 /// Clients whose next hop may be asked for at once.
@@ -108,6 +109,8 @@ async fn take_down(instance: &str) -> Result<bool> {
     if existed {
         pins.remove().with_context(|| format!("cannot remove {}", pins.folder().display()))?;
     }
+    // Orders are about flows that there are, and about servers that take some.
+    let _ = std::fs::remove_file(paths.servers());
     let released = addresses::release(&paths.addresses()).await?;
     Ok(existed || !released.addresses.is_empty())
 }
@@ -127,6 +130,7 @@ struct Daemon {
     network: NetworkHandle,
     crew: Crew,
     health: Health,
+    servers: Servers,
     log: ConnectionLog,
     interfaces: Vec<InterfaceStatus>,
     adopted: usize,
@@ -164,6 +168,8 @@ impl Daemon {
         let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared)?);
         let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
         runtime.load(&config)?;
+        let path = Paths::new(&instance.name).servers();
+        let servers = Servers::start(&shared, &generation, &flows, path, now());
 
         let (resolve, clients) = mpsc::channel(RESOLVE_QUEUE);
         let network = start::network(&mut datapath, &generation, clients).await?;
@@ -217,6 +223,7 @@ impl Daemon {
             network,
             crew,
             health,
+            servers,
             log,
             interfaces,
             adopted,
@@ -238,6 +245,7 @@ impl Daemon {
                     Some(Request::Explain { flow, worker, answer }) => {
                         self.explain(flow, worker, answer);
                     }
+                    Some(Request::Server(asked)) => self.with_servers(|it, of| it.answer(asked, of)),
                     Some(Request::Config(answer)) => {
                         let _ = answer.send(Arc::clone(&self.generation.config));
                     }
@@ -252,7 +260,8 @@ impl Daemon {
                 Some(()) = signals.terminate.recv() => break self.options.detach,
                 Some(()) = signals.interrupt.recv() => break self.options.detach,
                 _ = housekeeping.tick() => {
-                    self.shared.tables.sweep(crate::worker::now().monotonic, SWEEP);
+                    self.shared.tables.sweep(now().monotonic, SWEEP);
+                    self.with_servers(Servers::tick);
                     if let Some(casualty) = self.crew.casualty() {
                         // The data path goes on, and whoever supervises starts a new daemon.
                         return Err(anyhow!(casualty));
@@ -311,6 +320,7 @@ impl Daemon {
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
+        self.servers.follow(&generation, now());
         self.health.follow(&generation.config, generation.server_numbers());
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         // Policies before the services that name them: none is let in by one that is not there.
@@ -341,7 +351,17 @@ impl Daemon {
         }
     }
 
-    fn status(&self) -> Status {
+    fn with_servers<T>(&mut self, act: impl FnOnce(&mut Servers, &Sources<'_>) -> T) -> T {
+        let Self { generation, shared, health, network, servers, .. } = self;
+        act(servers, &Sources { generation, shared, health, network, now: now() })
+    }
+
+    fn status(&mut self) -> Status {
+        let (virtual_services, pools) = self.with_servers(|servers, sources| {
+            let mut services = services_of(&sources.generation.config);
+            servers.load_services(sources, &mut services);
+            (services, servers.pools(sources))
+        });
         let config = &self.generation.config;
         let gauge = &self.shared.gauge;
         Status {
@@ -363,8 +383,8 @@ impl Daemon {
             lost_log_records: self.log.lost(),
             refused_table_inserts: self.shared.tables.refused(),
             events: self.event_counts(),
-            virtual_services: services_of(config),
-            pools: pools_of(&self.generation, &self.shared.servers, &self.health, &self.network),
+            virtual_services,
+            pools,
         }
     }
 
@@ -373,22 +393,5 @@ impl Daemon {
         let xdp = self.events.read().unwrap_or_default();
         let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();
         sum_of_events(xdp.into_iter().chain(sockets), &self.crew.counters())
-    }
-}
-
-/// The signals that a daemon listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
     }
 }

@@ -40,9 +40,18 @@ struct Probe {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Telling {
     /// The flow ends.
-    First = 0,
+    First,
     /// Its slot is given back.
-    Second = 1 << 31,
+    Second,
+}
+
+impl Telling {
+    fn sequence(self) -> u32 {
+        match self {
+            Self::First => 0,
+            Self::Second => 1 << 31,
+        }
+    }
 }
 
 impl Farewell {
@@ -70,7 +79,7 @@ impl Farewell {
         for Probe { ends, via } in [Some(self.client), self.server].into_iter().flatten() {
             let next_hop = turn.neighbours.entry(via);
             if next_hop.is_resolved() {
-                turn.effects.transmit(&next_hop, &reset::probe(ends, telling as u32));
+                turn.effects.transmit(&next_hop, &reset::probe(ends, telling.sequence()));
             }
         }
     }
