@@ -136,6 +136,18 @@ fn a_client_that_only_waits_is_reset_when_its_server_is_disabled_at_once() {
     balancer.lb(&["disable", "web", &server("1"), "--timeout", "0"]).unwrap();
     is_reset(&mut one);
     assert_eq!(server_of(&balancer, &two), "2", "others go on");
+    let socket = format!("/run/lb/{}.sock", balancer.instance());
+    let curl = ["curl", "--silent", "--fail", "--unix-socket", &socket, "http://lb/metrics"];
+    let metrics = balancer.run(&curl).unwrap();
+    for line in [
+        "lb_server_up{pool=\"web\",server=\"10.0.0.11:80\"} 0",
+        "lb_server_connections{pool=\"web\",server=\"10.0.0.12:80\"} 1",
+        "lb_server_flows_total{pool=\"web\",server=\"10.0.0.11:80\"} 1",
+        "lb_service_connections{virtual_service=\"web\"} 1",
+        "lb_service_flows_total{virtual_service=\"web\"} 2",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
     two.set_nonblocking(true).unwrap();
     assert_eq!((&two).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     wait_state(&balancer, "1", "disabled");

@@ -263,6 +263,23 @@ mod tests {
     }
 
     #[test]
+    fn who_only_looks_begins_no_ramp() {
+        let states = ServerStates::default();
+        let policy = ServerPolicy { connection_ramp: SECOND * 10, ..ServerPolicy::default() };
+        let look = |second: u32| states.shares(7, &policy, SECOND * second);
+        assert_eq!(look(1), (1.0, 1.0));
+        states.rise(7);
+        assert!(look(1).0 < 0.1 && look(9).0 < 0.1, "no flow was decided yet");
+        states.share(7, &policy, SECOND * 10);
+        assert!((look(15).0 - 0.5).abs() < 0.01);
+        assert_eq!(look(20), (1.0, 1.0));
+        for _ in 0..4 {
+            states.observe(7, true, SECOND * 20);
+        }
+        assert!(look(20).1 < 0.35);
+    }
+
+    #[test]
     fn what_fails_counts_only_where_it_is_to() {
         let states = ServerStates::default();
         let unwatched = ServerPolicy { passive_monitor: false, ..ServerPolicy::default() };
