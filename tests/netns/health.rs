@@ -78,7 +78,7 @@ fn new_flows_avoid_a_server_that_is_down_until_it_is_up_again() {
     assert_eq!(answering(&site), named(&[1]));
     let shown = balancer.lb(&["status"]).unwrap();
     let line = shown.lines().find(|line| line.contains("10.0.0.12:80")).unwrap();
-    assert!(line.contains("down") && line.contains("it: connection refused (since "), "{line}");
+    assert!(line.contains("down") && line.contains("it: connection refused"), "{line}");
     let explained = balancer.lb(&["explain", "tcp", "192.0.2.2:1000", VIP]);
     assert!(explained.as_ref().is_ok_and(|text| text.contains("down")), "{explained:?}");
 

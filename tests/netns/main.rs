@@ -6,6 +6,8 @@ mod decisions;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod drops;
 #[cfg(test)]
 mod examples;

@@ -26,6 +26,11 @@ impl Answer {
         self.status.is_success()
     }
 
+    /// Whether there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.status == hyper::StatusCode::NOT_FOUND
+    }
+
     /// Its text if it did what was asked, else what it said instead as an error.
     pub fn success(self) -> Result<String> {
         match self.body.trim() {

@@ -7,6 +7,7 @@ mod explain;
 mod flows;
 mod query;
 mod replay;
+mod servers;
 mod status;
 mod tables;
 mod target;
@@ -82,6 +83,12 @@ enum Command {
     },
     /// List what scripts have stored, or get, put and delete entries
     Tables(tables::Tables),
+    /// Have a server take no new flows, while those that it has go on
+    Drain(servers::Drain),
+    /// Have a server take no new flows, as `enabled = false` in the configuration would
+    Disable(servers::Disable),
+    /// Have a server take flows again, also one that the configuration disables
+    Enable(servers::Enable),
     /// Say what would happen to a flow and why, or what was decided about it
     ///
     /// Asks the running daemon. Without one, --config FILE is enough: the decision is then that of a balancer that has just been started.
@@ -136,6 +143,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Flows { target, filter, json } => flows::show(&target, &filter, json),
         Command::Tables(arguments) => tables::run(arguments),
         Command::Explain(explain) => explain::show(&explain),
+        Command::Drain(drain) => drain.run(),
+        Command::Disable(disable) => disable.run(),
+        Command::Enable(enable) => enable.run(),
         Command::Reload { target } => reload(&target),
         Command::Detach { target } => detach(&target),
     }

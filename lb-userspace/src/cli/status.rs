@@ -1,14 +1,14 @@
 //! `lb status`.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 
 use super::{client, columns::Columns, target::Target};
-use crate::{
-    control::{
-        names::NameStatus,
-        status::{SnatPorts, Status},
-    },
-    health::{MonitorStatus, ServerHealth},
+use crate::control::{
+    names::NameStatus,
+    servers::view::ServerStatus,
+    status::{SnatPorts, Status},
 };
 
 /// Prints the state of an instance.
@@ -46,6 +46,8 @@ fn print(status: &Status) {
     print!("{}", pools(status));
     print!("{}", names(status));
     println!();
+    print!("{}", servers(status));
+    println!();
     print!("{}", events(status));
 }
 
@@ -76,13 +78,16 @@ fn losses(status: &Status) -> String {
 }
 
 fn services(status: &Status) -> Columns {
-    let mut columns = Columns::new(["VIRTUAL SERVICE", "ADDRESS", "", "POOL", "DATASCRIPTS"]);
+    let headings = ["VIRTUAL SERVICE", "ADDRESS", "", "POOL", "FLOWS", "NEW/S", "DATASCRIPTS"];
+    let mut columns = Columns::new(headings);
     for service in &status.virtual_services {
         columns.push([
             service.name.clone(),
             service.address.to_string(),
             service.protocol.clone(),
             service.pool.clone().unwrap_or_else(|| "-".to_owned()),
+            service.connections.to_string(),
+            service.rate.to_string(),
             service.datascripts.join(", "),
         ]);
     }
@@ -90,45 +95,41 @@ fn services(status: &Status) -> Columns {
 }
 
 fn pools(status: &Status) -> Columns {
-    let mut columns = Columns::new([
-        "POOL",
-        "ALGORITHM",
-        "MODE",
-        "SERVER",
-        "RATIO",
-        "STATE",
-        "FLOWS",
-        "NEXT HOP",
-        "HEALTH",
-    ]);
+    let mut columns = Columns::new(["POOL", "ALGORITHM", "MODE", "UP", "FLOWS", "NEW/S"]);
+    for pool in &status.pools {
+        let up = pool.servers.iter().filter(|server| server.state.is_up()).count();
+        let flows: u64 = pool.servers.iter().map(|server| u64::from(server.connections)).sum();
+        let rate: f64 = pool.servers.iter().map(|server| server.rate).sum();
+        columns.push([
+            pool.name.clone(),
+            pool.algorithm.clone(),
+            pool.forwarding.clone(),
+            format!("{up} of {}", pool.servers.len()),
+            flows.to_string(),
+            format!("{}", (rate * 10.0).round() / 10.0),
+        ]);
+    }
+    columns
+}
+
+fn servers(status: &Status) -> Columns {
+    let headings = ["POOL", "SERVER", "STATE", "SINCE", "FLOWS", "NEW/S", "WHY"];
+    let mut columns = Columns::new(headings);
+    let now = SystemTime::now();
     for pool in &status.pools {
         if pool.servers.is_empty() {
-            let [name, algorithm, mode] =
-                [&pool.name, &pool.algorithm, &pool.forwarding].map(Clone::clone);
-            let nothing = || "-".to_owned();
-            columns.push([
-                name,
-                algorithm,
-                mode,
-                "no servers".to_owned(),
-                nothing(),
-                nothing(),
-                nothing(),
-                nothing(),
-                String::new(),
-            ]);
+            let row = [&pool.name, "-", "no servers", "-", "-", "-", ""];
+            columns.push(row.map(str::to_owned));
         }
         for server in &pool.servers {
             columns.push([
                 pool.name.clone(),
-                pool.algorithm.clone(),
-                pool.forwarding.clone(),
                 server.address.to_string(),
-                server.ratio.to_string(),
-                server.state.name().to_owned(),
+                state(server),
+                ago(&server.since, now),
                 server.connections.to_string(),
-                server.next_hop.clone(),
-                server.health.as_ref().map(health).unwrap_or_default(),
+                server.rate.to_string(),
+                why(server),
             ]);
         }
     }
@@ -180,14 +181,34 @@ fn remarks(name: &NameStatus) -> String {
     error.into_iter().chain(left_out).collect::<Vec<_>>().join("; ")
 }
 
-/// What each monitor says, and since when they say together what the state is.
-fn health(health: &ServerHealth) -> String {
-    let monitor = |monitor: &MonitorStatus| {
-        let answer = monitor.answer.as_deref().unwrap_or("not checked yet");
-        format!("{}: {answer}", monitor.name)
+/// Why its state is as it is, and what keeps packets from it.
+fn why(server: &ServerStatus) -> String {
+    // A MAC is no news.
+    match server.next_hop.as_str() {
+        mac if mac.split(':').count() == 6 => server.why.clone(),
+        trouble => format!("{}; next hop {trouble}", server.why),
+    }
+}
+
+fn state(server: &ServerStatus) -> String {
+    let share = match server.share {
+        less if less < 100 && server.state.is_up() => format!(" {less} %"),
+        _ => String::new(),
     };
-    let monitors: Vec<_> = health.monitors.iter().map(monitor).collect();
-    format!("{} (since {})", monitors.join("; "), health.since)
+    let full = if server.full { ", full" } else { "" };
+    format!("{}{share}{full}", server.state.name())
+}
+
+/// How long ago something began, in its largest unit and the next.
+fn ago(since: &str, now: SystemTime) -> String {
+    let Ok(since) = humantime::parse_rfc3339(since) else { return since.to_owned() };
+    let seconds = now.duration_since(since).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
 }
 
 /// What never happened is not worth a line.
@@ -197,4 +218,22 @@ fn events(status: &Status) -> Columns {
         columns.push([event.clone(), count.to_string()]);
     }
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_two_units() {
+        let now = humantime::parse_rfc3339("2026-01-10T00:00:00Z").unwrap();
+        let cases = [(0, "0s"), (59, "59s"), (61, "1m 1s"), (7260, "2h 1m"), (180_000, "2d 2h")];
+        for (seconds, expected) in cases {
+            let since = humantime::format_rfc3339(now - Duration::from_secs(seconds)).to_string();
+            assert_eq!(ago(&since, now), expected);
+        }
+        assert_eq!(ago("2027-01-01T00:00:00Z", now), "0s");
+    }
 }

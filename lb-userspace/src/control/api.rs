@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/flows` | flows; filters and `limit` as query parameters, see [`FlowFilter`] |
+//! | `GET /v1/server` | one server, see [`OneServer`]; which one as query parameters, see [`Which`] |
+//! | `PUT /v1/server/order` | drains, disables or enables it: a [`NewOrder`]; shows it, and whether anything has changed |
 //! | `GET /v1/tables` | scripts' tables, see [`TableView`]; filters as query parameters, see [`TableFilter`] |
 //! | `GET /v1/tables/entry` | the [`EntryView`] at a [`Place`], given as query parameters; its lifetime stays |
 //! | `PUT /v1/tables/entry` | stores a [`NewEntry`] there, whatever was there, and shows it |
@@ -17,6 +19,13 @@
 //! if key or value are longer than configured, 507 if a table is full. Every refusal says why, as
 //! text for a person.
 //!
+//! Servers answer 404 if there is no such pool or server, 409 if it is not in the configuration any
+//! more, 422 if the address alone does not tell which is meant. An order outlives reloads and the
+//! daemon, until the configuration's own word on the server changes.
+//!
+//! [`OneServer`]: super::servers::orders::OneServer
+//! [`Which`]: super::servers::orders::Which
+//! [`NewOrder`]: super::servers::orders::NewOrder
 //! [`TableView`]: super::tables::TableView
 //! [`TableFilter`]: super::tables::TableFilter
 //! [`EntryView`]: super::tables::EntryView
@@ -30,12 +39,17 @@ use axum::{
     extract::{DefaultBodyLimit, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{explain, metrics, status::Status, tables};
+use super::{
+    explain, metrics,
+    servers::orders::{self, Asked},
+    status::Status,
+    tables,
+};
 use crate::{
     config::Config,
     engine::{Explanation, FirstPacket, FlowView, Found, Shared},
@@ -57,6 +71,8 @@ pub enum Request {
     },
     /// The configuration in force.
     Config(oneshot::Sender<Arc<Config>>),
+    /// How a server is, or an order about it.
+    Server(Asked),
     /// Read the configuration anew.
     Reload(oneshot::Sender<Result<u32, String>>),
     /// Stop.
@@ -111,6 +127,8 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/flows", get(flows))
+        .route("/v1/server", get(orders::get))
+        .route("/v1/server/order", put(orders::put))
         .route("/v1/tables", get(tables::list))
         .route("/v1/tables/entry", get(tables::get).put(tables::put).delete(tables::delete))
         .route("/v1/explain", get(explain::handle))

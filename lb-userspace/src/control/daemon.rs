@@ -4,12 +4,11 @@
 //! are known to be good; the program is attached before the workers run, so that from the first
 //! moment on no packet of a virtual service reaches the kernel's own stack.
 
-use std::{collections::BTreeMap, io, path::PathBuf, process, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use lb_common::{address::Port, service::ServiceKey};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     time::{Duration, MissedTickBehavior, interval},
 };
@@ -27,8 +26,10 @@ use super::{
     paths::Paths,
     reload::{self, load},
     serve::{self, SocketFile},
+    servers::{Servers, view::Sources},
+    signals::Signals,
     start,
-    status::{FlowGauge, InterfaceStatus, SnatPorts, Status, pools_of, services_of, sum_of_events},
+    status::{FlowGauge, InterfaceStatus, SnatPorts, Status, services_of, sum_of_events},
     trace,
 };
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
     },
     health::Health,
     script::Runtime,
-    worker::{Common, Crew, Plan},
+    worker::{Common, Crew, Plan, now},
 };
 
 /// Clients whose next hop may be asked for at once.
@@ -119,6 +120,8 @@ async fn take_down(instance: &str) -> Result<bool> {
     }
     // It need not be there.
     let _ = std::fs::remove_file(paths.names());
+    // Orders are about flows that there are, and about servers that take some.
+    let _ = std::fs::remove_file(paths.servers());
     let released = addresses::release(&paths.addresses()).await?;
     Ok(existed || !released.addresses.is_empty())
 }
@@ -143,6 +146,7 @@ struct Daemon {
     network: NetworkHandle,
     crew: Crew,
     health: Health,
+    servers: Servers,
     log: ConnectionLog,
     interfaces: Vec<InterfaceStatus>,
     adopted: usize,
@@ -187,6 +191,8 @@ impl Daemon {
         let generation = Arc::new(Generation::new(number, Arc::clone(&config), &shared)?);
         let mut runtime = Runtime::new(instance.script, Arc::clone(&shared.tables))?;
         runtime.load(&config)?;
+        let path = Paths::new(&instance.name).servers();
+        let servers = Servers::start(&shared, &generation, &flows, path, now());
 
         let (resolve, clients) = mpsc::channel(RESOLVE_QUEUE);
         let network = start::network(&mut datapath, &generation, clients).await?;
@@ -244,6 +250,7 @@ impl Daemon {
             network,
             crew,
             health,
+            servers,
             log,
             interfaces,
             adopted,
@@ -268,6 +275,7 @@ impl Daemon {
                     Some(Request::Explain { flow, worker, answer }) => {
                         self.explain(flow, worker, answer);
                     }
+                    Some(Request::Server(asked)) => self.with_servers(|it, of| it.answer(asked, of)),
                     Some(Request::Config(answer)) => {
                         let _ = answer.send(Arc::clone(&self.generation.config));
                     }
@@ -279,14 +287,15 @@ impl Daemon {
                     None => break self.options.detach,
                 },
                 Some(peer) = self.out_of_ports.recv() => {
-                    self.exhaustion.tell(peer, crate::worker::now().monotonic);
+                    self.exhaustion.tell(peer, now().monotonic);
                 }
                 () = self.names.changed() => self.follow_names(),
                 Some(()) = signals.hangup.recv() => { let _ = self.reload().await; }
                 Some(()) = signals.terminate.recv() => break self.options.detach,
                 Some(()) = signals.interrupt.recv() => break self.options.detach,
                 _ = housekeeping.tick() => {
-                    self.shared.tables.sweep(crate::worker::now().monotonic, SWEEP);
+                    self.shared.tables.sweep(now().monotonic, SWEEP);
+                    self.with_servers(Servers::tick);
                     if let Some(casualty) = self.crew.casualty() {
                         // The data path goes on, and whoever supervises starts a new daemon.
                         return Err(anyhow!(casualty));
@@ -386,6 +395,7 @@ impl Daemon {
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
         // Workers first: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
+        self.servers.follow(&generation, now());
         self.health.follow(config, generation.server_numbers());
         self.shared.gauge.set_half_open_share(config.instance.half_open_share);
         // Policies before the services that name them: none is let in by one that is not there.
@@ -432,12 +442,20 @@ impl Daemon {
         }
     }
 
-    fn status(&self) -> Status {
+    fn with_servers<T>(&mut self, act: impl FnOnce(&mut Servers, &Sources<'_>) -> T) -> T {
+        let Self { generation, shared, health, network, servers, .. } = self;
+        act(servers, &Sources { generation, shared, health, network, now: now() })
+    }
+
+    fn status(&mut self) -> Status {
+        let (virtual_services, mut pools) = self.with_servers(|servers, sources| {
+            let mut services = services_of(&sources.generation.config);
+            servers.load_services(sources, &mut services);
+            (services, servers.pools(sources))
+        });
         let config = &self.generation.config;
         let gauge = &self.shared.gauge;
         let events = self.event_counts();
-        let mut pools =
-            pools_of(&self.generation, &self.shared.servers, &self.health, &self.network);
         for ((index, pool), status) in config.pools.iter().enumerate().zip(&mut pools) {
             status.names = self.names.status(PoolIndex(index), &pool.names);
         }
@@ -461,7 +479,7 @@ impl Daemon {
             refused_table_inserts: self.shared.tables.refused(),
             snat_ports: SnatPorts::new(&self.shared.snat_ports, &events),
             events,
-            virtual_services: services_of(config),
+            virtual_services,
             refused_addresses: self.refused_addresses.clone(),
             pools,
         }
@@ -472,22 +490,5 @@ impl Daemon {
         let xdp = self.events.read().unwrap_or_default();
         let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();
         sum_of_events(xdp.into_iter().chain(sockets), &self.crew.counters())
-    }
-}
-
-/// The signals that a daemon listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
     }
 }

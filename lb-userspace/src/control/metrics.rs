@@ -9,7 +9,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::status::Status;
+use super::{
+    servers::view::ServerStatus,
+    status::{PoolStatus, ServiceStatus, Status},
+};
 
 /// The media type of what [`exposition`] makes.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -72,24 +75,34 @@ impl Collector for Status {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         self.encode_servers(&mut encoder)?;
+        self.encode_services(&mut encoder)?;
         self.encode_names(&mut encoder)
     }
 }
 
 impl Status {
     fn encode_servers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = ConstGauge::new(0i64).metric_type();
-        let help = "Whether a server takes new flows";
-        let mut servers = encoder.encode_descriptor("server_up", help, None, kind)?;
-        for pool in &self.pools {
-            for server in &pool.servers {
-                let up = ConstGauge::new(i64::from(server.state.is_up()));
-                let address = server.address.to_string();
-                let labels = [("pool", pool.name.as_str()), ("server", address.as_str())];
-                up.encode(servers.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+        let servers = || {
+            self.pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)))
+        };
+        let gauge = |of: fn(&ServerStatus) -> i64| {
+            servers().map(move |(pool, server)| (labels(pool, server), of(server)))
+        };
+        let up = gauge(|server| i64::from(server.state.is_up()));
+        gauges(encoder, "server_up", "Whether a server takes new flows", up)?;
+        let connections = gauge(|server| i64::from(server.connections));
+        gauges(encoder, "server_connections", "Flows that a server has", connections)?;
+        let begun = servers().map(|(pool, server)| (labels(pool, server), server.flows_total));
+        counters(encoder, "server_flows", "Flows to a server that ever began", begun)
+    }
+
+    fn encode_services(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let label = |service: &ServiceStatus| vec![("virtual_service", service.name.clone())];
+        let services = self.virtual_services.iter();
+        let connections = services.clone().map(|it| (label(it), i64::from(it.connections)));
+        gauges(encoder, "service_connections", "Flows of a virtual service", connections)?;
+        let begun = services.map(|it| (label(it), it.flows_total));
+        counters(encoder, "service_flows", "Flows of a virtual service that ever began", begun)
     }
 
     fn encode_names(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -117,4 +130,38 @@ impl Status {
         }
         Ok(())
     }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+fn labels(pool: &PoolStatus, server: &ServerStatus) -> Labels {
+    vec![("pool", pool.name.clone()), ("server", server.address.to_string())]
+}
+
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (Labels, i64)>,
+) -> fmt::Result {
+    let kind = ConstGauge::new(0i64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let kind = ConstCounter::new(0u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

@@ -13,6 +13,8 @@ pub mod network;
 pub mod paths;
 mod reload;
 mod serve;
+pub mod servers;
+mod signals;
 mod start;
 pub mod status;
 pub mod tables;

@@ -36,6 +36,11 @@ impl Paths {
         self.file("names.json")
     }
 
+    /// What operators have ordered of servers, and which are out of service.
+    pub fn servers(&self) -> PathBuf {
+        self.file("servers.json")
+    }
+
     /// The admin socket, unless the configuration says otherwise.
     pub fn socket(&self) -> PathBuf {
         self.file("sock")

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use lb_common::event::Event;
@@ -13,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     names::NameStatus,
     network::{next_hops::State, service::NetworkHandle},
+    servers::view::ServerStatus,
 };
 use crate::{
-    config::{Config, Forwarding, PoolIndex, Server, ServerIndex},
-    engine::{Counters, Generation, PortGauges},
-    health::{Health, ServerHealth, Verdict},
-    pool::ServerStates,
+    config::Config,
+    engine::{Counters, PortGauges},
 };
 
 /// The state of a running instance.
@@ -131,7 +129,7 @@ impl SnatPorts {
 }
 
 /// A virtual service.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -143,10 +141,16 @@ pub struct ServiceStatus {
     pub pool: Option<String>,
     /// Its script sets, in order.
     pub datascripts: Vec<String>,
+    /// Flows that it has.
+    pub connections: u32,
+    /// New flows a second, over the last ten.
+    pub rate: f64,
+    /// Flows that ever began, since the daemon did.
+    pub flows_total: u64,
 }
 
 /// A pool.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// Its name.
     pub name: String,
@@ -158,68 +162,6 @@ pub struct PoolStatus {
     pub servers: Vec<ServerStatus>,
     /// What is known of the names among its servers.
     pub names: Vec<NameStatus>,
-}
-
-/// A server.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ServerStatus {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its share.
-    pub ratio: u16,
-    /// Whether it takes new flows, and if not, why.
-    pub state: ServerState,
-    /// What its monitors say, if it has some.
-    pub health: Option<ServerHealth>,
-    /// Flows that it has.
-    pub connections: u32,
-    /// Microseconds that it takes to answer first packets, lately; measured where somebody looks at
-    /// answers: `fastest-response` and L4_RESPONSE scripts.
-    pub response_us: Option<u64>,
-    /// Microseconds that it takes to pass checks, lately.
-    pub check_us: Option<u64>,
-    /// How packets reach it: a MAC and interface, or what is missing.
-    pub next_hop: String,
-}
-
-/// Whether a server takes new flows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServerState {
-    /// It does: nobody watches it, or its monitors hold it to be up.
-    Up,
-    /// It does: its monitors have not come to a verdict yet.
-    Checking,
-    /// It does not: its monitors hold it to be down.
-    Down,
-    /// It does not: the configuration says so.
-    Disabled,
-}
-
-impl ServerState {
-    fn of(server: &Server, health: Option<&ServerHealth>) -> Self {
-        match (server.enabled, health.map(|health| health.verdict)) {
-            (false, _) => Self::Disabled,
-            (true, None | Some(Verdict::Up)) => Self::Up,
-            (true, Some(Verdict::Unknown)) => Self::Checking,
-            (true, Some(Verdict::Down)) => Self::Down,
-        }
-    }
-
-    /// As it is shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Checking => "checking",
-            Self::Down => "down",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// Whether it takes new flows.
-    pub fn is_up(self) -> bool {
-        matches!(self, Self::Up | Self::Checking)
-    }
 }
 
 /// Events by name, those that never happened too: of the kernel, and of the workers.
@@ -236,7 +178,7 @@ pub(super) fn sum_of_events(
     sum
 }
 
-/// The virtual services of a configuration.
+/// The virtual services of a configuration, without what they have to do.
 pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
     let set = |index: &crate::config::SetIndex| config.datascripts[index.0].name.clone();
     let services = config.virtual_services.iter().map(|service| ServiceStatus {
@@ -245,52 +187,15 @@ pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
         protocol: service.protocol.name().to_owned(),
         pool: service.destination.map(|to| config.destination_name(to).to_owned()),
         datascripts: service.datascripts.iter().map(set).collect(),
+        connections: 0,
+        rate: 0.0,
+        flows_total: 0,
     });
     services.collect()
 }
 
-/// The pools of a generation, what their servers have to do, and how they are reached.
-pub(super) fn pools_of(
-    generation: &Generation,
-    states: &ServerStates,
-    health: &Health,
-    network: &NetworkHandle,
-) -> Vec<PoolStatus> {
-    let server = |pool, (index, server): (usize, &Server)| {
-        let number = generation.server_number(pool, ServerIndex(index));
-        let health = health.of(number);
-        ServerStatus {
-            address: server.address,
-            ratio: server.ratio,
-            state: ServerState::of(server, health.as_ref()),
-            health,
-            connections: states.connections(number),
-            response_us: states.answer_time(number).and_then(micros),
-            check_us: states.check_time(number).and_then(micros),
-            next_hop: next_hop(network, server.address),
-        }
-    };
-    let pools = generation.config.pools.iter().enumerate().map(|(index, pool)| PoolStatus {
-        name: pool.name.clone(),
-        algorithm: pool.algorithm.name().to_owned(),
-        forwarding: match pool.forwarding {
-            Forwarding::Snat => "snat",
-            Forwarding::Dnat => "dnat",
-        }
-        .to_owned(),
-        servers: pool.servers.iter().enumerate().map(|it| server(PoolIndex(index), it)).collect(),
-        // The daemon knows them.
-        names: Vec::new(),
-    });
-    pools.collect()
-}
-
-fn micros(time: Duration) -> Option<u64> {
-    u64::try_from(time.as_micros()).ok()
-}
-
 /// How packets to a server leave, or what keeps them from it.
-fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
+pub(super) fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
     let view = network.view().load_full();
     match view.host(server.ip()).map(|slot| (&slot.state, slot.entry)) {
         Some((State::Resolved | State::Remembered, entry)) => {

@@ -12,7 +12,8 @@ use lb_common::{
 };
 
 use super::{
-    Now, Packet,
+    Now, Packet, Turn,
+    gone::{self, Farewell, Telling},
     install::tick,
     lifecycle::{self, Hand, State, Timeouts},
     log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
@@ -58,6 +59,18 @@ struct Ended {
     found: Found,
     ticket: Ticket,
     reason: EndReason,
+    /// Whom to tell once more.
+    farewell: Option<Farewell>,
+}
+
+/// What became of a flow that was looked after.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Visit {
+    GoesOn,
+    /// It has ended, or is this worker's no longer.
+    Over,
+    /// It has ended for want of its server.
+    ServerGone,
 }
 
 impl Flows {
@@ -95,7 +108,7 @@ impl Flows {
             self.mine.push(Mine { id: *id, created: found.record.created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
             shared.servers.adopted(found.record.server);
-            shared.services.begun(&found.record);
+            shared.services.adopted(&found.record);
         }
     }
 
@@ -121,8 +134,21 @@ impl Flows {
         shared.gauge.ended(found.record.has(FlowRecord::ESTABLISHED));
         shared.servers.ended(found.record.server);
         shared.services.ended(&found.record);
-        self.ended.push_back(Ended { found, ticket: shared.grace.ticket(), reason });
+        let ticket = shared.grace.ticket();
+        self.ended.push_back(Ended { found, ticket, reason, farewell: None });
         true
+    }
+
+    /// Ends a flow whose server is gone, and has both sides find out.
+    fn end_gone(&mut self, found: &Found, turn: &mut Turn<'_>, shared: &Shared) {
+        let farewell = Farewell::of(found, &shared.flows);
+        if !self.end(found.id, EndReason::ServerGone, shared) {
+            return;
+        }
+        if let (Some(farewell), Some(ended)) = (farewell, self.ended.back_mut()) {
+            farewell.tell(Telling::First, turn);
+            ended.farewell = Some(farewell);
+        }
     }
 
     /// Ends a flow whose response script failed. The response may have come to another worker than
@@ -137,38 +163,52 @@ impl Flows {
     }
 
     /// Moves the clock hand, and lets go of what ended a grace period ago.
-    pub fn tick(&mut self, now: Now, shared: &Shared, ports: &mut Ports, log: &mut Vec<FlowLog>) {
-        for _ in 0..self.hand.due(now.monotonic, self.mine.len()) {
-            if self.mine.is_empty() {
+    pub fn tick(&mut self, turn: &mut Turn<'_>, shared: &Shared, ports: &mut Ports) {
+        let mut gone = 0;
+        for _ in 0..self.hand.due(turn.now.monotonic, self.mine.len()) {
+            if self.mine.is_empty() || gone == gone::AT_ONCE {
                 break;
             }
             let place = self.hand.next(self.mine.len());
-            if self.visit(self.mine[place], now, shared) {
-                self.hand.advance();
-            } else {
-                self.mine.swap_remove(place);
+            let visit = self.visit(self.mine[place], turn, shared);
+            gone += usize::from(visit == Visit::ServerGone);
+            match visit {
+                Visit::GoesOn => self.hand.advance(),
+                Visit::Over | Visit::ServerGone => drop(self.mine.swap_remove(place)),
             }
         }
-        while self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket)) {
+        let mut told = 0;
+        while told < gone::AT_ONCE
+            && self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket))
+        {
             let Some(ended) = self.ended.pop_front() else { break };
-            self.let_go(&ended, now, shared, ports, log);
+            if let Some(farewell) = &ended.farewell {
+                farewell.tell(Telling::Second, turn);
+                told += 1;
+            }
+            self.let_go(&ended, turn.now, shared, ports, &mut turn.effects.log);
         }
     }
 
-    /// Looks after one flow. False if it is this worker's no longer.
-    fn visit(&mut self, flow: Mine, now: Now, shared: &Shared) -> bool {
+    /// Looks after one flow.
+    fn visit(&mut self, flow: Mine, turn: &mut Turn<'_>, shared: &Shared) -> Visit {
+        let now = turn.now;
         let found = Found::at(&shared.flows, flow.id);
         let is_mine = |found: &Found| {
             found.record.created == flow.created && found.record.owner == self.worker
         };
-        let Some(found) = found.filter(is_mine) else { return false };
+        let Some(found) = found.filter(is_mine) else { return Visit::Over };
         let state = found.state();
         let idle = lifecycle::last_seen(tick(now.monotonic), &found.forward, &found.reply);
         let over = idle >= state.timeout(&self.timeouts, found.record.idle_timeout);
         // With a server, a flow can only have been closed by `close` on another worker.
         if over || (state == State::Closed && found.server().is_some()) {
             self.end(flow.id, end_reason(&found), shared);
-            return false;
+            return Visit::Over;
+        }
+        if shared.servers.standing(found.record.server).is_gone() {
+            self.end_gone(&found, turn, shared);
+            return Visit::ServerGone;
         }
         let mut record = found.record;
         let mut changed =
@@ -182,7 +222,7 @@ impl Flows {
         if changed {
             shared.flows.record(flow.id).store(&record);
         }
-        true
+        Visit::GoesOn
     }
 
     /// Nothing can touch the flow any more: its counts are final.

@@ -169,6 +169,8 @@ pub fn packet_counts(record: &FlowRecord) -> (u64, u64) {
 #[derive(Debug, Default)]
 pub struct Hand {
     position: usize,
+    /// How many there were when the round began: flows that end on the way do not make it longer.
+    round: usize,
     moved: Option<Duration>,
 }
 
@@ -181,7 +183,7 @@ impl Hand {
     /// How many of `count` flows are due.
     pub fn due(&mut self, now: Duration, count: usize) -> usize {
         let elapsed = self.moved.map_or(Self::ROUND, |moved| now.saturating_sub(moved));
-        let share = count as u128 * elapsed.as_micros() / Self::ROUND.as_micros();
+        let share = count.max(self.round) as u128 * elapsed.as_micros() / Self::ROUND.as_micros();
         let due = usize::try_from(share).unwrap_or(count).min(count).min(Self::MOST);
         if due > 0 || count == 0 {
             self.moved = Some(now);
@@ -193,6 +195,7 @@ impl Hand {
     pub fn next(&mut self, count: usize) -> usize {
         if self.position >= count {
             self.position = 0;
+            self.round = count;
         }
         self.position
     }

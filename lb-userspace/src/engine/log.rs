@@ -36,6 +36,8 @@ pub enum EndReason {
     Refused,
     /// The client used its address and port again for a new connection.
     Reused,
+    /// Its server is out of service, and its time was up.
+    ServerGone,
 }
 
 /// What chose the server. The numbers stand in flow records.

@@ -15,6 +15,7 @@ mod first;
 mod flows;
 mod fragments;
 mod generation;
+mod gone;
 mod held;
 mod icmp;
 mod install;
@@ -73,7 +74,7 @@ use crate::{
 };
 
 /// The time, by both clocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Now {
     /// `CLOCK_MONOTONIC`: deadlines and ages.
     pub monotonic: Duration,
@@ -255,11 +256,12 @@ impl Engine {
 
     /// Does what is due: expiry, slots given back, packets that waited.
     pub fn tick(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
-        self.flows.tick(now, &self.shared, &mut self.ports, &mut effects.log);
+        let mut turn = Turn { now, neighbours, effects };
+        self.flows.tick(&mut turn, &self.shared, &mut self.ports);
         self.ports.look_after(now.monotonic);
         let late = self.fragments.expire(now.monotonic);
         self.count(Event::DropFragment, late);
-        self.release_held(&mut Turn { now, neighbours, effects });
+        self.release_held(&mut turn);
     }
 
     fn count(&self, event: Event, times: usize) {

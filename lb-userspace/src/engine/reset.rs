@@ -1,4 +1,7 @@
-//! TCP resets (RFC 9293 §3.5.2), made from the packet that they answer.
+//! TCP resets (RFC 9293 §3.5.2), made from the packet that they answer; and what makes a silent side
+//! send one to answer.
+
+use std::net::SocketAddrV4;
 
 use lb_common::{checksum::Sum, wire::TcpFlags};
 
@@ -33,7 +36,20 @@ pub fn instead_of(packet: &Packet<'_>) -> [u8; 40] {
     segment(ends, packet.sequence(), packet.acknowledgement(), flags)
 }
 
-type Ends = ([u8; 4], [u8; 2], [u8; 4], [u8; 2]);
+/// A segment that its receiver must answer, wherever its sequence number is outside of the window:
+/// a keep-alive probe (RFC 9293 §3.8.4).
+pub fn probe(ends: Ends, sequence: u32) -> [u8; 40] {
+    segment(ends, sequence, 0, TcpFlags::ACK)
+}
+
+/// Who sends a segment, and to whom: addresses and ports.
+pub type Ends = ([u8; 4], [u8; 2], [u8; 4], [u8; 2]);
+
+/// From one end to the other.
+pub fn ends(from: SocketAddrV4, to: SocketAddrV4) -> Ends {
+    let port = |end: SocketAddrV4| end.port().to_be_bytes();
+    (from.ip().octets(), port(from), to.ip().octets(), port(to))
+}
 
 fn segment(ends: Ends, sequence: u32, acknowledgement: u32, flags: u8) -> [u8; 40] {
     let (source, source_port, destination, destination_port) = ends;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use lb_common::{flow::FlowRecord, layout::CATALOG};
@@ -58,33 +58,52 @@ impl Shared {
 /// How many flows each virtual service has, by its number in the catalog. Only flows that have a
 /// server count.
 #[derive(Debug)]
-pub struct ServiceFlows(Box<[AtomicU32]>);
+pub struct ServiceFlows(Box<[OneService]>);
+
+#[derive(Debug, Default)]
+struct OneService {
+    now: AtomicU32,
+    /// That ever began.
+    total: AtomicU64,
+}
 
 impl Default for ServiceFlows {
     fn default() -> Self {
-        Self(std::iter::repeat_with(AtomicU32::default).take(CATALOG as usize).collect())
+        Self(std::iter::repeat_with(OneService::default).take(CATALOG as usize).collect())
     }
 }
 
 impl ServiceFlows {
     /// Flows that a service has.
     pub fn now(&self, number: u32) -> u32 {
-        self.0.get(number as usize).map_or(0, |flows| flows.load(Ordering::Relaxed))
+        self.0.get(number as usize).map_or(0, |flows| flows.now.load(Ordering::Relaxed))
+    }
+
+    /// Flows of a service that ever began.
+    pub fn total(&self, number: u32) -> u64 {
+        self.0.get(number as usize).map_or(0, |flows| flows.total.load(Ordering::Relaxed))
     }
 
     pub(super) fn begun(&self, record: &FlowRecord) {
         if let Some(flows) = self.of(record) {
-            flows.fetch_add(1, Ordering::Relaxed);
+            flows.now.fetch_add(1, Ordering::Relaxed);
+            flows.total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn adopted(&self, record: &FlowRecord) {
+        if let Some(flows) = self.of(record) {
+            flows.now.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn ended(&self, record: &FlowRecord) {
         if let Some(flows) = self.of(record) {
-            flows.fetch_sub(1, Ordering::Relaxed);
+            flows.now.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn of(&self, record: &FlowRecord) -> Option<&AtomicU32> {
+    fn of(&self, record: &FlowRecord) -> Option<&OneService> {
         self.0.get(record.service as usize).filter(|_| record.server != 0)
     }
 }

@@ -1,6 +1,9 @@
 //! Flows as an operator sees them: read from the table, without disturbing it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use lb_common::{
     address::Protocol,
@@ -196,6 +199,14 @@ impl Found {
             reply_bucket: (record.partner != FlowRecord::ALONE)
                 .then(|| SlotId(record.partner).bucket()),
         }
+    }
+}
+
+/// Flows are IPv4 for now.
+pub(super) fn v4(address: SocketAddr) -> Option<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
     }
 }
 

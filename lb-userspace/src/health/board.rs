@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{Check, Config, HealthMonitor, Pool},
-    pool::ServerStates,
+    pool::{Order, ServerStates},
 };
 
 /// One server that one monitor asks.
@@ -96,7 +96,8 @@ impl Board {
     /// what each monitor says of it; a monitor that is new to a server begins with what the others
     /// hold of it. Returns who is to be asked.
     ///
-    /// `numbers` are the servers' in the catalog, by pool and then by server.
+    /// `numbers` are the servers' in the catalog, by pool and then by server. One that the
+    /// configuration disables is watched if an operator has enabled it.
     pub fn follow(&self, config: &Config, numbers: &[Vec<u32>], now: SystemTime) -> Vec<Target> {
         let mut servers = self.lock();
         let mut before = std::mem::take(&mut *servers);
@@ -105,7 +106,9 @@ impl Board {
             let monitors = monitors.filter_map(|it| config.health_monitors.get(it.0));
             let monitors: Vec<_> = monitors.cloned().collect();
             for (&number, server) in numbers.iter().zip(&pool.servers) {
-                if !monitors.is_empty() && server.enabled {
+                let order = self.states.standing(number).order();
+                let wanted = server.enabled || order == Some(Order::Enable);
+                if !monitors.is_empty() && wanted {
                     let known = before.remove(&number);
                     let watched = Watched::new(pool, server.address, &monitors, known, now);
                     self.states.set_down(number, watched.verdict == Verdict::Down);
@@ -136,6 +139,11 @@ impl Board {
     /// The health of a server, if it is watched.
     pub fn health(&self, number: u32) -> Option<ServerHealth> {
         self.lock().get(&number).map(Watched::health)
+    }
+
+    /// The verdict on every server that is watched.
+    pub fn verdicts(&self) -> HashMap<u32, Verdict> {
+        self.lock().iter().map(|(number, watched)| (*number, watched.verdict)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Watched>> {

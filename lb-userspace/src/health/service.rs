@@ -22,6 +22,7 @@ use super::{
     board::{Board, ServerHealth, Target},
     checks::{Answer, Fault, check},
     rhythm::Rhythm,
+    state::Verdict,
 };
 use crate::{
     config::{Check, Config},
@@ -70,6 +71,11 @@ impl Health {
     /// The health of a server by its number in the catalog, if it is watched.
     pub fn of(&self, number: u32) -> Option<ServerHealth> {
         self.board.health(number)
+    }
+
+    /// The verdict on every server that is watched, by its number in the catalog.
+    pub fn verdicts(&self) -> HashMap<u32, Verdict> {
+        self.board.verdicts()
     }
 
     /// Ends all checks. Verdicts stay as they are.

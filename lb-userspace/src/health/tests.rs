@@ -20,6 +20,7 @@ use crate::{
     config::{Config, PoolIndex, ServerIndex},
     engine::{Generation, Shared},
     flow_table::{Catalog, FlowTable, OwnedMemory},
+    pool::Order,
 };
 
 /// What an instance has, as far as health goes.
@@ -104,6 +105,23 @@ fn a_server_takes_flows_until_the_first_answer_and_then_as_its_monitor_says() {
     assert!(site.generation.is_pool_up(PoolIndex(0)), "the other one is");
     site.reload(&config("", 2, BOTH, ""));
     assert_eq!((site.verdict(), site.is_up()), (None, true), "nobody watches it any more");
+}
+
+#[test]
+fn a_server_that_an_operator_has_enabled_is_watched_whatever_the_configuration_says() {
+    let mut disabled = config(A, 2, BOTH, "");
+    Arc::get_mut(&mut disabled).unwrap().pools[0].servers[0].enabled = false;
+    let mut site = Site::new(&disabled);
+    assert_eq!((site.verdict(), site.is_up()), (None, false));
+    site.shared.servers.set_order(site.number(), Some(Order::Enable));
+    site.reload(&disabled);
+    assert_eq!((site.verdict(), site.is_up()), (Some(Verdict::Unknown), true));
+    site.say("a", failed());
+    assert_eq!((site.verdict(), site.is_up()), (Some(Verdict::Down), false));
+    assert_eq!(site.board.verdicts().get(&site.number()), Some(&Verdict::Down));
+    site.shared.servers.set_order(site.number(), None);
+    site.reload(&disabled);
+    assert_eq!((site.verdict(), site.is_up()), (None, false));
 }
 
 #[test]

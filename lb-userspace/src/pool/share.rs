@@ -41,6 +41,18 @@ impl Ramp {
     }
 }
 
+/// How far a ramp has come, for somebody who only looks.
+impl Ramp {
+    /// The share now; the least before it has begun, 1 once it is over.
+    pub fn look(&self, duration: Duration, now: Duration) -> f32 {
+        match self.0.load(Relaxed) {
+            0 if duration.is_zero() => 1.0,
+            0 => LEAST,
+            _ => self.share(duration, now),
+        }
+    }
+}
+
 /// How much fails at a server lately: a smoothed share of failures from 0 to 1, in the low half,
 /// and the millisecond that it was told at, in the high half.
 #[derive(Debug, Default)]

@@ -89,7 +89,8 @@ impl Standing {
             false => Order::Disable(disable_type),
         };
         match self.order().unwrap_or(order) {
-            _ if self.is_down() => Takes::None,
+            // Who came to one whose flows end would be sent away again at once.
+            _ if self.is_down() || self.is_gone() => Takes::None,
             Order::Enable => Takes::All,
             Order::Disable(DisableType::AllowPersistent) => Takes::Persistent,
             Order::Disable(DisableType::DisallowNew) => Takes::None,
@@ -152,7 +153,10 @@ mod tests {
             assert_eq!(shared.load().takes(enabled, disable_type), takes, "{order:?}");
             assert!(shared.set(Standing::DOWN, true) && !shared.set(Standing::DOWN, true));
             assert_eq!(shared.load().takes(enabled, disable_type), Takes::None, "{order:?}");
-            assert!(shared.set(Standing::DOWN, false));
+            assert!(shared.set(Standing::DOWN, false) && shared.set(Standing::GONE, true));
+            assert_eq!(shared.load().takes(enabled, disable_type), Takes::None, "{order:?}");
+            assert!(shared.set(Standing::GONE, false));
+            assert_eq!(shared.load().takes(enabled, disable_type), takes, "{order:?}");
             assert_eq!(shared.load().order(), order);
         }
     }

@@ -163,6 +163,17 @@ impl ServerStates {
         share
     }
 
+    /// The parts of its ratio that a ramp and that failures leave to the server. Looking at them
+    /// begins no ramp.
+    pub fn shares(&self, number: u32, policy: &ServerPolicy, now: Duration) -> (f32, f32) {
+        let standing = self.standing(number);
+        let Some(state) = self.state(number) else { return (1.0, 1.0) };
+        let rising = standing.is_rising().then(|| state.ramp.look(policy.connection_ramp, now));
+        let failing = standing.is_failing() && policy.passive_monitor;
+        let failing = failing.then(|| state.failures.share(now));
+        (rising.unwrap_or(1.0), failing.unwrap_or(1.0))
+    }
+
     /// What is held of a server.
     pub fn standing(&self, number: u32) -> Standing {
         self.shared(number).map(SharedStanding::load).unwrap_or_default()
@@ -264,6 +275,23 @@ mod tests {
         assert!((share(12), states.standing(7).is_rising()) == (1.0, false));
         states.rise(7);
         assert_eq!(states.share(7, &ServerPolicy::default(), SECOND * 20), 1.0, "without a ramp");
+    }
+
+    #[test]
+    fn who_only_looks_begins_no_ramp() {
+        let states = ServerStates::default();
+        let policy = ServerPolicy { connection_ramp: SECOND * 10, ..ServerPolicy::default() };
+        let look = |second: u32| states.shares(7, &policy, SECOND * second);
+        assert_eq!(look(1), (1.0, 1.0));
+        states.rise(7);
+        assert!(look(1).0 < 0.1 && look(9).0 < 0.1, "no flow was decided yet");
+        states.share(7, &policy, SECOND * 10);
+        assert!((look(15).0 - 0.5).abs() < 0.01);
+        assert_eq!(look(20), (1.0, 1.0));
+        for _ in 0..4 {
+            states.observe(7, true, SECOND * 20);
+        }
+        assert!(look(20).1 < 0.35);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{frames::*, world::*, *};
-use crate::flow_table::Direction;
+use crate::{flow_table::Direction, pool::ServerStates};
 
 const PORTS: &str = "snat_ports = \"2000-2009\"";
 
@@ -22,13 +22,15 @@ fn earlier() -> World {
 }
 
 /// Another daemon over the table that one left.
-fn restart(world: World, workers: u16) -> (World, Vec<usize>) {
+pub fn restart(world: World, workers: u16, states: ServerStates) -> (World, Vec<usize>) {
     let instance = world.generation.config.instance.clone();
     let World { shared, generation, workers: gone, .. } = world;
     drop(gone);
     let mut shared = Arc::into_inner(shared).expect("the earlier daemon is gone");
     shared.gauge = Gauge::new(instance.flow_capacity, instance.half_open_share);
-    shared.servers = Arc::default();
+    let config = Arc::clone(&generation.config);
+    shared.servers = Arc::new(states);
+    let generation = Arc::new(Generation::new(generation.number, config, &shared).unwrap());
     let flows = adopt(&shared.flows, &instance, workers);
     let dealt = flows.iter().map(Vec::len).collect();
     (World::start(Arc::new(shared), generation, workers, &flows), dealt)
@@ -43,7 +45,7 @@ fn flows_are_dealt_by_their_port_and_no_port_is_given_out_twice() {
         (3, vec![3, 1, 1], [1, 1, 2, 2, 2]),
     ];
     for (workers, expected, owners) in cases {
-        let (mut world, dealt) = restart(earlier(), workers);
+        let (mut world, dealt) = restart(earlier(), workers, ServerStates::default());
         assert_eq!(dealt, expected, "{workers} workers");
         assert_eq!((world.gauge(), world.slots()), ((5, 5), (10, 0)));
         assert_eq!(world.connections("resolvers", 0), 5);
@@ -64,7 +66,8 @@ fn flows_from_an_address_that_has_left_the_configuration_are_adopted_too() {
         let earlier = earlier();
         let other = Setup { snat_addresses: "\"192.0.2.8\"", instance: PORTS, ..Setup::default() };
         let generation = Generation::new(2, other.config(), &earlier.shared).unwrap();
-        restart(World { generation: Arc::new(generation), ..earlier }, 2)
+        let world = World { generation: Arc::new(generation), ..earlier };
+        restart(world, 2, ServerStates::default())
     };
     let source = IpAddr::from([192, 0, 2, 9]);
     let in_use = PortCount { in_use: 5, resting: 0 };
@@ -78,7 +81,7 @@ fn flows_from_an_address_that_has_left_the_configuration_are_adopted_too() {
 
 #[test]
 fn adopted_flows_keep_their_generation_and_end_as_others_do() {
-    let (mut world, _) = restart(earlier(), 3);
+    let (mut world, _) = restart(earlier(), 3, ServerStates::default());
     world.generation =
         Arc::new(Generation::new(9, Arc::clone(&world.generation.config), &world.shared).unwrap());
     for port in [1, 2, 3, 4, 5] {
@@ -98,7 +101,7 @@ fn an_established_flow_does_not_count_as_half_open_after_a_restart() {
     let mut world = earlier();
     world.passes(&udp(server(21, 53), snat(2000), b"")).to(ROUTER);
     world.wait(ROUND).nothing();
-    let (world, _) = restart(world, 2);
+    let (world, _) = restart(world, 2, ServerStates::default());
     assert_eq!(world.gauge(), (5, 4));
 }
 
@@ -129,7 +132,7 @@ fn what_belongs_to_no_whole_flow_is_given_back() {
     }
     // One that a script closed has no partner, and is whole.
     table.insert(&direction(63, Flags::CLOSED), None, &FlowRecord::default()).unwrap();
-    let (world, dealt) = restart(world, 2);
+    let (world, dealt) = restart(world, 2, ServerStates::default());
     assert_eq!(dealt.iter().sum::<usize>(), 4);
     assert_eq!((world.gauge(), world.slots()), ((4, 4), (7, 0)));
     assert!(world.shared.flows.find(&key(63)).is_some());

@@ -6,6 +6,7 @@ mod balancing;
 mod destinations;
 mod forwarding;
 mod frames;
+mod gone;
 mod hostile;
 mod irregular;
 mod lifecycle;
