@@ -148,15 +148,16 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
         Protocol::Udp => (IPV4_UDP, TcpFlags(0)),
         Protocol::Tcp => match frame.window::<L3, IPV4_TCP>() {
             Some(window) => (IPV4_TCP, wire::tcp_flags(window)),
-            None => return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED),
+            None => return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false),
         },
     };
     // Ethernet pads short packets, so a frame may be longer than its packet, never shorter.
     if total_length < headers || total_length + L3 > length {
-        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED);
+        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false);
     }
     let Some((slot, entry)) = find(tables, &key) else {
-        return unless_ours::<L3, F, T>(frame, tables, protocol, FIRST_PACKET);
+        let begins = protocol == Protocol::Udp || tcp.opens();
+        return unless_ours::<L3, F, T>(frame, tables, protocol, FIRST_PACKET, begins);
     };
     if let Some(verdict) = held_up(&entry, tcp, ttl) {
         return verdict;
@@ -237,12 +238,15 @@ const MALFORMED: Verdict = Verdict::Drop(Event::DropMalformed);
 const FIRST_PACKET: Verdict = Verdict::Punt(Event::PuntFirstPacket);
 
 /// A packet of no flow: `ours` becomes of it if it is for a virtual service, else it is passed.
+/// Only one that `begins` a flow counts against the service's limits: what belongs to a connection
+/// that is gone is to be reset, however many flows begin.
 #[inline(always)]
 fn unless_ours<const L3: usize, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     protocol: Protocol,
     ours: Verdict,
+    begins: bool,
 ) -> Verdict {
     let not_ours = Verdict::Pass(Event::PassNotOurs);
     let Some(window) = frame.window::<L3, IPV4_PORTS>() else { return not_ours };
@@ -259,7 +263,7 @@ fn unless_ours<const L3: usize, F: Frame, T: Tables>(
         Some(service) if !admission::is_allowed(tables, &service, client) => {
             Verdict::Drop(Event::DropDenied)
         }
-        Some(service) if !admission::is_in_time(tables, &service, client) => {
+        Some(service) if begins && !admission::is_in_time(tables, &service, client) => {
             Verdict::Drop(Event::DropRateLimited)
         }
         Some(_) => ours,

@@ -85,7 +85,7 @@ fn rules_and_groups_send_flows_and_explain_says_why_before_they_come() {
     balancer.reload(&crate::site::configuration(&grouped("port = 80, enabled = false"))).unwrap();
     assert_eq!(ask(&site.client, 2), "2");
     let text = balancer.lb(&["explain", "tcp", "192.0.2.2:4000", VIP]).unwrap();
-    for words in ["would go to 10.0.0.12:80 of pool \"far\"", "no server up", "generation 2"] {
+    for words in ["would go to 10.0.0.12:80 of pool \"far\"", "1      down", "generation 2"] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
 }

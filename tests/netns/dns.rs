@@ -18,7 +18,8 @@ fn name_servers(site: &Site) -> [Dnsmasq; 2] {
     })
 }
 
-fn service(protocol: &str, rest: &str) -> String {
+/// A virtual service of this protocol at port 53 over the pool `web`, and what else belongs to it.
+pub fn service(protocol: &str, rest: &str) -> String {
     let service = WEB.replace("port = 80", "port = 53").replace("\"tcp\"", protocol);
     service.replace("name = \"web\"", &format!("name = {protocol}")) + rest
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{client, columns::Columns, target::Target};
 use crate::control::{
     names::NameStatus,
-    servers::view::ServerStatus,
+    servers::view::{ServerState, ServerStatus},
     status::{SnatPorts, Status},
 };
 
@@ -98,13 +98,15 @@ fn pools(status: &Status) -> Columns {
     let mut columns = Columns::new(["POOL", "ALGORITHM", "MODE", "UP", "FLOWS", "NEW/S"]);
     for pool in &status.pools {
         let up = pool.servers.iter().filter(|server| server.state.is_up()).count();
+        let is_there = |server: &&ServerStatus| server.state != ServerState::Removed;
+        let configured = pool.servers.iter().filter(is_there).count();
         let flows: u64 = pool.servers.iter().map(|server| u64::from(server.connections)).sum();
         let rate: f64 = pool.servers.iter().map(|server| server.rate).sum();
         columns.push([
             pool.name.clone(),
             pool.algorithm.clone(),
             pool.forwarding.clone(),
-            format!("{up} of {}", pool.servers.len()),
+            format!("{up} of {configured}"),
             flows.to_string(),
             format!("{}", (rate * 10.0).round() / 10.0),
         ]);

@@ -6,6 +6,7 @@ use lb_common::{
     event::Event,
     path::Verdict,
     service::Service,
+    wire::TcpFlags,
 };
 
 use crate::{
@@ -98,6 +99,24 @@ fn all_clients_together_may_begin_so_many_and_one_that_is_refused_costs_nothing(
         allowed("two", client(2)),
         allowed("three", client(3)),
         limited("four", client(4)),
+    ];
+    check(&Setup::ordinary().asking(service), &cases);
+}
+
+/// What belongs to a connection that is gone is reset by a worker, however many flows begin.
+#[test]
+fn limits_count_only_packets_that_begin_flows() {
+    let rate = Rate { interval: u32::MAX, burst: 1 };
+    let service = Service { id: 1, rate, client_rate: rate, ..Service::default() };
+    let tcp = |flags| Packet::tcp(endpoints((CLIENT, 5000), (VIP, PORT))).flags(flags).bytes();
+    let punted = |name, flags| Case::punt(name, tcp(flags), Event::PuntFirstPacket);
+    let limited = |name, flags| Case::drop(name, tcp(flags), Event::DropRateLimited);
+    let cases = [
+        punted("of no connection", TcpFlags::ACK),
+        punted("of none either", TcpFlags::ACK | TcpFlags::FIN),
+        punted("the one new flow", TcpFlags::SYN),
+        limited("another", TcpFlags::SYN),
+        punted("of no connection, after that", TcpFlags::ACK),
     ];
     check(&Setup::ordinary().asking(service), &cases);
 }
