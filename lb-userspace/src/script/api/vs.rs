@@ -1,6 +1,6 @@
 //! `avi.vs`: the flow and its virtual service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mlua::{Error, MultiValue, Result, Value};
 
@@ -67,8 +67,25 @@ pub(super) fn name(call: &mut Call<'_>) -> Result<MultiValue> {
 }
 
 /// An address as scripts see it: an IPv4-mapped one as IPv4.
+///
+/// Of IPv4 written by hand: nearly every script asks for it, and the standard library's way,
+/// which knows of padding, took a tenth of such a script's whole time.
 pub(super) fn ip_text(address: SocketAddr) -> String {
-    address.ip().to_canonical().to_string()
+    let IpAddr::V4(v4) = address.ip().to_canonical() else { return address.ip().to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        push_decimal(&mut text, octet);
+    }
+    text
+}
+
+fn push_decimal(text: &mut String, octet: u8) {
+    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| char::from(b'0' + digit));
+    let leading = usize::from(octet < 100) + usize::from(octet < 10);
+    text.extend(digits.into_iter().skip(leading));
 }
 
 pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
@@ -96,4 +113,20 @@ pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
     call.context.ended.set(true);
     // Only an error leaves the script at once; that it is none is known by `ended`.
     Err(Error::RuntimeError("avi.vs.persist ends the run".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_everybody_writes_them() {
+        for octet in 0..=255u8 {
+            let v4 = IpAddr::from([octet, 0, 255 - octet, octet / 2]);
+            assert_eq!(ip_text(SocketAddr::new(v4, 1)), v4.to_string());
+        }
+        for (address, text) in [("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1")] {
+            assert_eq!(ip_text(SocketAddr::new(address.parse().unwrap(), 1)), text);
+        }
+    }
 }
