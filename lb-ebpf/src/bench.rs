@@ -21,6 +21,18 @@ use crate::{frame::XdpFrame, maps::Maps};
 /// How many flows there are, less one: a power of two less one.
 #[unsafe(no_mangle)]
 static FLOW_MASK: u32 = 0;
+/// Addresses of flow 0, as numbers; those whose bits are set in a mask have the flow's number
+/// added. Ports of all flows, the source's in the upper half.
+#[unsafe(no_mangle)]
+static SOURCE: u32 = 0;
+#[unsafe(no_mangle)]
+static SOURCE_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static DESTINATION: u32 = 0;
+#[unsafe(no_mangle)]
+static DESTINATION_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static PORTS: u32 = 0;
 
 /// How many packets have been made.
 #[btf_map(name = "made")]
@@ -56,12 +68,6 @@ pub fn forward_varied(context: XdpContext) -> u32 {
     forward(&context)
 }
 
-/// Forwards the packet as it is.
-#[xdp]
-pub fn forward_fixed(context: XdpContext) -> u32 {
-    forward(&context)
-}
-
 #[inline(always)]
 fn forward(context: &XdpContext) -> u32 {
     match path::forward(&mut XdpFrame::new(context), &Maps) {
@@ -72,8 +78,8 @@ fn forward(context: &XdpContext) -> u32 {
     }
 }
 
-/// Client `10.a.b.c` for a flow number that is mixed so that neighbours in time are not
-/// neighbours in memory; to `192.0.2.10:80` from port 1024.
+/// The packet of a flow whose number is mixed so that neighbours in time are not neighbours in
+/// memory.
 #[inline(always)]
 fn vary(context: &XdpContext) {
     let Some(made) = MADE.get_ptr_mut(0) else { return };
@@ -82,16 +88,21 @@ fn vary(context: &XdpContext) {
         *made = (*made).wrapping_add(1);
         *made
     };
-    // SAFETY: an initialised static. Volatile, for the benchmark overrides what the compiler sees.
-    let mask = unsafe { core::ptr::read_volatile(&FLOW_MASK) };
-    let flow = number.wrapping_mul(0x9e37_79b1).rotate_right(7) & mask;
+    let flow = number.wrapping_mul(0x9e37_79b1).rotate_right(7) & global(&FLOW_MASK);
     let mut frame = XdpFrame::new(context);
     let Some(packet) = frame.window::<ETHERNET, IPV4_PORTS>() else { return };
-    let [_, a, b, c] = flow.to_be_bytes();
+    let source = global(&SOURCE) | flow & global(&SOURCE_MASK);
+    let destination = global(&DESTINATION) | flow & global(&DESTINATION_MASK);
     packet[8] = 64;
-    [packet[12], packet[13], packet[14], packet[15]] = [10, a, b, c];
-    [packet[16], packet[17], packet[18], packet[19]] = [192, 0, 2, 10];
-    [packet[20], packet[21], packet[22], packet[23]] = [4, 0, 0, 80];
+    [packet[12], packet[13], packet[14], packet[15]] = source.to_be_bytes();
+    [packet[16], packet[17], packet[18], packet[19]] = destination.to_be_bytes();
+    [packet[20], packet[21], packet[22], packet[23]] = global(&PORTS).to_be_bytes();
+}
+
+#[inline(always)]
+fn global(value: &'static u32) -> u32 {
+    // SAFETY: an initialised static. Volatile, for the benchmark overrides what the compiler sees.
+    unsafe { core::ptr::read_volatile(value) }
 }
 
 #[cfg(not(test))]

@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap,
-        lpm_trie::Key,
-    },
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap, lpm_trie::Key},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
     programs::XdpContext,

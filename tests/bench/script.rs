@@ -3,8 +3,6 @@
 //! All cases run in turn, round after round, so that what disturbs the machine disturbs all of
 //! them; medians are compared. The control is a call of an empty Lua function in a bare state.
 
-mod report;
-
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,6 +19,10 @@ use lb_common::{
     hash::HashSeed,
     next_hop::{NextHop, NextHopId},
 };
+use lb_tests::{
+    check_stopped,
+    report::{Measured, Report},
+};
 use lb_userspace::{
     config::{Config, PoolIndex, ServerIndex},
     engine::{Counters, Effects, Engine, Generation, Neighbours, Now, Position, Shared, Toward},
@@ -28,7 +30,6 @@ use lb_userspace::{
     script::{Event, Flow, Runtime, World},
     table::{Tables, Value},
 };
-use report::{Measured, Report};
 
 const ROUNDS: usize = 15;
 /// Runs of a script a round.
@@ -47,7 +48,8 @@ end
 "#;
 const PERSISTS: &str = r#"avi.vs.persist(avi.vs.client_ip(), 600, "web")"#;
 
-fn main() -> Result<()> {
+/// Measures them.
+pub fn measure() -> Result<()> {
     let mut report = Report::new("script");
     runs(&mut report)?;
     flows(&mut report)?;
@@ -167,6 +169,7 @@ fn runs(report: &mut Report) -> Result<()> {
         .map(|(name, source)| Ok((Script::new(source)?, Measured::new(name, "ns"))))
         .collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
+        check_stopped()?;
         let start = Instant::now();
         for _ in 0..RUNS {
             empty.call::<()>(()).expect("it does nothing");
@@ -177,9 +180,8 @@ fn runs(report: &mut Report) -> Result<()> {
         }
     }
     Report::heading("ns a run");
-    report.add(&control, CONTROL, 1.0);
-    for (_, measured) in &cases {
-        report.add(measured, CONTROL, measured.median() / control.median());
+    for measured in [&control].into_iter().chain(cases.iter().map(|(_, measured)| measured)) {
+        report.add(measured, &control);
     }
     Ok(())
 }
@@ -254,14 +256,14 @@ fn flows(report: &mut Report) -> Result<()> {
         .map(|(name, script)| Ok((config(script)?, Measured::new(name, "flows/s"))))
         .collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
+        check_stopped()?;
         for (config, measured) in &mut cases {
             measured.values.push(measure_flows(config)?);
         }
     }
     Report::heading("new flows a second, one worker");
-    let (control, name) = (cases[0].1.median(), cases[0].1.case.clone());
     for (_, measured) in &cases {
-        report.add(measured, &name, measured.median() / control);
+        report.add(measured, &cases[0].1);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod load;
 mod namespace;
 mod privilege;
 mod process;
+pub mod report;
 mod server;
 mod wait;
 
@@ -26,4 +27,4 @@ pub use namespace::Namespace;
 pub use privilege::{mount_bpffs, require_root};
 pub use process::{Finished, Process};
 pub use server::{Dnsmasq, Iperf, Nginx};
-pub use wait::{stop_on_signals, wait_until};
+pub use wait::{check_stopped, stop_on_signals, wait_until};

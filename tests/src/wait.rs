@@ -27,9 +27,7 @@ pub fn wait_until(
 ) -> Result<()> {
     let start = Instant::now();
     while !condition().with_context(|| format!("while waiting for {what}"))? {
-        if STOPPED.get().is_some_and(|stopped| stopped.load(Ordering::Relaxed)) {
-            bail!("stopped by a signal while waiting for {what}");
-        }
+        check_stopped().with_context(|| format!("while waiting for {what}"))?;
         if start.elapsed() >= timeout {
             bail!("waited {timeout:?} for {what}");
         }
@@ -38,8 +36,16 @@ pub fn wait_until(
     Ok(())
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP do not kill this process: they make [`wait_until`] fail,
-/// so that errors travel up and everything that was made is dropped, which takes it away.
+/// Fails when a signal asks to stop: for work that waits for nothing.
+pub fn check_stopped() -> Result<()> {
+    if STOPPED.get().is_some_and(|stopped| stopped.load(Ordering::Relaxed)) {
+        bail!("stopped by a signal");
+    }
+    Ok(())
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP do not kill this process: they make [`wait_until`] and
+/// [`check_stopped`] fail, so that errors travel up and everything that was made is dropped, which takes it away.
 pub fn stop_on_signals() -> Result<()> {
     let stopped = STOPPED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {

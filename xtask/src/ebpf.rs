@@ -18,6 +18,7 @@ pub fn build() -> Result<PathBuf> {
     command.current_dir(workspace::root().join("lb-ebpf")).args(["--release", "--locked"]);
     run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
     publish("lb-ebpf-bench")?;
+    publish("lb-ebpf-traffic")?;
     publish("lb-ebpf")
 }
 

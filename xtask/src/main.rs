@@ -50,6 +50,9 @@ enum Task {
         /// Also write one JSON object a line to this file
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Afterwards say what got slower than in this file, which `--json` wrote
+        #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = bench::BASELINE)]
+        compare: Option<PathBuf>,
     },
     /// Run the property tests whose input is hostile for longer, with other cases each time
     Fuzz {
@@ -68,7 +71,9 @@ fn main() -> Result<()> {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Build { debug } => ebpf::build_lb(debug).map(drop),
         Task::Test { quick, filter } => test::all(quick, filter.as_deref()),
-        Task::Bench { names, json } => bench::all(&names, json.as_deref()),
+        Task::Bench { names, json, compare } => {
+            bench::all(&names, json.as_deref(), compare.as_deref())
+        }
         Task::Fuzz { seconds } => fuzz::run_for(seconds),
         Task::Demo => demo::run(),
         Task::Deny => deny::check(),

@@ -54,6 +54,30 @@ pub const NETWORK: &[Package] = &[
     package("bpftool", "bpftool", "shows a flow in its pinned map"),
 ];
 
+/// For benchmarks of packets.
+pub const LINKS: &[Package] = &[
+    package("iproute2", "ip", "makes namespaces and links"),
+    package("ethtool", "ethtool", "switches off checksum offload on links"),
+    package("procps", "sysctl", "lets a kernel forward"),
+    package("util-linux", "chrt", "puts threads of the kernel on a core, and first there"),
+];
+
+/// For benchmarks of connections, beside other balancers.
+pub const BALANCERS: &[Package] = &[
+    package("iproute2", "ip", "makes namespaces and links"),
+    package("ethtool", "ethtool", "switches off checksum offload on links"),
+    package("procps", "sysctl", "lets a kernel forward"),
+    package("util-linux", "taskset", "puts processes on a core"),
+    package("nftables", "nft", "is what the kernel itself can do"),
+    package("haproxy", "haproxy", "is compared with"),
+    package("nginx-light", "nginx", "is compared with"),
+    package(
+        "libnginx-mod-stream",
+        "/usr/lib/nginx/modules/ngx_stream_module.so",
+        "forwards TCP in nginx",
+    ),
+];
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.shown_by.starts_with('/') {

@@ -1,0 +1,206 @@
+//! The programs over a table with a number of flows.
+
+use std::{fmt, process};
+
+use anyhow::{Context as _, Result};
+use aya::programs::Xdp;
+use lb_common::{
+    address::{Address, Port, Protocol},
+    flow::{Activity, Entry, Flags, FlowKeyV4, FlowRecord},
+    next_hop::{NextHop, NextHopId, NextHopTarget},
+    rewrite::{EndpointsV4, RewriteV4},
+    service::{Roles, Service, ServiceKey},
+};
+use lb_userspace::{
+    datapath::{self, Datapath, Options, Pins, Socket},
+    flow_table::{Direction, FlowTable},
+};
+
+/// How many flows tables have.
+pub const SIZES: [u32; 4] = [1, 1 << 10, 1 << 16, 1 << 20];
+/// The program that makes each packet another flow's and forwards it.
+pub const FORWARD: &str = "forward_varied";
+/// What it is compared with.
+pub const CONTROLS: [(&str, &str); 3] = [
+    ("return XDP_TX", "control_transmit"),
+    ("swap MACs", "control_swap"),
+    ("vary", "control_vary"),
+];
+/// The virtual service's address.
+pub const VIP: [u8; 4] = [192, 0, 2, 10];
+const SNAT: [u8; 4] = [192, 0, 2, 9];
+/// Client and server of flow 0; the flow's number is added to both.
+const CLIENT: [u8; 4] = [10, 0, 0, 0];
+const SERVER: [u8; 4] = [172, 16, 0, 0];
+/// The loopback interface: test runs come in by it, so a next hop there means `XDP_TX`.
+const LOOPBACK: u32 = 1;
+
+/// How flows are forwarded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Both addresses are rewritten.
+    Snat,
+    /// The client's is kept.
+    Dnat,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Snat { "snat" } else { "dnat" })
+    }
+}
+
+/// Which way packets go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the client, made by the program.
+    Forward,
+    /// From the server, made by the program.
+    Reply,
+    /// As they are given: the product's own program.
+    Any,
+}
+
+impl Way {
+    /// Those that the program makes.
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Reply];
+}
+
+/// A table full of flows, and programs over it.
+pub struct World {
+    pub mode: Mode,
+    pub protocol: Protocol,
+    pub flows: u32,
+    product: Datapath,
+    ways: [Datapath; 2],
+    // Keep what they belong to reachable for as long as the programs run.
+    _table: FlowTable,
+    _socket: Option<Socket>,
+}
+
+/// Removes the pins, also when loading fails. Once loaded, programs and maps live by their file
+/// descriptors: who is killed leaves nothing.
+struct Unpin(Pins);
+
+impl Drop for Unpin {
+    fn drop(&mut self) {
+        let _ = self.0.remove();
+    }
+}
+
+impl World {
+    /// Loads the programs and fills the table.
+    pub fn new(object: &[u8], mode: Mode, protocol: Protocol, flows: u32) -> Result<Self> {
+        let options = Options {
+            instance: format!("bench-{}", process::id()),
+            flow_capacity: flows.max(64),
+            replace_pins: false,
+            trace: false,
+        };
+        let _unpin = Unpin(Pins::new(&options.instance));
+        let mut product = Datapath::load(&options)?;
+        let load = |way| -> Result<Datapath> {
+            let globals = globals(mode, way, flows);
+            let mut datapath = Datapath::load_object(&options, object, &globals)?;
+            for name in CONTROLS.map(|(_, program)| program).iter().chain([&FORWARD]) {
+                program(&mut datapath, name)?.load()?;
+            }
+            Ok(datapath)
+        };
+        let ways = [load(Way::Forward)?, load(Way::Reply)?];
+        let table = FlowTable::new(product.geometry(), Box::new(product.map_flow_table()?));
+        for number in 0..flows {
+            let (forward, reply) = flow(number, mode, protocol);
+            table.insert(&forward, Some(&reply), &FlowRecord::default())?;
+        }
+        fill(&mut product)?;
+        Ok(Self { mode, protocol, flows, product, ways, _table: table, _socket: None })
+    }
+
+    /// Opens a worker's socket, so that packets can be punted.
+    pub fn listen(&mut self) -> Result<()> {
+        let socket = Socket::open(LOOPBACK, 0, datapath::Mode::Generic)?;
+        self.product.listen(&socket, 0, LOOPBACK, 0)?;
+        self._socket = Some(socket);
+        Ok(())
+    }
+
+    /// A program that was loaded for packets of one way.
+    pub fn program(&mut self, way: Way, name: &str) -> Result<&mut Xdp> {
+        match way {
+            Way::Forward => program(&mut self.ways[0], name),
+            Way::Reply => program(&mut self.ways[1], name),
+            Way::Any => Ok(self.product.program()?),
+        }
+    }
+}
+
+fn program<'a>(datapath: &'a mut Datapath, name: &str) -> Result<&'a mut Xdp> {
+    let program = datapath.ebpf().program_mut(name).context("no such program")?;
+    Ok(program.try_into()?)
+}
+
+/// What `vary` in lb-ebpf/src/bench.rs makes packets of.
+fn globals(mode: Mode, way: Way, flows: u32) -> [(&'static str, u32); 6] {
+    let all = flows - 1;
+    let number = u32::from_be_bytes;
+    let ports = |from: u32, to: u32| from << 16 | to;
+    let (source, source_mask, destination, destination_mask, ports) = match (way, mode) {
+        (Way::Reply, Mode::Snat) => (SERVER, all, SNAT, 0, ports(8080, 5000)),
+        (Way::Reply, Mode::Dnat) => (SERVER, all, CLIENT, all, ports(8080, 1024)),
+        _ => (CLIENT, all, VIP, 0, ports(1024, 80)),
+    };
+    [
+        ("FLOW_MASK", all),
+        ("SOURCE", number(source)),
+        ("SOURCE_MASK", source_mask),
+        ("DESTINATION", number(destination)),
+        ("DESTINATION_MASK", destination_mask),
+        ("PORTS", ports),
+    ]
+}
+
+/// Both directions of a flow.
+fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
+    let plus = |base: [u8; 4]| (u32::from_be_bytes(base) | number).to_be_bytes();
+    let from = EndpointsV4 {
+        source: plus(CLIENT),
+        destination: VIP,
+        source_port: Port::new(1024),
+        destination_port: Port::new(80),
+    };
+    let (source, source_port) = match mode {
+        Mode::Snat => (SNAT, Port::new(5000)),
+        Mode::Dnat => (from.source, from.source_port),
+    };
+    let destination = plus(SERVER);
+    let to = EndpointsV4 { source, destination, source_port, destination_port: Port::new(8080) };
+    let direction = |from: EndpointsV4, to: EndpointsV4, flags| Direction {
+        key: FlowKeyV4::new(&from, protocol),
+        entry: Entry {
+            next_hop: NextHopId(1),
+            rewrite: RewriteV4::new(&from, &to),
+            flags,
+            ..Entry::default()
+        },
+        activity: Activity::default(),
+    };
+    let reply = direction(to.reversed(), from.reversed(), Flags::REPLY);
+    (direction(from, to, Flags::default()), reply)
+}
+
+/// A next hop, and one virtual service.
+fn fill(datapath: &mut Datapath) -> Result<()> {
+    let next_hop = NextHop { interface: LOOPBACK, ..NextHop::default() };
+    let target = NextHopTarget {
+        address: Address::v4([10, 0, 0, 1]),
+        prefix_length: 32,
+        kind: NextHopTarget::HOST,
+        reserved: [0; 6],
+    };
+    datapath.take_next_hops()?.set(NextHopId(1), &target, &next_hop)?;
+    let service = ServiceKey::new(Address::v4(VIP), Port::new(80), Protocol::Tcp);
+    datapath.take_services()?.replace(&[(service, Service { id: 1, ..Service::default() })])?;
+    datapath.take_addresses()?.replace(&[(Address::v4(VIP), Roles::VIRTUAL_SERVICE)].into())?;
+    Ok(())
+}
