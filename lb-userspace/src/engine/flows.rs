@@ -9,6 +9,7 @@ use std::{
 use lb_common::{
     address::Protocol,
     flow::{Flags, FlowRecord},
+    time::Tick,
 };
 
 use super::{
@@ -26,13 +27,36 @@ use crate::{
     flow_table::{FlowTable, SlotId, Ticket},
 };
 
-/// A worker's flows. The slots say what they are; the list only says which are the worker's.
+/// Established flows that are visited a second, at most. A visit meets four cache lines that nobody
+/// has touched for a while: at this rate it takes a worker a few percent of its time.
+const SETTLED_RATE: usize = 65_536;
+/// An established flow that cannot time out for so long is left alone for longer.
+const SETTLED_FOR: Duration = Duration::from_secs(10);
+
+/// A worker's flows. The slots say what they are; the lists only say which are the worker's.
 pub(super) struct Flows {
     worker: u16,
     timeouts: Timeouts,
-    mine: Vec<Mine>,
-    hand: Hand,
+    /// Those that may soon be something else: each is visited once a round of the hand.
+    brisk: Watched,
+    /// Established ones. With many of them a round takes longer, and it takes as long to notice
+    /// that one was closed.
+    settled: Watched,
+    /// How often servers have left their flows when the hand looked last.
+    departures: u32,
     ended: VecDeque<Ended>,
+}
+
+/// Flows, and the hand that goes over them.
+struct Watched {
+    flows: Vec<Mine>,
+    hand: Hand,
+}
+
+impl Watched {
+    fn by(hand: Hand) -> Self {
+        Self { flows: Vec::new(), hand }
+    }
 }
 
 /// A flow of this worker: its slot, and when it was made, to tell it from a later one there.
@@ -66,7 +90,10 @@ struct Ended {
 /// What became of a flow that was looked after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Visit {
-    GoesOn,
+    /// It may soon be something else.
+    Brisk,
+    /// It stays as it is for a while.
+    Settled,
     /// It has ended, or is this worker's no longer.
     Over,
     /// It has ended for want of its server.
@@ -78,8 +105,9 @@ impl Flows {
         Self {
             worker,
             timeouts: Timeouts::new(instance),
-            mine: Vec::new(),
-            hand: Hand::default(),
+            brisk: Watched::by(Hand::default()),
+            settled: Watched::by(Hand::at_most(SETTLED_RATE)),
+            departures: 0,
             ended: VecDeque::new(),
         }
     }
@@ -90,7 +118,7 @@ impl Flows {
 
     /// A flow of this worker has been inserted.
     pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
-        self.mine.push(Mine { id, created });
+        self.brisk.flows.push(Mine { id, created });
         let record = shared.flows.record(id).load();
         shared.gauge.begun(false);
         shared.servers.begun(record.server);
@@ -105,7 +133,7 @@ impl Flows {
             if let Some((peer, snat)) = snat_port(&found) {
                 ports.adopt(peer, snat, &shared.snat_ports);
             }
-            self.mine.push(Mine { id: *id, created: found.record.created });
+            self.brisk.flows.push(Mine { id: *id, created: found.record.created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
             shared.servers.adopted(found.record.server);
             shared.services.adopted(&found.record);
@@ -164,19 +192,12 @@ impl Flows {
 
     /// Moves the clock hand, and lets go of what ended a grace period ago.
     pub fn tick(&mut self, turn: &mut Turn<'_>, shared: &Shared, ports: &mut Ports) {
-        let mut gone = 0;
-        for _ in 0..self.hand.due(turn.now.monotonic, self.mine.len()) {
-            if self.mine.is_empty() || gone == gone::AT_ONCE {
-                break;
-            }
-            let place = self.hand.next(self.mine.len());
-            let visit = self.visit(self.mine[place], turn, shared);
-            gone += usize::from(visit == Visit::ServerGone);
-            match visit {
-                Visit::GoesOn => self.hand.advance(),
-                Visit::Over | Visit::ServerGone => drop(self.mine.swap_remove(place)),
-            }
+        let departures = shared.servers.departures();
+        if departures != std::mem::replace(&mut self.departures, departures) {
+            self.settled.hand.hurry(self.settled.flows.len());
         }
+        let gone = self.go_round(Visit::Settled, 0, turn, shared);
+        self.go_round(Visit::Brisk, gone, turn, shared);
         let mut told = 0;
         while told < gone::AT_ONCE
             && self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket))
@@ -190,6 +211,43 @@ impl Flows {
         }
     }
 
+    /// Moves the hand over one of the lists. `gone` flows of servers that are gone have ended in this
+    /// tick; returns how many have when it is done.
+    fn go_round(
+        &mut self,
+        list: Visit,
+        mut gone: usize,
+        turn: &mut Turn<'_>,
+        shared: &Shared,
+    ) -> usize {
+        let mut watched = std::mem::replace(self.list(list), Watched::by(Hand::default()));
+        for _ in 0..watched.hand.due(turn.now.monotonic, watched.flows.len()) {
+            if watched.flows.is_empty() || gone == gone::AT_ONCE {
+                break;
+            }
+            let place = watched.hand.next(watched.flows.len());
+            let visit = self.visit(watched.flows[place], turn, shared);
+            gone += usize::from(visit == Visit::ServerGone);
+            if visit == list {
+                watched.hand.advance();
+                continue;
+            }
+            let flow = watched.flows.swap_remove(place);
+            if matches!(visit, Visit::Brisk | Visit::Settled) {
+                self.list(visit).flows.push(flow);
+            }
+        }
+        *self.list(list) = watched;
+        gone
+    }
+
+    fn list(&mut self, visit: Visit) -> &mut Watched {
+        match visit {
+            Visit::Settled => &mut self.settled,
+            _ => &mut self.brisk,
+        }
+    }
+
     /// Looks after one flow.
     fn visit(&mut self, flow: Mine, turn: &mut Turn<'_>, shared: &Shared) -> Visit {
         let now = turn.now;
@@ -200,7 +258,8 @@ impl Flows {
         let Some(found) = found.filter(is_mine) else { return Visit::Over };
         let state = found.state();
         let idle = lifecycle::last_seen(tick(now.monotonic), &found.forward, &found.reply);
-        let over = idle >= state.timeout(&self.timeouts, found.record.idle_timeout);
+        let timeout = state.timeout(&self.timeouts, found.record.idle_timeout);
+        let over = idle >= timeout;
         // With a server, a flow can only have been closed by `close` on another worker.
         if over || (state == State::Closed && found.server().is_some()) {
             self.end(flow.id, end_reason(&found), shared);
@@ -222,7 +281,8 @@ impl Flows {
         if changed {
             shared.flows.record(flow.id).store(&record);
         }
-        Visit::GoesOn
+        let lasts = timeout.saturating_sub(idle) >= Tick::ticks(SETTLED_FOR);
+        if state == State::Established && lasts { Visit::Settled } else { Visit::Brisk }
     }
 
     /// Nothing can touch the flow any more: its counts are final.

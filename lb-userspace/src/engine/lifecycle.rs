@@ -164,14 +164,18 @@ pub fn packet_counts(record: &FlowRecord) -> (u64, u64) {
     )
 }
 
-/// The clock hand over a worker's flows: how many to visit now, so that all are visited once a
-/// [`Hand::ROUND`] whatever their number, and no visit takes long.
+/// The clock hand over flows of a worker: how many to visit now, so that all are visited once a
+/// [`Hand::ROUND`], and no visit takes long.
 #[derive(Debug, Default)]
 pub struct Hand {
     position: usize,
     /// How many there were when the round began: flows that end on the way do not make it longer.
     round: usize,
     moved: Option<Duration>,
+    /// Visits a second, at most: with more flows a round takes longer.
+    rate: Option<usize>,
+    /// Visits that are to be made without regard to that.
+    hurried: usize,
 }
 
 impl Hand {
@@ -180,11 +184,22 @@ impl Hand {
     /// How many flows are visited at once at most.
     pub const MOST: usize = 8192;
 
+    /// One that makes no more visits a second.
+    pub fn at_most(rate: usize) -> Self {
+        Self { rate: Some(rate), ..Self::default() }
+    }
+
+    /// Goes once over all flows as fast as it may.
+    pub fn hurry(&mut self, count: usize) {
+        self.hurried = count;
+    }
+
     /// How many of `count` flows are due.
     pub fn due(&mut self, now: Duration, count: usize) -> usize {
         let elapsed = self.moved.map_or(Self::ROUND, |moved| now.saturating_sub(moved));
-        let share = count.max(self.round) as u128 * elapsed.as_micros() / Self::ROUND.as_micros();
-        let due = usize::try_from(share).unwrap_or(count).min(count).min(Self::MOST);
+        let share = part(count.max(self.round), elapsed, Self::ROUND);
+        let rate = self.rate.map_or(share, |rate| part(rate, elapsed, Duration::from_secs(1)));
+        let due = share.min(rate).max(self.hurried).min(count).min(Self::MOST);
         if due > 0 || count == 0 {
             self.moved = Some(now);
         }
@@ -193,6 +208,7 @@ impl Hand {
 
     /// The next place among `count`.
     pub fn next(&mut self, count: usize) -> usize {
+        self.hurried = self.hurried.saturating_sub(1);
         if self.position >= count {
             self.position = 0;
             self.round = count;
@@ -204,6 +220,12 @@ impl Hand {
     pub fn advance(&mut self) {
         self.position += 1;
     }
+}
+
+/// What falls upon `elapsed`, of so many in `whole`.
+fn part(count: usize, elapsed: Duration, whole: Duration) -> usize {
+    let part = count as u128 * elapsed.as_micros() / whole.as_micros();
+    usize::try_from(part).unwrap_or(count)
 }
 
 #[cfg(test)]
@@ -307,6 +329,30 @@ mod tests {
         assert!(follow_counts(&mut record, 5, 0));
         assert_eq!(packet_counts(&record), ((1 << 32) + 5, 0));
         assert!(!follow_counts(&mut record, 5, 0));
+    }
+
+    #[test]
+    fn a_hand_with_a_rate_takes_its_time_unless_it_is_to_hurry() {
+        let visits = |hand: &mut Hand, millis: std::ops::RangeInclusive<u64>| -> usize {
+            let mut visit = |ms| {
+                let due = hand.due(Duration::from_millis(ms), 100_000);
+                for _ in 0..due {
+                    hand.next(100_000);
+                }
+                due
+            };
+            millis.map(&mut visit).sum()
+        };
+        let mut hand = Hand::at_most(10_000);
+        visits(&mut hand, 1..=1);
+        let second = visits(&mut hand, 2..=1001);
+        assert!((9_900..=10_000).contains(&second), "{second}");
+        hand.hurry(100_000);
+        assert!((100_000..108_192).contains(&visits(&mut hand, 1002..=1015)));
+        assert!(visits(&mut hand, 1016..=1115) <= 1_010, "and is unhurried again");
+        let mut few = Hand::at_most(10_000);
+        few.due(Duration::ZERO, 100);
+        assert_eq!(few.due(Hand::ROUND, 100), 100, "a few are visited as often as without it");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub struct ServerStates {
     /// Apart from what workers count, so that reading it, which every decision does, meets
     /// nobody's writes.
     standings: Box<[SharedStanding]>,
+    departures: AtomicU32,
 }
 
 /// One server's. On a cache line of its own: every worker counts in it.
@@ -47,6 +48,7 @@ impl Default for ServerStates {
         Self {
             states: std::iter::repeat_with(ServerState::default).take(all).collect(),
             standings: std::iter::repeat_with(SharedStanding::default).take(all).collect(),
+            departures: AtomicU32::new(0),
         }
     }
 }
@@ -195,7 +197,14 @@ impl ServerStates {
 
     /// Whether the server's flows are to end: workers see it at their next look at each.
     pub fn set_gone(&self, number: u32, is_gone: bool) {
-        self.set(number, Standing::GONE, is_gone);
+        if self.set(number, Standing::GONE, is_gone) && is_gone {
+            self.departures.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often a server has become one whose flows are to end.
+    pub fn departures(&self) -> u32 {
+        self.departures.load(Relaxed)
     }
 
     /// From its next flow on the server is to take its whole share only after a while.
