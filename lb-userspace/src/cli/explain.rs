@@ -200,9 +200,10 @@ fn decision(explanation: &Explanation) -> String {
 
 fn steps(steps: &[Step]) -> String {
     let mut columns = Columns::new(["STEP", "", "RESULT"]);
-    columns.push(["4".to_owned(), "flow table".to_owned(), "no entry".to_owned()]);
-    for step in steps {
-        columns.push([step.number.to_string(), step.what.clone(), step.result.clone()]);
+    let own = Step { number: 4, what: "flow table".into(), result: "no entry".into() };
+    let (before, after) = steps.split_at(steps.partition_point(|step| step.number < own.number));
+    for Step { number, what, result } in before.iter().chain([&own]).chain(after) {
+        columns.push([number.to_string(), what.clone(), result.clone()]);
     }
     columns.to_string()
 }
@@ -246,4 +247,19 @@ fn candidates(heading: &str, candidates: &[Candidate]) -> String {
         ]);
     }
     format!("\n{heading}:\n{columns}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_table_is_asked_between_limits_and_rules() {
+        let step = |number| Step { number, what: "asked".into(), result: "answered".into() };
+        let shown = steps(&[step(1), step(2), step(5), step(8)]);
+        let numbers: Vec<_> =
+            shown.lines().skip(1).filter_map(|line| line.chars().next()).collect();
+        assert_eq!(numbers, ['1', '2', '4', '5', '8'], "{shown}");
+        assert_eq!(steps(&[]).lines().count(), 2);
+    }
 }
