@@ -1,5 +1,6 @@
 //! Who is picked, by every algorithm.
 
+mod bounds;
 mod shares;
 
 use std::collections::HashSet;
