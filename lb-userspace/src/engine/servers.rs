@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::generation::Generation;
 use crate::{
-    config::{PoolIndex, ServerIndex},
+    config::{PoolGroupIndex, PoolIndex, ServerIndex},
     pool::{Live, ServerStates, Standing, Takes},
 };
 
@@ -52,10 +52,7 @@ impl Generation {
 
     /// Of the pools that stand in for members of a group, one that is up: those of the highest
     /// priority first.
-    pub(super) fn stand_in_for_members(
-        &self,
-        group: crate::config::PoolGroupIndex,
-    ) -> Option<PoolIndex> {
+    pub(super) fn stand_in_for_members(&self, group: PoolGroupIndex) -> Option<PoolIndex> {
         let members = &self.pools.group(group).members;
         let standing_in = members
             .iter()
