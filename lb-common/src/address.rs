@@ -2,24 +2,50 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::wire::at;
+
 /// An address of either family in 16 bytes; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
-#[repr(C)]
+///
+/// Its bytes lie in memory as on the wire. They are held as words, for the program makes keys of
+/// maps with them, and would make a call of every run of zeros.
+#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Address(pub [u8; 16]);
+pub struct Address([u32; 4]);
 
 const _: () = assert!(size_of::<Address>() == 16);
 
 impl Address {
+    /// `::`, which is nobody's.
+    pub const UNSPECIFIED: Self = Self([0; 4]);
+
     /// The address of an IPv4 host given by its four bytes.
     #[inline(always)]
     pub const fn v4(octets: [u8; 4]) -> Self {
-        let [a, b, c, d] = octets;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        Self([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(octets)])
+    }
+
+    /// The address of an IPv6 host.
+    pub const fn v6(octets: &[u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes(at::<0, 4, _>(octets)),
+            u32::from_ne_bytes(at::<4, 4, _>(octets)),
+            u32::from_ne_bytes(at::<8, 4, _>(octets)),
+            u32::from_ne_bytes(at::<12, 4, _>(octets)),
+        ])
+    }
+
+    /// Its bytes, as on the wire.
+    pub fn octets(self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        for (bytes, word) in octets.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *bytes = word.to_ne_bytes();
+        }
+        octets
     }
 
     /// Back to the standard type; an IPv4-mapped address becomes IPv4.
     pub fn ip(self) -> IpAddr {
-        Ipv6Addr::from(self.0).to_canonical()
+        Ipv6Addr::from(self.octets()).to_canonical()
     }
 }
 
@@ -27,7 +53,7 @@ impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => v4.into(),
-            IpAddr::V6(v6) => Self(v6.octets()),
+            IpAddr::V6(v6) => Self::v6(&v6.octets()),
         }
     }
 }

@@ -66,7 +66,7 @@ const _: () = assert!(size_of::<RateKey>() == 20);
 
 impl RateKey {
     /// All clients of the service together: the unspecified address is nobody's.
-    pub const EVERYONE: Address = Address([0; 16]);
+    pub const EVERYONE: Address = Address::UNSPECIFIED;
 }
 
 /// How many flows may begin in a second: the generic cell rate algorithm (ITU-T I.371), which

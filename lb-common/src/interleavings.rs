@@ -41,10 +41,8 @@ fn entry(number: u8) -> Entry {
     Entry {
         next_hop: NextHopId(number.into()),
         rewrite: RewriteV4 {
-            source: [number; 4],
-            destination: [number; 4],
-            source_port: [number; 2],
-            destination_port: [number; 2],
+            addresses: [number; 8],
+            ports: [number; 4],
             ip_delta: number.into(),
             transport_delta: number.into(),
         },

@@ -3,7 +3,7 @@
 use crate::hash::HashSeed;
 
 /// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Most receive queues, over all interfaces of an instance.
 pub const SOCKETS: u32 = 1024;

@@ -8,13 +8,14 @@ use crate::{
     address::{Address, Protocol},
     admission::{self, Admission, PolicyClient, Rate, RateKey},
     event::Event,
-    flow::{Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
+    flow::{Choices, Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
     next_hop::{NextHop, NextHopId},
+    rewrite::RewriteV4,
     service::{Roles, Service, ServiceKey},
     time::Tick,
     wire::{
         self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4, IPV4_PORTS, IPV4_TCP,
-        IPV4_UDP, Ipv4, TcpFlags,
+        IPV4_UDP, Ipv4, TcpFlags, at, put,
     },
 };
 
@@ -77,26 +78,27 @@ pub trait Tables {
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
     let choices = tables.geometry().choices(key);
-    if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, key)) {
+    if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, &choices, key)) {
         return Some(found);
     }
     let second = tables.bucket(choices.second)?;
-    if let Some(found) = in_bucket(second, key) {
+    if let Some(found) = in_bucket(second, &choices, key) {
         return Some(found);
     }
     if !second.slots[0].overflowed() {
         return None;
     }
-    in_bucket(tables.bucket(choices.stashed)?, key)
+    in_bucket(tables.bucket(choices.stashed)?, &choices, key)
 }
 
 /// Written out, not a loop: the program has none.
 #[inline(always)]
 fn in_bucket<'a>(
     bucket: &'a SharedBucketV4,
+    choices: &Choices,
     key: &PackedKeyV4,
 ) -> Option<(&'a SharedSlotV4, Entry)> {
-    let [a, b, c, d] = &bucket.slots;
+    let [a, b, c, d] = choices.places().map(|place| &bucket.slots[place & 3]);
     if let Some(entry) = a.read(key) {
         return Some((a, entry));
     }
@@ -109,17 +111,21 @@ fn in_bucket<'a>(
     d.read(key).map(|entry| (d, entry))
 }
 
+/// EtherTypes as a packet's two bytes are loaded.
+const IS_IPV4: u16 = u16::from_ne_bytes(ETHERTYPE_IPV4);
+const IS_VLAN: u16 = u16::from_ne_bytes(ETHERTYPE_VLAN);
+
 /// Decides about a packet and, if it belongs to an established flow, rewrites it.
 #[inline(always)]
 pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
     let Some(ethernet) = frame.window::<0, ETHERNET>() else {
         return Verdict::Pass(Event::PassNotIpv4);
     };
-    match [ethernet[12], ethernet[13]] {
-        ETHERTYPE_IPV4 => ipv4::<ETHERNET, F, T>(frame, tables, 0),
-        ETHERTYPE_VLAN => match frame.window::<ETHERNET, 4>() {
-            Some([tag @ .., t0, t1]) if [*t0, *t1] == ETHERTYPE_IPV4 => {
-                let tag = u16::from_be_bytes(*tag);
+    match u16::from_ne_bytes(at::<12, 2, ETHERNET>(ethernet)) {
+        IS_IPV4 => ipv4::<ETHERNET, F, T>(frame, tables, 0),
+        IS_VLAN => match frame.window::<ETHERNET, 4>() {
+            Some(tag) if u16::from_ne_bytes(at::<2, 2, 4>(tag)) == IS_IPV4 => {
+                let tag = u16::from_be_bytes(at::<0, 2, 4>(tag));
                 ipv4::<ETHERNET_VLAN, F, T>(frame, tables, tag)
             }
             _ => Verdict::Pass(Event::PassNotIpv4),
@@ -131,7 +137,6 @@ pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
 /// An IPv4 packet whose header begins at `L3`; `tag` is the VLAN tag's control information.
 #[inline(always)]
 fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u16) -> Verdict {
-    let length = frame.length();
     let Some(window) = frame.window::<L3, IPV4_PORTS>() else {
         return short::<L3, F, T>(frame, tables);
     };
@@ -142,34 +147,53 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
     if !packet.is_plain() || packet.is_fragment() {
         return irregular(packet, tables);
     }
-    let (key, ttl) = (packet.flow_key(), packet.ttl());
-    let total_length = packet.total_length() as usize;
-    let (headers, tcp) = match protocol {
-        Protocol::Udp => (IPV4_UDP, TcpFlags(0)),
-        Protocol::Tcp => match frame.window::<L3, IPV4_TCP>() {
-            Some(window) => (IPV4_TCP, wire::tcp_flags(window)),
-            None => return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false),
-        },
+    match protocol {
+        Protocol::Tcp => {
+            let transport = (protocol, wire::tcp_flags, RewriteV4::apply_tcp);
+            regular::<L3, IPV4_TCP, F, T>(frame, tables, transport, tag)
+        }
+        Protocol::Udp => {
+            let transport = (protocol, |_: &_| TcpFlags(0), RewriteV4::apply_udp);
+            regular::<L3, IPV4_UDP, F, T>(frame, tables, transport, tag)
+        }
+    }
+}
+
+/// A packet whose headers are `HEADERS` bytes: what kind of packet it is, how its TCP flags are
+/// read and its headers rewritten.
+#[inline(always)]
+fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    (protocol, flags, rewrite): (
+        Protocol,
+        impl Fn(&[u8; HEADERS]) -> TcpFlags,
+        impl Fn(&RewriteV4, &mut [u8; HEADERS]),
+    ),
+    tag: u16,
+) -> Verdict {
+    let length = frame.length();
+    let Some(window) = frame.window::<L3, HEADERS>() else {
+        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false);
     };
+    let (packet, tcp) = (Ipv4(&*window), flags(window));
+    let (key, total_length) = (packet.flow_key(), packet.total_length() as usize);
     // Ethernet pads short packets, so a frame may be longer than its packet, never shorter.
-    if total_length < headers || total_length + L3 > length {
+    if total_length < HEADERS || total_length + L3 > length {
         return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false);
     }
     let Some((slot, entry)) = find(tables, &key) else {
         let begins = protocol == Protocol::Udp || tcp.opens();
         return unless_ours::<L3, F, T>(frame, tables, protocol, FIRST_PACKET, begins);
     };
-    if let Some(verdict) = held_up(&entry, tcp, ttl) {
+    if let Some(verdict) = held_up(&entry, tcp, packet.ttl()) {
         return verdict;
     }
     let Some(next_hop) = tables.next_hop(entry.next_hop).filter(NextHop::is_resolved) else {
         return Verdict::Punt(Event::PuntNextHop);
     };
-    let rewritten = match protocol {
-        Protocol::Udp => frame.window::<L3, IPV4_UDP>().map(|p| entry.rewrite.apply_udp(p)),
-        Protocol::Tcp => frame.window::<L3, IPV4_TCP>().map(|p| entry.rewrite.apply_tcp(p)),
-    };
-    if rewritten.is_none() || !address_link::<L3, F>(frame, &next_hop, tag) {
+    rewrite(&entry.rewrite, window);
+    if !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }
     #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 4 GiB")]
@@ -228,9 +252,8 @@ fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2
     let Some(header) = frame.window::<0, ETHERNET>() else {
         return false;
     };
-    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (next_hop.destination, next_hop.source);
-    let [m, n] = ethertype;
-    *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
+    put::<0, 12, ETHERNET>(header, next_hop.macs);
+    put::<12, 2, ETHERNET>(header, ethertype);
     true
 }
 

@@ -3,23 +3,20 @@
 use crate::{
     address::{Port, Protocol},
     checksum::{self, Sum},
-    wire::{IPV4_TCP, IPV4_UDP},
+    wire::{IPV4_TCP, IPV4_UDP, at, put},
 };
 
 /// New addresses and ports, and what they do to the checksums.
 ///
-/// Made once, when the flow is; applied to every packet without looking at the old values.
+/// Made once, when the flow is; applied to every packet without looking at the old values. What
+/// stands in a packet side by side is kept so, and written with one store.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RewriteV4 {
-    /// New source address.
-    pub source: [u8; 4],
-    /// New destination address.
-    pub destination: [u8; 4],
-    /// New source port.
-    pub source_port: [u8; 2],
-    /// New destination port.
-    pub destination_port: [u8; 2],
+    /// New source address, new destination address.
+    pub addresses: [u8; 8],
+    /// New source port, new destination port.
+    pub ports: [u8; 4],
     /// What addresses and the TTL's decrement add to the IP header's sum.
     pub ip_delta: u16,
     /// What addresses and ports add to the transport's sum (the pseudo-header covers addresses).
@@ -67,14 +64,26 @@ impl RewriteV4 {
             .plus(to.destination_port.0)
             .minus(from.source_port.0)
             .minus(from.destination_port.0);
+        let ([a, b, c, d], [e, f, g, h]) = (to.source, to.destination);
+        let ([i, j], [k, l]) = (to.source_port.0, to.destination_port.0);
         Self {
-            source: to.source,
-            destination: to.destination,
-            source_port: to.source_port.0,
-            destination_port: to.destination_port.0,
+            addresses: [a, b, c, d, e, f, g, h],
+            ports: [i, j, k, l],
             // The TTL is the upper byte of its word: a decrement takes 0x0100 away.
             ip_delta: addresses.minus([1, 0]).fold(),
             transport_delta: ports.fold(),
+        }
+    }
+
+    /// Addresses and ports of a rewritten packet.
+    pub const fn endpoints(&self) -> EndpointsV4 {
+        let [a, b, c, d, e, f, g, h] = self.addresses;
+        let [i, j, k, l] = self.ports;
+        EndpointsV4 {
+            source: [a, b, c, d],
+            destination: [e, f, g, h],
+            source_port: Port([i, j]),
+            destination_port: Port([k, l]),
         }
     }
 
@@ -82,30 +91,28 @@ impl RewriteV4 {
     #[inline(always)]
     pub const fn apply_network<const N: usize>(&self, packet: &mut [u8; N]) {
         const { assert!(N >= 20) };
-        let [a, b] = checksum::update([packet[10], packet[11]], self.ip_delta);
-        packet[10] = a;
-        packet[11] = b;
+        let checksum = checksum::update(at::<10, 2, N>(packet), self.ip_delta);
+        put::<10, 2, N>(packet, checksum);
         packet[8] = packet[8].wrapping_sub(1);
-        [packet[12], packet[13], packet[14], packet[15]] = self.source;
-        [packet[16], packet[17], packet[18], packet[19]] = self.destination;
+        put::<12, 8, N>(packet, self.addresses);
     }
 
     /// Rewrites a whole TCP packet's headers.
     #[inline(always)]
     pub const fn apply_tcp(&self, packet: &mut [u8; IPV4_TCP]) {
         self.apply_network(packet);
-        [packet[20], packet[21]] = self.source_port;
-        [packet[22], packet[23]] = self.destination_port;
-        [packet[36], packet[37]] = checksum::update([packet[36], packet[37]], self.transport_delta);
+        put::<20, 4, _>(packet, self.ports);
+        let checksum = checksum::update(at::<36, 2, _>(packet), self.transport_delta);
+        put::<36, 2, _>(packet, checksum);
     }
 
     /// Rewrites a whole UDP packet's headers.
     #[inline(always)]
     pub const fn apply_udp(&self, packet: &mut [u8; IPV4_UDP]) {
         self.apply_network(packet);
-        [packet[20], packet[21]] = self.source_port;
-        [packet[22], packet[23]] = self.destination_port;
-        [packet[26], packet[27]] = self.udp_checksum([packet[26], packet[27]]);
+        put::<20, 4, _>(packet, self.ports);
+        let checksum = self.udp_checksum(at::<26, 2, _>(packet));
+        put::<26, 2, _>(packet, checksum);
     }
 
     /// A UDP checksum after the rewrite. Zero means that the sender made none, and stays; a

@@ -23,6 +23,28 @@ pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 /// EtherType of an 802.1Q tag.
 pub const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 
+/// The `N` bytes at `AT` of a window, as one load: bytes that are taken one by one stay many.
+#[inline(always)]
+pub const fn at<const AT: usize, const N: usize, const M: usize>(window: &[u8; M]) -> [u8; N] {
+    const { assert!(AT + N <= M) };
+    match window.split_at(AT).1.first_chunk() {
+        Some(bytes) => *bytes,
+        None => [0; N],
+    }
+}
+
+/// Puts `bytes` at `AT` of a window, as one store.
+#[inline(always)]
+pub const fn put<const AT: usize, const N: usize, const M: usize>(
+    window: &mut [u8; M],
+    bytes: [u8; N],
+) {
+    const { assert!(AT + N <= M) };
+    if let Some(place) = window.split_at_mut(AT).1.first_chunk_mut() {
+        *place = bytes;
+    }
+}
+
 /// IANA number of ICMP.
 pub const ICMP: u8 = 1;
 
@@ -92,13 +114,13 @@ impl<const N: usize> Ipv4<'_, N> {
     /// Length of header and payload, as the header claims.
     #[inline(always)]
     pub const fn total_length(&self) -> u16 {
-        u16::from_be_bytes([self.0[2], self.0[3]])
+        u16::from_be_bytes(at::<2, 2, N>(self.0))
     }
 
     /// A fragment: more follow, or some went before.
     #[inline(always)]
     pub const fn is_fragment(&self) -> bool {
-        u16::from_be_bytes([self.0[6], self.0[7]]) & 0x3fff != 0
+        u16::from_ne_bytes(at::<6, 2, N>(self.0)) & 0x3fff_u16.to_be() != 0
     }
 
     /// Time to live.
@@ -116,47 +138,40 @@ impl<const N: usize> Ipv4<'_, N> {
     /// Source address.
     #[inline(always)]
     pub const fn source(&self) -> [u8; 4] {
-        [self.0[12], self.0[13], self.0[14], self.0[15]]
+        at::<12, 4, N>(self.0)
     }
 
     /// Destination address.
     #[inline(always)]
     pub const fn destination(&self) -> [u8; 4] {
-        [self.0[16], self.0[17], self.0[18], self.0[19]]
+        at::<16, 4, N>(self.0)
     }
 
     /// Source port, if TCP or UDP is inside.
     #[inline(always)]
     pub const fn source_port(&self) -> Port {
-        Port([self.0[20], self.0[21]])
+        Port(at::<20, 2, N>(self.0))
     }
 
     /// Destination port, if TCP or UDP is inside.
     #[inline(always)]
     pub const fn destination_port(&self) -> Port {
-        Port([self.0[22], self.0[23]])
+        Port(at::<22, 2, N>(self.0))
     }
 
     /// The key of its flow, if TCP or UDP is inside: addresses and ports follow each other.
     #[inline(always)]
     pub const fn flow_key(&self) -> PackedKeyV4 {
-        let p = self.0;
-        PackedKeyV4::new(
-            [p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19]],
-            [p[20], p[21], p[22], p[23]],
-            p[9],
-        )
+        PackedKeyV4::new(at::<12, 8, N>(self.0), at::<20, 4, N>(self.0), self.0[9])
     }
 
     /// The key of the flow's other direction.
     #[inline(always)]
     pub const fn reverse_flow_key(&self) -> PackedKeyV4 {
-        let p = self.0;
-        PackedKeyV4::new(
-            [p[16], p[17], p[18], p[19], p[12], p[13], p[14], p[15]],
-            [p[22], p[23], p[20], p[21]],
-            p[9],
-        )
+        // Turned around, the halves of both words change places.
+        let addresses = u64::from_ne_bytes(at::<12, 8, N>(self.0)).rotate_left(32);
+        let ports = u32::from_ne_bytes(at::<20, 4, N>(self.0)).rotate_left(16);
+        PackedKeyV4::new(addresses.to_ne_bytes(), ports.to_ne_bytes(), self.0[9])
     }
 
     /// Type of the ICMP message, if that is inside.

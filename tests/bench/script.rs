@@ -196,7 +196,7 @@ impl Neighbours for Net {
     }
 
     fn entry(&self, id: NextHopId) -> NextHop {
-        NextHop { interface: id.0, destination: [2; 6], source: [4; 6], ..NextHop::default() }
+        NextHop::new(id.0, [2; 6], [4; 6])
     }
 }
 

@@ -94,8 +94,8 @@ pub struct SharedSlotV4 {
     key: [AtomicU64; 2],
     version: AtomicU32,
     next_hop: AtomicU32,
-    /// Source and destination address; ports; both deltas.
-    rewrite: [AtomicU32; 4],
+    /// Both addresses; ports and both deltas.
+    rewrite: [AtomicU64; 2],
     sequence_delta: AtomicU32,
     last_seen: AtomicU32,
     bytes: AtomicU64,
@@ -171,22 +171,15 @@ impl SharedSlotV4 {
     }
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a word is split into its halves")]
     fn entry(&self) -> Entry {
-        let ports = self.rewrite[2].load(Relaxed).to_ne_bytes();
-        let deltas = self.rewrite[3].load(Relaxed);
-        let (first, second) = (deltas as u16, (deltas >> 16) as u16);
-        let (ip_delta, transport_delta) =
-            if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+        let [a, b, c, d, e, f, g, h] = self.rewrite[1].load(Relaxed).to_ne_bytes();
         Entry {
             next_hop: NextHopId(self.next_hop.load(Relaxed)),
             rewrite: RewriteV4 {
-                source: self.rewrite[0].load(Relaxed).to_ne_bytes(),
-                destination: self.rewrite[1].load(Relaxed).to_ne_bytes(),
-                source_port: [ports[0], ports[1]],
-                destination_port: [ports[2], ports[3]],
-                ip_delta,
-                transport_delta,
+                addresses: self.rewrite[0].load(Relaxed).to_ne_bytes(),
+                ports: [a, b, c, d],
+                ip_delta: u16::from_ne_bytes([e, f]),
+                transport_delta: u16::from_ne_bytes([g, h]),
             },
             sequence_delta: self.sequence_delta.load(Relaxed),
             flags: Flags(self.flags.load(Relaxed)),
@@ -258,14 +251,10 @@ impl SharedSlotV4 {
         self.key[0].store(first, Relaxed);
         self.key[1].store(second, Relaxed);
         self.next_hop.store(entry.next_hop.0, Relaxed);
-        let rewrite = &entry.rewrite;
-        let ([a, b], [c, d]) = (rewrite.source_port, rewrite.destination_port);
-        let ([e, f], [g, h]) =
-            (rewrite.ip_delta.to_ne_bytes(), rewrite.transport_delta.to_ne_bytes());
-        let words = [rewrite.source, rewrite.destination, [a, b, c, d], [e, f, g, h]];
-        for (cell, word) in self.rewrite.iter().zip(words) {
-            cell.store(u32::from_ne_bytes(word), Relaxed);
-        }
+        let RewriteV4 { addresses, ports: [a, b, c, d], ip_delta, transport_delta } = entry.rewrite;
+        let ([e, f], [g, h]) = (ip_delta.to_ne_bytes(), transport_delta.to_ne_bytes());
+        self.rewrite[0].store(u64::from_ne_bytes(addresses), Relaxed);
+        self.rewrite[1].store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed);
         self.sequence_delta.store(entry.sequence_delta, Relaxed);
         self.last_seen.store(activity.last_seen.0, Relaxed);
         self.packets.store(activity.packets, Relaxed);

@@ -94,13 +94,12 @@ proptest! {
 
     #[test]
     fn an_entry_survives_its_slot(
-        next_hop: u32, source: [u8; 4], destination: [u8; 4], source_port: [u8; 2],
-        destination_port: [u8; 2], ip_delta: u16, transport_delta: u16, delta: u32,
+        next_hop: u32, addresses: [u8; 8], ports: [u8; 4], ip_delta: u16, transport_delta: u16, delta: u32,
     ) {
         let entry = Entry {
             next_hop: NextHopId(next_hop),
             rewrite: RewriteV4 {
-                source, destination, source_port, destination_port, ip_delta, transport_delta,
+                addresses, ports, ip_delta, transport_delta,
             },
             sequence_delta: delta,
             flags: Flags::PUNT_RESPONSE,

@@ -199,7 +199,7 @@ pub(super) fn next_hop(network: &NetworkHandle, server: SocketAddr) -> String {
     let view = network.view().load_full();
     match view.host(server.ip()).map(|slot| (&slot.state, slot.entry)) {
         Some((State::Resolved | State::Remembered, entry)) => {
-            let [a, b, c, d, e, f] = entry.destination;
+            let [a, b, c, d, e, f] = entry.destination();
             format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
         }
         Some((State::Resolving, _)) => "resolving".to_owned(),

@@ -81,8 +81,7 @@ impl Effects {
     /// Sends an IPv4 packet to a resolved next hop.
     pub fn transmit(&mut self, next_hop: &NextHop, packet: &[u8]) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&next_hop.destination);
-        self.bytes.extend_from_slice(&next_hop.source);
+        self.bytes.extend_from_slice(&next_hop.macs);
         if next_hop.vlan != 0 {
             self.bytes.extend_from_slice(&ETHERTYPE_VLAN);
             self.bytes.extend_from_slice(&next_hop.vlan.to_be_bytes());

@@ -57,7 +57,7 @@ impl<'a> IcmpError<'a> {
 
     /// The error as the quoted packet's sender has to see it.
     pub fn rewritten(&self, entry: &Entry) -> Vec<u8> {
-        let new = &entry.rewrite;
+        let new = entry.rewrite.endpoints();
         let mut packet = self.outer.bytes.to_vec();
         // With a source address of our own in use the far side must not show; without, the
         // router that reports stays who it is.
@@ -68,22 +68,16 @@ impl<'a> IcmpError<'a> {
         packet[8] = packet[8].saturating_sub(1);
         let header = self.outer.header;
         refresh_checksum(&mut packet[..header], 10);
-        self.restore_quotation(&mut packet[header + ICMP_HEADER..], new);
+        self.restore_quotation(&mut packet[header + ICMP_HEADER..], &new.reversed());
         refresh_checksum(&mut packet[header..], 2);
         packet
     }
 
     /// Addresses, ports and checksums become the sender's own; the TTL stays what it was where the
     /// error arose, be it 0.
-    fn restore_quotation(&self, quoted: &mut [u8], new: &RewriteV4) {
-        let sent = EndpointsV4 {
-            source: new.destination,
-            destination: new.source,
-            source_port: lb_common::address::Port(new.destination_port),
-            destination_port: lb_common::address::Port(new.source_port),
-        };
+    fn restore_quotation(&self, quoted: &mut [u8], sent: &EndpointsV4) {
         let ttl = quoted[8];
-        packet::rewrite(quoted, &RewriteV4::new(&self.quoted, &sent), self.protocol, true);
+        packet::rewrite(quoted, &RewriteV4::new(&self.quoted, sent), self.protocol, true);
         quoted[8] = ttl;
         let header = usize::from(quoted[0] & 0x0f) * 4;
         refresh_checksum(&mut quoted[..header], 10);

@@ -250,8 +250,7 @@ pub fn rewrite(packet: &mut [u8], rewrite: &RewriteV4, protocol: Protocol, has_t
     }
     let Some(transport) = packet.get_mut(header..) else { return };
     if let Some(ports) = transport.get_mut(..4) {
-        ports[..2].copy_from_slice(&rewrite.source_port);
-        ports[2..].copy_from_slice(&rewrite.destination_port);
+        ports.copy_from_slice(&rewrite.ports);
     }
     let at = match protocol {
         Protocol::Tcp => 16,

@@ -151,16 +151,15 @@ impl Found {
 
     /// The server; a flow that a script closed has none.
     pub fn server(&self) -> Option<SocketAddr> {
-        let new = &self.entry.rewrite;
-        let address =
-            socket_address(new.destination, lb_common::address::Port(new.destination_port));
+        let new = self.entry.rewrite.endpoints();
+        let address = socket_address(new.destination, new.destination_port);
         (self.record.partner != FlowRecord::ALONE).then_some(address)
     }
 
     /// The source that the server sees, if not the client's.
     pub fn snat(&self) -> Option<SocketAddr> {
-        let new = &self.entry.rewrite;
-        let address = socket_address(new.source, lb_common::address::Port(new.source_port));
+        let new = self.entry.rewrite.endpoints();
+        let address = socket_address(new.source, new.source_port);
         (self.server().is_some() && address != self.client()).then_some(address)
     }
 

@@ -200,12 +200,14 @@ impl FlowTable {
     /// filling up. At a load of one half this leaves 10 % of the keys in their second bucket and
     /// 240 of a million in the stash; the first choice whenever possible would send 3,600 there.
     fn claim_slot(&self, key: &PackedKeyV4) -> Option<SlotId> {
-        let Choices { first, second, stashed } = self.geometry.choices(key);
+        let choices = self.geometry.choices(key);
+        let Choices { first, second, stashed, .. } = choices;
         let (of_first, of_second) = (self.free_slots(first), self.free_slots(second));
         let [preferred, other] =
             if of_first >= 2 || of_first >= of_second { [first, second] } else { [second, first] };
-        self.claim_in(preferred).or_else(|| self.claim_in(other)).or_else(|| {
-            let stashed = self.claim_in(stashed)?;
+        let claim = |bucket| self.claim_in(bucket, &choices);
+        claim(preferred).or_else(|| claim(other)).or_else(|| {
+            let stashed = claim(stashed)?;
             self.slot(SlotId::new(second, 0)).set_overflowed();
             Some(stashed)
         })
@@ -216,9 +218,10 @@ impl FlowTable {
         slots.iter().filter(|slot| slot.is_free()).count()
     }
 
-    fn claim_in(&self, bucket: u32) -> Option<SlotId> {
+    fn claim_in(&self, bucket: u32, choices: &Choices) -> Option<SlotId> {
         let slots = &self.memory.buckets()[bucket as usize].slots;
-        slots.iter().position(SharedSlotV4::claim).map(|place| SlotId::new(bucket, place))
+        let place = choices.places().into_iter().find(|place| slots[*place].claim())?;
+        Some(SlotId::new(bucket, place))
     }
 
     /// Where a reader looks for the key.
@@ -233,12 +236,12 @@ impl FlowTable {
         self.places(key, 3)
     }
 
-    fn places(&self, key: &PackedKeyV4, choices: usize) -> impl Iterator<Item = SlotId> + use<> {
-        let Choices { first, second, stashed } = self.geometry.choices(key);
-        [first, second, stashed]
+    fn places(&self, key: &PackedKeyV4, count: usize) -> impl Iterator<Item = SlotId> + use<> {
+        let choices = self.geometry.choices(key);
+        [choices.first, choices.second, choices.stashed]
             .into_iter()
-            .take(choices)
-            .flat_map(|bucket| (0..BUCKET_SLOTS).map(move |place| SlotId::new(bucket, place)))
+            .take(count)
+            .flat_map(move |bucket| choices.places().map(|place| SlotId::new(bucket, place)))
     }
 }
 

@@ -106,7 +106,7 @@ fn backend(server: &Server) -> Backend {
 /// Address, as the maps hold it, and port.
 fn identity(socket: SocketAddr) -> [u8; 18] {
     let mut bytes = [0; 18];
-    bytes[..16].copy_from_slice(&Address::from(socket.ip()).0);
+    bytes[..16].copy_from_slice(&Address::from(socket.ip()).octets());
     bytes[16..].copy_from_slice(&socket.port().to_be_bytes());
     bytes
 }
@@ -116,7 +116,7 @@ fn identity(socket: SocketAddr) -> [u8; 18] {
 fn hash(key: HashKey<'_>) -> u64 {
     let hasher = sip::SipHasher13::new_with_key(KEY);
     match key {
-        HashKey::Address(address) => hasher.hash(&Address::from(address).0),
+        HashKey::Address(address) => hasher.hash(&Address::from(address).octets()),
         HashKey::Socket(socket) => hasher.hash(&identity(socket)),
         HashKey::Custom(bytes) => hasher.hash(bytes),
     }

@@ -30,7 +30,7 @@ pub(super) fn mac_of(address: u32) -> [u8; 6] {
 }
 
 fn next_hop(id: NextHopId) -> NextHop {
-    NextHop { interface: INTERFACE, destination: mac_of(id.0), source: MAC, ..NextHop::default() }
+    NextHop::new(INTERFACE, mac_of(id.0), MAC)
 }
 
 impl Neighbours for Everywhere {

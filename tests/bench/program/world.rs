@@ -191,7 +191,7 @@ fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
 
 /// A next hop, and one virtual service.
 fn fill(datapath: &mut Datapath) -> Result<()> {
-    let next_hop = NextHop { interface: LOOPBACK, ..NextHop::default() };
+    let next_hop = NextHop::new(LOOPBACK, [2; 6], [4; 6]);
     let target = NextHopTarget {
         address: Address::v4([10, 0, 0, 1]),
         prefix_length: 32,

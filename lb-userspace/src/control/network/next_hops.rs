@@ -284,7 +284,7 @@ impl Slot {
         let is_same = self.neighbour == Some(way.neighbour) && self.entry.is_resolved();
         let (mac, state) = match known {
             Some(Neighbour::Usable { mac, .. }) => (Some(mac), State::Resolved),
-            None if is_same => (Some(self.entry.destination), State::Remembered),
+            None if is_same => (Some(self.entry.destination()), State::Remembered),
             None | Some(Neighbour::Failed) => (None, State::Resolving),
         };
         let entry = mac.map_or_else(NextHop::default, |mac| way.exit.toward(mac));
@@ -303,7 +303,7 @@ struct Exit {
 impl Exit {
     fn toward(self, destination: Mac) -> NextHop {
         let Self { interface, vlan, source } = self;
-        NextHop { interface, vlan, destination, source, ..NextHop::default() }
+        NextHop { vlan, ..NextHop::new(interface, destination, source) }
     }
 }
 

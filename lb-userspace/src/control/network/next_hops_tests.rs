@@ -44,7 +44,7 @@ fn network() -> Topology {
 
 fn to(interface: u32, vlan: u16, source: u8, destination: Mac) -> NextHop {
     let source = [2, 0, 0, 0, 1, source];
-    NextHop { interface, vlan, destination, source, ..NextHop::default() }
+    NextHop { vlan, ..NextHop::new(interface, destination, source) }
 }
 
 fn state(next_hops: &NextHops, id: NextHopId) -> State {

@@ -81,7 +81,7 @@ fn index(name: &str) -> u32 {
 
 fn by_eth0(destination: Mac) -> NextHop {
     let interface = index("eth0");
-    NextHop { interface, destination, source: OURS, ..NextHop::default() }
+    NextHop::new(interface, destination, OURS)
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn servers_on_a_vlan_are_sent_tagged_frames_by_the_interface_below() {
         run("ip neigh add 10.2.0.11 lladdr 02:00:00:00:00:11 dev eth0.100");
         let network = Running::start(&["10.2.0.11"]).await;
         let source = [2, 0, 0, 0, 1, 0x64];
-        let tagged = NextHop { vlan: 100, source, ..by_eth0(SERVER) };
+        let tagged = NextHop { vlan: 100, ..NextHop::new(index("eth0"), SERVER, source) };
         network.expect(network.id("10.2.0.11"), tagged).await;
     });
 }
@@ -204,7 +204,7 @@ fn servers_and_interfaces_of_a_new_configuration_are_taken_up() {
 
         network.handle.set_interfaces(vec!["eth0".into(), "eth1".into()]);
         let source = [2, 0, 0, 0, 1, 3];
-        let entry = NextHop { interface: index("eth1"), source, ..by_eth0(SERVER) };
+        let entry = NextHop::new(index("eth1"), SERVER, source);
         network.expect(id, entry).await;
     });
 }

@@ -194,12 +194,8 @@ pub fn hop(host: u8) -> NextHopId {
 pub fn resolved(id: NextHopId) -> NextHop {
     let [.., high, low] = id.0.to_be_bytes();
     let interface = if id.0 < 1000 { 1 } else { 2 };
-    NextHop {
-        interface,
-        destination: [2, 0, 0, 0, high, low],
-        source: [2, 1, 0, 0, 0, u8::try_from(interface).unwrap()],
-        ..NextHop::default()
-    }
+    let source = [2, 1, 0, 0, 0, u8::try_from(interface).unwrap()];
+    NextHop::new(interface, [2, 0, 0, 0, high, low], source)
 }
 
 impl Neighbours for Net {
@@ -221,14 +217,15 @@ impl Neighbours for Net {
 
 /// The link that a packet to the balancer comes by, if it comes from behind this next hop.
 pub fn link_from(id: NextHopId) -> Link {
-    let NextHop { interface, destination, source, .. } = resolved(id);
-    Link { interface, destination: source, source: destination, vlan: 0 }
+    let hop = resolved(id);
+    Link { destination: hop.source(), source: hop.destination(), ..link_to(id) }
 }
 
 /// The link that a packet leaves by to a next hop.
 pub fn link_to(id: NextHopId) -> Link {
-    let NextHop { interface, destination, source, .. } = resolved(id);
-    Link { interface, destination, source, vlan: 0 }
+    let hop = resolved(id);
+    let (destination, source) = (hop.destination(), hop.source());
+    Link { interface: hop.interface, destination, source, vlan: 0 }
 }
 
 /// What came of a frame, or of time.
