@@ -128,8 +128,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn admission(&self, client: &PolicyClient) -> Option<Admission> {
+        /// The compiler writes words where bytes follow each other; on the stack, the verifier
+        /// wants these aligned.
+        #[repr(align(8))]
+        struct Aligned(Key<PolicyClient>);
         let bits = 8 * size_of::<PolicyClient>() as u32;
-        PREFIXES.get(&Key::new(bits, *client)).copied()
+        PREFIXES.get(&Aligned(Key::new(bits, *client)).0).copied()
     }
 
     #[inline(always)]

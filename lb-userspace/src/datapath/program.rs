@@ -11,7 +11,8 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::{
-    admission::{ARRIVALS, CLIENT_PREFIXES},
+    address::Address,
+    admission::{ARRIVALS, CLIENT_PREFIXES, RateKey},
     event::EVENTS,
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
@@ -19,7 +20,7 @@ use lb_common::{
         CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
-    service::{ADDRESSES, Service, VIRTUAL_SERVICES},
+    service::{ADDRESSES, Service, ServiceKey, VIRTUAL_SERVICES},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -292,11 +293,11 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
         array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
-        hash("virtual_services", 20, size_of::<Service>(), VIRTUAL_SERVICES),
+        hash("virtual_services", size_of::<ServiceKey>(), size_of::<Service>(), VIRTUAL_SERVICES),
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
-        Shape { kind: MapType::LruHash, ..hash("arrivals", 20, 8, ARRIVALS) },
-        hash("addresses", 16, 4, ADDRESSES),
+        Shape { kind: MapType::LruHash, ..hash("arrivals", size_of::<RateKey>(), 8, ARRIVALS) },
+        hash("addresses", size_of::<Address>(), 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },
         Shape { kind: MapType::XskMap, ..array("sockets", 4, SOCKETS) },

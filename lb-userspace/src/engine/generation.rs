@@ -230,7 +230,7 @@ impl Generation {
     pub fn admission(&self, asked: &PolicyClient) -> Option<Admission> {
         let position = self.security_numbers.iter().position(|own| *own == asked.policy)?;
         let policy = self.config.network_security_policies.get(position)?;
-        Some(admission(policy.allows(asked.client.ip())))
+        Some(admission(policy.allows(asked.address().ip())))
     }
 
     /// What the `client_prefixes` map has to hold.
@@ -268,7 +268,7 @@ fn rule_names(config: &Config, policy: usize) -> impl Iterator<Item = String> {
 
 /// A policy's prefixes, and the one of length 0 for everybody else.
 fn prefixes(policy: &NetworkSecurityPolicy, number: u32) -> impl Iterator<Item = ClientPrefix> {
-    let of = move |client| PolicyClient { policy: number, client };
+    let of = move |client| PolicyClient::new(number, client);
     let allowed = policy.allow.iter().map(|prefix| (prefix, true));
     let listed = allowed.chain(policy.deny.iter().map(|prefix| (prefix, false)));
     let listed = listed.map(move |(prefix, allowed)| {
