@@ -186,7 +186,7 @@ impl Meter {
         self.lend(used);
         if used > self.full.get() {
             bytes += used;
-            garbage::collect(vm.lua());
+            garbage::collect(vm);
             self.watch(vm.used_memory());
         }
         bytes as u64 / BYTES_A_STEP

@@ -79,7 +79,7 @@ impl Runtime {
         });
         Ok(Self {
             sandbox: Sandbox::new(&vm)?,
-            garbage: Garbage::new(vm.lua(), limits.memory),
+            garbage: Garbage::new(&vm, limits.memory),
             loaded: Loaded::default(),
             journal: None,
             context,
@@ -264,10 +264,10 @@ impl Runtime {
             run.modules.begin(&script.chunk);
         }
         context.ended.set(false);
-        if self.garbage.is_pressing(vm.lua()) {
+        if self.garbage.is_pressing(vm) {
             self.collect();
         }
-        self.garbage.step(vm.lua());
+        self.garbage.step(vm);
         context.meter.start(vm);
         let result = self.sandbox.run(context, &script.chunk);
         context.run.borrow_mut().modules.end(vm);
@@ -285,7 +285,7 @@ impl Runtime {
         for script in self.loaded.scripts.iter().flatten().flatten() {
             self.sandbox.forget(&script.chunk);
         }
-        self.garbage.collect_all(self.context.vm.lua());
+        self.garbage.collect_all(&self.context.vm);
     }
 
     /// How long the last run went unwatched, at most.

@@ -14,6 +14,7 @@
 
 mod anchor;
 mod entry;
+mod heap;
 mod stack;
 mod trace;
 
@@ -21,7 +22,7 @@ use std::{
     cell::Cell,
     ffi::{c_int, c_void},
     panic::resume_unwind,
-    ptr::{NonNull, null},
+    ptr::{NonNull, null, null_mut},
     rc::Rc,
 };
 
@@ -29,6 +30,7 @@ use mlua::{Function, Lua, LuaOptions, Result, StdLib, ffi};
 
 use super::{api::functions, context::Context};
 pub(super) use anchor::{Anchor, Chunk, Ground};
+use heap::Heap;
 pub(super) use stack::{Argument, Nil, Push, Stack, Text};
 pub(super) use trace::Frame;
 
@@ -40,6 +42,9 @@ pub(super) struct Vm {
     /// Whom functions of ours act for, while a run goes on. They and the hook have its address, and
     /// it is there for as long as the state.
     current: Rc<Cell<*const Context>>,
+    heap: Rc<Heap>,
+    /// The allocator that mlua made the state with, and what it is called with.
+    former: (ffi::lua_Alloc, *mut c_void),
 }
 
 /// A run that ended with an error.
@@ -59,17 +64,23 @@ impl Vm {
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let current = Rc::new(Cell::new(null()));
         let slot = Rc::as_ptr(&current);
-        let mut state = None;
-        // SAFETY: the closure sets one field of the registry and owns nothing.
+        let heap = Rc::new(Heap::default());
+        let mut made = None;
+        // SAFETY: the closure sets one field of the registry and owns nothing. Both allocators take
+        // memory in the same way, so each may release what is the other's.
         unsafe {
-            lua.exec_raw::<()>((), |inner| {
-                state = NonNull::new(inner);
-                ffi::lua_pushlightuserdata(inner, slot.cast_mut().cast());
-                ffi::lua_rawsetp(inner, ffi::LUA_REGISTRYINDEX, entry::slot_key());
+            lua.exec_raw::<()>((), |state| {
+                ffi::lua_pushlightuserdata(state, slot.cast_mut().cast());
+                ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, entry::slot_key());
+                let mut account = null_mut();
+                let allocator = ffi::lua_getallocf(state, &raw mut account);
+                heap.used.set(lua.used_memory());
+                ffi::lua_setallocf(state, Heap::allocate, Rc::as_ptr(&heap).cast_mut().cast());
+                made = NonNull::new(state).zip(Some((allocator, account)));
             })?;
         }
-        let state = state.ok_or(mlua::Error::StackError)?;
-        Ok(Self { lua, state, current })
+        let (state, former) = made.ok_or(mlua::Error::StackError)?;
+        Ok(Self { lua, state, current, heap, former })
     }
 
     /// For what happens outside of runs.
@@ -83,7 +94,7 @@ impl Vm {
 
     /// Bytes that the state has.
     pub(super) fn used_memory(&self) -> usize {
-        self.lua.used_memory()
+        self.heap.used.get()
     }
 
     /// A function of ours, as Lua calls it.
@@ -184,8 +195,7 @@ impl Vm {
 
     /// From here on, using more memory than this is an error.
     fn limit(&self, bytes: usize) {
-        // It is the state's own allocator that is asked: there is one.
-        let _ = self.lua.set_memory_limit(bytes);
+        self.heap.limit.set(bytes);
     }
 
     fn lift_limit(&self) {
@@ -211,5 +221,13 @@ impl Vm {
     /// Lua's stack, a frame a line.
     pub(super) fn traceback(&self) -> String {
         trace::traceback(self.state(), 0)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let (allocator, account) = self.former;
+        // SAFETY: mlua's own, which is to release the state, and then its account.
+        unsafe { ffi::lua_setallocf(self.state(), allocator, account) };
     }
 }
