@@ -15,10 +15,10 @@ use super::{
     Engine, Generation, Ingress, Known, Now, Toward, Turn,
     decide::{Choice, Decided, Decision},
     explanation::Query,
-    flows,
     held::Waiting,
     install::{self, NewFlow},
     log::{DecidedBy, EndReason},
+    obituary::Refused,
     packet::Packet,
     ports::Peer,
     reset,
@@ -235,7 +235,7 @@ impl Engine {
             }
             Protocol::Udp => {}
         }
-        let refused = flows::Refused {
+        let refused = Refused {
             record: &record,
             packet: first.packet,
             bytes: first.ingress.frame.len(),

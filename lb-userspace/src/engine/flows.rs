@@ -1,10 +1,6 @@
 //! The flows that belong to a worker: begun, watched, ended, logged.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use lb_common::{
     address::Protocol,
@@ -13,18 +9,19 @@ use lb_common::{
 };
 
 use super::{
-    Now, Packet, Turn,
+    Now, Turn,
     gone::{self, Farewell, Telling},
     install::tick,
     lifecycle::{self, Hand, State, Timeouts},
-    log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
-    ports::{Peer, Ports, share},
+    log::{DecidedBy, EndReason, FlowLog},
+    obituary::ended_log,
+    ports::{Peer, Ports},
     shared::Shared,
     view::Found,
 };
 use crate::{
     config::Instance,
-    flow_table::{FlowTable, SlotId, Ticket},
+    flow_table::{SlotId, Ticket},
 };
 
 /// Established flows that are visited a second, at most. A visit meets four cache lines that nobody
@@ -125,7 +122,7 @@ impl Flows {
         shared.services.begun(&record);
     }
 
-    /// Flows of an earlier daemon, found by [`adopt`].
+    /// Flows of an earlier daemon, found by [`super::adopt`].
     pub fn take_over(&mut self, flows: &[SlotId], shared: &Shared, ports: &mut Ports) {
         for id in flows {
             let Some(found) = Found::at(&shared.flows, *id) else { continue };
@@ -362,136 +359,5 @@ fn give_port_back(found: &Found, now: Duration, ports: &mut Ports) {
         ports.rest(&peer, snat, last_packet, now);
     } else {
         ports.give_back(&peer, snat, now);
-    }
-}
-
-/// The source addresses that flows use, found by [`adopt`].
-pub fn snat_sources(table: &FlowTable, flows: &[Vec<SlotId>]) -> BTreeSet<IpAddr> {
-    let found = flows.iter().flatten().filter_map(|id| Found::at(table, *id));
-    found.filter_map(|found| Some(found.snat()?.ip())).collect()
-}
-
-/// Looks through a table that an earlier daemon left: says which flows each worker is to take
-/// over, and gives back what belongs to no whole flow. To be called before any worker runs.
-///
-/// A flow goes to the worker whose share holds its SNAT port, so that no other can give that
-/// port out; one without, to the worker of its old owner's number.
-pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<SlotId>> {
-    let mut flows = vec![Vec::new(); usize::from(workers.max(1))];
-    for id in table.slots() {
-        let slot = table.slot(id);
-        if slot.is_owned() {
-            // Its owner died while filling it, or before the grace period was over.
-            slot.free();
-        } else if let Some(found) = Found::at(table, id).filter(|found| is_whole(table, found)) {
-            flows[usize::from(worker_of(&found, instance, workers))].push(id);
-        } else if slot.snapshot().is_some() && !is_reply_of_whole(table, id) {
-            slot.retire();
-            slot.free();
-        }
-    }
-    flows
-}
-
-fn worker_of(found: &Found, instance: &Instance, workers: u16) -> u16 {
-    let by_port = found.snat().and_then(|snat| {
-        (0..workers)
-            .find(|worker| share(&instance.snat_ports, *worker, workers).contains(&snat.port()))
-    });
-    by_port.unwrap_or(found.record.owner % workers.max(1))
-}
-
-/// Whether a forward direction has its reply.
-fn is_whole(table: &FlowTable, found: &Found) -> bool {
-    if found.record.partner == FlowRecord::ALONE {
-        return found.entry.flags.has(Flags::CLOSED);
-    }
-    let partner = SlotId(found.record.partner);
-    partner.bucket() < table.geometry().total()
-        && table.record(partner).load().partner == found.id.0
-        && table.slot(partner).snapshot().is_some_and(|(_, entry, _)| entry.flags.has(Flags::REPLY))
-}
-
-fn is_reply_of_whole(table: &FlowTable, id: SlotId) -> bool {
-    let forward = SlotId(table.record(id).load().partner);
-    forward.bucket() < table.geometry().total()
-        && Found::at(table, forward)
-            .is_some_and(|found| found.record.partner == id.0 && is_whole(table, &found))
-}
-
-fn ended_log(found: &Found, reason: EndReason, now: Now, shared: &Shared) -> FlowLog {
-    let note = shared.notes.take(found.id);
-    let view = found.view(&shared.catalog, Note::default(), now.monotonic);
-    FlowLog {
-        time: timestamp(now.wall),
-        duration: view.age_seconds,
-        protocol: view.protocol,
-        client: view.client,
-        vip: view.vip,
-        virtual_service: view.virtual_service.unwrap_or_default(),
-        pool: view.pool,
-        server: view.server,
-        snat: view.snat,
-        decided_by: view.decided_by,
-        rule: view.rule,
-        script: view.script,
-        line: view.line,
-        reason,
-        packets: view.packets,
-        bytes: view.bytes,
-        reply_packets: view.reply_packets,
-        reply_bytes: view.reply_bytes,
-        generation: view.generation,
-        worker: view.worker,
-        significance: significance(&note),
-        ds_log: note.log,
-        error: note.failure,
-    }
-}
-
-fn significance(note: &Note) -> Vec<&'static str> {
-    note.failure.iter().map(|_| SCRIPT_FAILED).collect()
-}
-
-/// A flow that never came to be.
-pub(super) struct Refused<'a> {
-    pub record: &'a FlowRecord,
-    pub packet: &'a Packet<'a>,
-    pub bytes: usize,
-    pub reason: EndReason,
-    pub pool: Option<u32>,
-    pub server: Option<SocketAddr>,
-    pub note: Note,
-}
-
-impl Refused<'_> {
-    /// Its record in the connection log.
-    pub fn log(self, now: Now, shared: &Shared) -> FlowLog {
-        let Self { record, packet, bytes, reason, pool, server, note } = self;
-        FlowLog {
-            time: timestamp(now.wall),
-            duration: seconds(Duration::ZERO),
-            protocol: packet.protocol.name(),
-            client: packet.source(),
-            vip: packet.destination(),
-            virtual_service: shared.catalog.name(record.service).unwrap_or_default(),
-            pool: pool.and_then(|pool| shared.catalog.name(pool)),
-            server,
-            snat: None,
-            decided_by: DecidedBy::from_number(record.decided_by),
-            rule: None,
-            script: shared.catalog.name(record.script),
-            line: (record.script != 0).then_some(record.line),
-            reason,
-            packets: 1,
-            bytes: bytes as u64,
-            reply_packets: 0,
-            reply_bytes: 0,
-            generation: record.generation,
-            worker: record.owner,
-            significance: significance(&note),
-            ds_log: note.log,
-            error: note.failure,
-        }
     }
 }

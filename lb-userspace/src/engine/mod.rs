@@ -4,6 +4,7 @@
 //! touch nothing but the flow table, the tables of scripts and [`Effects`]: the same engine runs
 //! in the daemon, in replay and in tests. Time, neighbours and server status are arguments.
 
+mod adopt;
 mod candidates;
 mod counters;
 mod decide;
@@ -22,6 +23,7 @@ mod install;
 mod lifecycle;
 pub mod log;
 mod neighbours;
+mod obituary;
 pub mod packet;
 mod persistence;
 mod ports;
@@ -45,10 +47,10 @@ use lb_common::{
     wire::IPV4,
 };
 
+pub use adopt::{adopt, snat_sources};
 pub use counters::Counters;
 pub use effects::{Effects, Response, Transmit};
 pub use explanation::{Explanation, FirstPacket, Query, Ruling};
-pub use flows::{adopt, snat_sources};
 pub use generation::Generation;
 pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
