@@ -98,7 +98,7 @@ impl FlowTable {
 
     /// A slot by its number.
     pub fn slot(&self, id: SlotId) -> &SharedSlotV4 {
-        &self.memory.buckets()[id.bucket() as usize].slots[id.place()]
+        slot_of(self.memory.buckets(), id)
     }
 
     /// The record beside a slot.
@@ -114,8 +114,8 @@ impl FlowTable {
 
     /// The slot that shows `key`, and its entry.
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
-        let key = &key.packed();
-        self.candidates(key).find_map(|id| self.slot(id).read(key).map(|entry| (id, entry)))
+        let (key, buckets) = (&key.packed(), self.memory.buckets());
+        self.candidates(key).find_map(|id| Some((id, slot_of(buckets, id).read(key)?)))
     }
 
     /// Inserts both directions of a flow, or neither. `record` is the forward direction's; its
@@ -178,14 +178,18 @@ impl FlowTable {
     /// claimed, then looks for the same key in every place it may be. Both do so in the same
     /// order of all memory (the fence), so at least one sees the other, and whoever does gives
     /// up. Both may: then neither inserts, and the packet's sender tries again.
+    ///
+    /// The stash is one of these places only if the second bucket says that some key overflowed.
+    /// Whoever takes a slot there says so before the fence, as with the key itself.
     fn claim(&self, direction: &Direction) -> Result<SlotId, InsertError> {
         let (key, packed) = (&direction.key, &direction.key.packed());
         let id = self.claim_slot(packed).ok_or(InsertError::Full)?;
         self.slot(id).fill(key, &direction.entry, &direction.activity);
         fence(Ordering::SeqCst);
+        let buckets = self.memory.buckets();
         let twice = self
-            .candidates_with_stash(packed)
-            .any(|other| other != id && self.slot(other).raw_key() == *key);
+            .candidates(packed)
+            .any(|other| other != id && slot_of(buckets, other).raw_key() == *key);
         if twice {
             self.slot(id).free();
             return Err(InsertError::Exists);
@@ -221,25 +225,19 @@ impl FlowTable {
         slots.iter().position(SharedSlotV4::claim).map(|place| SlotId::new(bucket, place))
     }
 
-    /// Where a reader looks for the key.
-    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
-        let second = self.geometry.choices(key).second;
-        let overflowed = self.slot(SlotId::new(second, 0)).overflowed();
-        self.places(key, if overflowed { 3 } else { 2 })
-    }
-
     /// Where the key may be, or may be about to be.
-    fn candidates_with_stash(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
-        self.places(key, 3)
-    }
-
-    fn places(&self, key: &PackedKeyV4, choices: usize) -> impl Iterator<Item = SlotId> + use<> {
+    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> + use<> {
         let Choices { first, second, stashed } = self.geometry.choices(key);
+        let overflowed = self.slot(SlotId::new(second, 0)).overflowed();
         [first, second, stashed]
             .into_iter()
-            .take(choices)
+            .take(if overflowed { 3 } else { 2 })
             .flat_map(|bucket| (0..BUCKET_SLOTS).map(move |place| SlotId::new(bucket, place)))
     }
+}
+
+fn slot_of(buckets: &[SharedBucketV4], id: SlotId) -> &SharedSlotV4 {
+    &buckets[id.bucket() as usize].slots[id.place()]
 }
 
 #[cfg(test)]
