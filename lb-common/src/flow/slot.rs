@@ -219,6 +219,7 @@ impl SharedSlotV4 {
 #[cfg(not(target_arch = "bpf"))]
 impl SharedSlotV4 {
     /// Key, entry and activity, if the slot is in use and nobody is changing it.
+    #[inline]
     pub fn snapshot(&self) -> Option<(FlowKeyV4, Entry, Activity)> {
         let version = self.version.load(Acquire);
         let key = FlowKeyV4::unpacked(self.packed_key());
@@ -229,6 +230,7 @@ impl SharedSlotV4 {
     }
 
     /// What XDP has counted. Each number is whole; together they may be a packet apart.
+    #[inline]
     pub fn activity(&self) -> Activity {
         Activity {
             last_seen: Tick(self.last_seen.load(Relaxed)),
@@ -240,6 +242,7 @@ impl SharedSlotV4 {
     }
 
     /// Takes a free slot: nobody else can from now on, and no reader sees what is in it.
+    #[inline]
     pub fn claim(&self) -> bool {
         let version = self.version.load(Acquire);
         version & 1 == 0
@@ -251,6 +254,7 @@ impl SharedSlotV4 {
     }
 
     /// Fills a claimed slot, still hidden from readers.
+    #[inline]
     pub fn fill(&self, key: &FlowKeyV4, entry: &Entry, activity: &Activity) {
         // Readers that began before the claim must see the odd version with any of this.
         fence(Release);
@@ -278,6 +282,7 @@ impl SharedSlotV4 {
     }
 
     /// Shows a filled slot to readers.
+    #[inline]
     pub fn publish(&self) {
         let version = self.version.load(Relaxed);
         debug_assert!(version & 1 == 1, "only a claimed slot is published");
@@ -320,6 +325,7 @@ impl SharedSlotV4 {
     }
 
     /// Whether the slot could be claimed, as far as this look tells.
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.version.load(Relaxed) & 1 == 0 && self.key[1].load(Relaxed) == 0
     }
@@ -330,6 +336,7 @@ impl SharedSlotV4 {
     }
 
     /// The key in the slot, published or not; zero in one that is free or retired.
+    #[inline]
     pub fn raw_key(&self) -> FlowKeyV4 {
         FlowKeyV4::unpacked(self.packed_key())
     }

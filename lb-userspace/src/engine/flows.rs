@@ -18,6 +18,7 @@ use super::{
     ports::{Peer, Ports},
     shared::Shared,
     view::Found,
+    watched::{List, Mine, Watched, next_visit},
 };
 use crate::{
     config::Instance,
@@ -34,7 +35,8 @@ const SETTLED_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Flows {
     worker: u16,
     timeouts: Timeouts,
-    /// Those that may soon be something else: each is visited once a round of the hand.
+    /// Those that may soon be something else: once a round of the hand each is asked whether its
+    /// visit is due.
     brisk: Watched,
     /// Established ones. With many of them a round takes longer, and it takes as long to notice
     /// that one was closed.
@@ -42,25 +44,6 @@ pub(super) struct Flows {
     /// How often servers have left their flows when the hand looked last.
     departures: u32,
     ended: VecDeque<Ended>,
-}
-
-/// Flows, and the hand that goes over them.
-struct Watched {
-    flows: Vec<Mine>,
-    hand: Hand,
-}
-
-impl Watched {
-    fn by(hand: Hand) -> Self {
-        Self { flows: Vec::new(), hand }
-    }
-}
-
-/// A flow of this worker: its slot, and when it was made, to tell it from a later one there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mine {
-    id: SlotId,
-    created: u64,
 }
 
 /// What became of a flow whose client opens a connection from the same port.
@@ -87,10 +70,8 @@ struct Ended {
 /// What became of a flow that was looked after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Visit {
-    /// It may soon be something else.
-    Brisk,
-    /// It stays as it is for a while.
-    Settled,
+    /// It goes on, and is to be visited then.
+    Stays(List, Tick),
     /// It has ended, or is this worker's no longer.
     Over,
     /// It has ended for want of its server.
@@ -115,7 +96,7 @@ impl Flows {
 
     /// A flow of this worker has been inserted.
     pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
-        self.brisk.flows.push(Mine { id, created });
+        self.brisk.flows.push(Mine::new(id, created));
         let record = shared.flows.record(id).load();
         shared.gauge.begun(false);
         shared.servers.begun(record.server);
@@ -130,7 +111,8 @@ impl Flows {
             if let Some((peer, snat)) = snat_port(&found) {
                 ports.adopt(peer, snat, &shared.snat_ports);
             }
-            self.brisk.flows.push(Mine { id: *id, created: found.record.created });
+            let (created, due) = (found.record.created, found.forward.last_seen);
+            self.brisk.flows.push(Mine { id: *id, due, created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
             shared.servers.adopted(found.record.server);
             shared.services.adopted(&found.record);
@@ -191,10 +173,11 @@ impl Flows {
     pub fn tick(&mut self, turn: &mut Turn<'_>, shared: &Shared, ports: &mut Ports) {
         let departures = shared.servers.departures();
         if departures != std::mem::replace(&mut self.departures, departures) {
-            self.settled.hand.hurry(self.settled.flows.len());
+            self.settled.hurry();
+            self.brisk.hurry();
         }
-        let gone = self.go_round(Visit::Settled, 0, turn, shared);
-        self.go_round(Visit::Brisk, gone, turn, shared);
+        let gone = self.go_round(List::Settled, 0, turn, shared);
+        self.go_round(List::Brisk, gone, turn, shared);
         let mut told = 0;
         while told < gone::AT_ONCE
             && self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket))
@@ -212,36 +195,38 @@ impl Flows {
     /// tick; returns how many have when it is done.
     fn go_round(
         &mut self,
-        list: Visit,
+        list: List,
         mut gone: usize,
         turn: &mut Turn<'_>,
         shared: &Shared,
     ) -> usize {
+        let now = tick(turn.now.monotonic);
         let mut watched = std::mem::replace(self.list(list), Watched::by(Hand::default()));
-        for _ in 0..watched.hand.due(turn.now.monotonic, watched.flows.len()) {
+        for step in 0..watched.steps(turn.now.monotonic) {
             if watched.flows.is_empty() || gone == gone::AT_ONCE {
                 break;
             }
-            let place = watched.hand.next(watched.flows.len());
-            let visit = self.visit(watched.flows[place], turn, shared);
-            gone += usize::from(visit == Visit::ServerGone);
-            if visit == list {
-                watched.hand.advance();
-                continue;
-            }
-            let flow = watched.flows.swap_remove(place);
-            if matches!(visit, Visit::Brisk | Visit::Settled) {
-                self.list(visit).flows.push(flow);
+            let Some((place, flow)) = watched.step(step, now, &shared.flows) else { continue };
+            match self.visit(flow, turn, shared) {
+                Visit::Stays(on, due) if on == list => watched.keep(place, due),
+                Visit::Stays(other, due) => {
+                    watched.remove(place);
+                    self.list(other).flows.push(Mine { due, ..flow });
+                }
+                visit => {
+                    watched.remove(place);
+                    gone += usize::from(visit == Visit::ServerGone);
+                }
             }
         }
         *self.list(list) = watched;
         gone
     }
 
-    fn list(&mut self, visit: Visit) -> &mut Watched {
-        match visit {
-            Visit::Settled => &mut self.settled,
-            _ => &mut self.brisk,
+    fn list(&mut self, list: List) -> &mut Watched {
+        match list {
+            List::Settled => &mut self.settled,
+            List::Brisk => &mut self.brisk,
         }
     }
 
@@ -278,8 +263,12 @@ impl Flows {
         if changed {
             shared.flows.record(flow.id).store(&record);
         }
-        let lasts = timeout.saturating_sub(idle) >= Tick::ticks(SETTLED_FOR);
-        if state == State::Established && lasts { Visit::Settled } else { Visit::Brisk }
+        let left = timeout.saturating_sub(idle);
+        if state == State::Established && left >= Tick::ticks(SETTLED_FOR) {
+            return Visit::Stays(List::Settled, tick(now.monotonic));
+        }
+        let age = now.monotonic.saturating_sub(Duration::from_nanos(record.created));
+        Visit::Stays(List::Brisk, next_visit(tick(now.monotonic), age, left))
     }
 
     /// Nothing can touch the flow any more: its counts are final.

@@ -32,6 +32,7 @@ mod responses;
 mod servers;
 mod shared;
 mod view;
+mod watched;
 
 use std::{
     rc::Rc,

@@ -8,7 +8,10 @@ mod catalog;
 mod grace;
 mod memory;
 
-use std::sync::atomic::{Ordering, fence};
+use std::{
+    hint::black_box,
+    sync::atomic::{Ordering, fence},
+};
 
 pub use catalog::{Catalog, CatalogFull, CatalogStore, Kind};
 pub use grace::{Grace, Ticket};
@@ -116,6 +119,20 @@ impl FlowTable {
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
         let (key, buckets) = (&key.packed(), self.memory.buckets());
         self.candidates(key).find_map(|id| Some((id, slot_of(buckets, id).read(key)?)))
+    }
+
+    /// Fetches all that a look at each of these flows will read, together: memory that nobody has
+    /// touched for a while takes long to come, but many pieces of it take hardly longer than one.
+    pub fn fetch(&self, flows: impl Iterator<Item = SlotId> + Clone) {
+        let (buckets, records) = (self.memory.buckets(), self.memory.records());
+        for id in flows.clone() {
+            black_box((slot_of(buckets, id).is_free(), records[id.0 as usize].partner()));
+        }
+        for id in flows {
+            let partner = SlotId(records[id.0 as usize].partner());
+            let bucket = buckets.get(partner.bucket() as usize);
+            black_box(bucket.map(|bucket| bucket.slots[partner.place()].is_free()));
+        }
     }
 
     /// Inserts both directions of a flow, or neither. `record` is the forward direction's; its
