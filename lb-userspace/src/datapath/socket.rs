@@ -8,6 +8,7 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
+use rustix::net::{SendFlags, send};
 use xdp::{
     RingConfigBuilder, Umem, WakableRings,
     nic::NicIndex,
@@ -22,6 +23,8 @@ const RING: u32 = 2048;
 /// Half of the frames wait for packets, half carry what is sent.
 const FRAMES: u32 = 2 * RING;
 const BATCH: usize = 64;
+/// Frames that one call makes a kernel send that copies them (`TX_BATCH_SIZE` of net/xdp/xsk.c).
+const SENT_AT_ONCE: usize = 32;
 
 /// One AF_XDP socket with memory of its own, bound to one receive queue.
 pub struct Socket {
@@ -31,6 +34,8 @@ pub struct Socket {
     rings: WakableRings,
     socket: XdpSocket,
     umem: Umem,
+    /// Whether the driver takes frames where they are, and has to be told of them.
+    shares_memory: bool,
 }
 
 // SAFETY: the raw pointers inside point into the socket's own mappings, which any thread may use
@@ -69,7 +74,10 @@ impl Socket {
         // SAFETY: the frames belong to the UMEM that the ring was built for, and both stay here.
         unsafe { rings.fill_ring.enqueue(&mut umem, RING as usize, true) }
             .map_err(|error| failed(&error))?;
+        let shares_memory =
+            shares_memory(&socket).map_err(|error| DatapathError::kernel(what(), error))?;
         Ok(Self {
+            shares_memory,
             received: HeapSlab::with_capacity(BATCH),
             to_send: HeapSlab::with_capacity(RING as usize),
             rings,
@@ -102,7 +110,10 @@ impl Socket {
         missing = missing.min(RING as usize);
         if missing > 0 {
             // SAFETY: the frames belong to the UMEM that the ring was built for.
-            match unsafe { self.rings.fill_ring.enqueue(&mut self.umem, missing, true) } {
+            let queued = unsafe {
+                self.rings.fill_ring.enqueue(&mut self.umem, missing, self.shares_memory)
+            };
+            match queued {
                 // They are in the ring, where the driver finds them when the interface is up again.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
                 other => {
@@ -138,19 +149,21 @@ impl Socket {
         if self.to_send.is_empty() {
             return Ok(());
         }
+        let mut calls = self.to_send.len().div_ceil(SENT_AT_ONCE);
         if let Some(ring) = self.rings.tx_ring.as_mut() {
             // SAFETY: the packets lie in the UMEM that the ring was built for.
-            match unsafe { ring.send(&mut self.to_send, true) } {
-                // The kernel is busy sending what it has, or the interface is down: it takes the
-                // rest at a later call, of which the worker's poll(2) is one.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN)
-                    ) => {}
-                other => {
-                    other?;
+            let mut sent = unsafe { ring.send(&mut self.to_send, true) }.map(drop);
+            while let Err(error) = sent {
+                match error.raw_os_error() {
+                    // It has sent what it does in one call.
+                    Some(libc::EAGAIN) if calls > 1 => calls -= 1,
+                    Some(libc::EINTR) => break,
+                    // The kernel is busy sending what it has, or the interface is down: it takes
+                    // the rest at a later call, of which the worker's poll(2) is one.
+                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN) => break,
+                    _ => return Err(error),
                 }
+                sent = send(self.as_fd(), &[], SendFlags::DONTWAIT).map(drop).map_err(Into::into);
             }
         }
         self.complete();
@@ -167,6 +180,27 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as the socket lives.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
+}
+
+/// Whether the driver shares the socket's memory; else the kernel copies every frame.
+fn shares_memory(socket: &XdpSocket) -> io::Result<bool> {
+    let mut options = libc::xdp_options { flags: 0 };
+    let mut length = size_of_val(&options) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes of plain numbers into the structure.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_OPTIONS,
+            (&raw mut options).cast(),
+            &raw mut length,
+        )
+    };
+    if failed != 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 }
 
