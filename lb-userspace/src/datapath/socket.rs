@@ -10,7 +10,7 @@ use std::{
 
 use rustix::net::{SendFlags, send};
 use xdp::{
-    RingConfigBuilder, Umem, WakableRings,
+    Packet, RingConfigBuilder, Umem, WakableRings,
     nic::NicIndex,
     slab::{HeapSlab, Slab as _},
     socket::{XdpSocket, XdpSocketBuilder},
@@ -28,8 +28,9 @@ const SENT_AT_ONCE: usize = 32;
 
 /// One AF_XDP socket with memory of its own, bound to one receive queue.
 pub struct Socket {
-    // Before `umem`: packets in the slabs and descriptors in the rings point into it.
+    // Before `umem`: packets in the slabs, in the batch and descriptors in the rings point into it.
     received: HeapSlab,
+    batch: Vec<Packet>,
     to_send: HeapSlab,
     rings: WakableRings,
     socket: XdpSocket,
@@ -79,6 +80,7 @@ impl Socket {
         Ok(Self {
             shares_memory,
             received: HeapSlab::with_capacity(BATCH),
+            batch: Vec::with_capacity(BATCH),
             to_send: HeapSlab::with_capacity(RING as usize),
             rings,
             socket,
@@ -91,19 +93,31 @@ impl Socket {
         self.as_fd().try_clone_to_owned().map(DropCounts::new)
     }
 
-    /// Hands each frame that has come to `handle`, up to a batch. Returns how many there were.
-    pub fn receive(&mut self, mut handle: impl FnMut(&[u8])) -> io::Result<usize> {
-        let Some(ring) = self.rings.rx_ring.as_mut() else {
-            return Ok(0);
-        };
-        // SAFETY: the packets stay in this function, and the UMEM outlives it.
-        let count = unsafe { ring.recv(&self.umem, &mut self.received) };
+    /// Takes in what has come, up to a batch. Returns how many frames there are.
+    pub fn receive(&mut self) -> usize {
+        if let Some(ring) = self.rings.rx_ring.as_mut() {
+            // SAFETY: the packets stay in this socket, which they were received by, and go before
+            // its UMEM.
+            unsafe { ring.recv(&self.umem, &mut self.received) };
+        }
         while let Some(packet) = self.received.pop_back() {
-            handle(&packet);
+            self.batch.push(packet);
+        }
+        self.batch.len()
+    }
+
+    /// The frames that were taken in, in order.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.batch.iter().map(|packet| &**packet)
+    }
+
+    /// Forgets them, and gives their memory back to the kernel.
+    pub fn release(&mut self) -> io::Result<()> {
+        let count = self.batch.len();
+        for packet in self.batch.drain(..) {
             self.umem.free_packet(packet);
         }
-        self.refill(count)?;
-        Ok(count)
+        self.refill(count)
     }
 
     fn refill(&mut self, mut missing: usize) -> io::Result<()> {

@@ -223,6 +223,14 @@ impl Engine {
         &self.generation
     }
 
+    /// Fetches what [`Self::receive`] will look at, so that it need not wait for it: a worker says so
+    /// of all frames of a batch before it comes to the first.
+    pub fn expect(&self, frame: &[u8]) {
+        if let Ok(Parsed::Transport(packet)) = packet::parse(frame) {
+            self.shared.flows.fetch_places(&packet.key());
+        }
+    }
+
     /// Decides about a frame that the XDP program punted.
     pub fn receive(
         &mut self,

@@ -135,6 +135,17 @@ impl FlowTable {
         }
     }
 
+    /// The same of the places where a key may be, and of the records where it will most likely be.
+    pub fn fetch_places(&self, key: &FlowKeyV4) {
+        let Choices { first, second, .. } = self.geometry.choices(&key.packed());
+        let (buckets, records) = (self.memory.buckets(), self.memory.records());
+        for place in 0..BUCKET_SLOTS {
+            let [id, other] = [first, second].map(|bucket| SlotId::new(bucket, place));
+            black_box((slot_of(buckets, id).is_free(), slot_of(buckets, other).is_free()));
+            black_box(records[id.0 as usize].partner());
+        }
+    }
+
     /// Inserts both directions of a flow, or neither. `record` is the forward direction's; its
     /// `partner` and bits are set here. Without a reply the flow has one direction only.
     pub fn insert(
