@@ -182,7 +182,7 @@ impl Engine {
         self.flows.begin(id, record.created, &self.shared);
         let policy = generation.pools.pool(choice.pool).policy();
         self.shared.servers.spend(record.server, policy, turn.now.monotonic);
-        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, entry)| entry);
+        let entry = self.shared.flows.slot(id).snapshot().map(|(_, entry, _)| entry);
         entry.map(|entry| (id, entry)).ok_or(Event::DropNoFlow)
     }
 

@@ -6,7 +6,7 @@ use lb_common::flow::FlowRecord;
 
 use super::{
     Now, Packet,
-    log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
+    log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds},
     shared::Shared,
     view::Found,
 };
@@ -16,7 +16,7 @@ pub(super) fn ended_log(found: &Found, reason: EndReason, now: Now, shared: &Sha
     let note = shared.notes.take(found.id);
     let view = found.view(&shared.catalog, Note::default(), now.monotonic);
     FlowLog {
-        time: timestamp(now.wall),
+        time: now.wall,
         duration: view.age_seconds,
         protocol: view.protocol,
         client: view.client,
@@ -62,7 +62,7 @@ impl Refused<'_> {
     pub fn log(self, now: Now, shared: &Shared) -> FlowLog {
         let Self { record, packet, bytes, reason, pool, server, note } = self;
         FlowLog {
-            time: timestamp(now.wall),
+            time: now.wall,
             duration: seconds(Duration::ZERO),
             protocol: packet.protocol.name(),
             client: packet.source(),
