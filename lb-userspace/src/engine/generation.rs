@@ -33,7 +33,7 @@ pub struct Generation {
     /// Servers, and how one is picked.
     pub pools: Pools,
     states: Arc<ServerStates>,
-    services: HashMap<ServiceKey, usize>,
+    services: hashbrown::HashMap<ServiceKey, usize>,
     address_roles: HashMap<Address, Roles>,
     service_numbers: Vec<u32>,
     pool_numbers: Vec<u32>,
