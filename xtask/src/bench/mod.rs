@@ -14,6 +14,8 @@ use lb_tests::{check_stopped, report, stop_on_signals};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+pub use compare::read;
+
 use crate::{
     command::{announce, cargo, run},
     ebpf,
@@ -35,6 +37,8 @@ pub enum Bench {
     NewFlows,
     /// DataScripts, per run, and new flows a second of an engine alone
     Script,
+    /// How figures grow with flows, servers, services, scripts and cores; much of it needs root
+    Scale,
     /// Connections with real sockets, beside other balancers; needs root
     Tcp,
 }
@@ -47,7 +51,7 @@ impl Bench {
 
     const fn packages(self) -> &'static [Package] {
         match self {
-            Self::Program | Self::Script => &[],
+            Self::Program | Self::Script | Self::Scale => &[],
             Self::Forward | Self::NewFlows => packages::LINKS,
             Self::Tcp => packages::BALANCERS,
         }

@@ -1,0 +1,131 @@
+//! A picture of some lines. Its background is its own, so that it can be read on a page of any
+//! colour, and no font is looked up: text stays text.
+
+use anyhow::{Result, anyhow};
+use plotters::{coord::combinators::BindKeyPoints as _, prelude::*};
+
+use super::{
+    axis::{Scale, label},
+    curves::{Plot, Point},
+};
+
+const SIZE: (u32, u32) = (760, 420);
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(40, 40, 40);
+const GRID: RGBColor = RGBColor(222, 222, 222);
+/// Told apart by the colour-blind too (M. Okabe and K. Ito, 2008), then a few more.
+const COLOURS: [RGBColor; 9] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(90, 90, 90),
+    RGBColor(136, 34, 85),
+    RGBColor(153, 153, 51),
+];
+
+/// The picture as SVG.
+pub fn svg(plot: &Plot) -> Result<String> {
+    let mut text = String::new();
+    draw(plot, SVGBackend::with_string(&mut text, SIZE)).map_err(|error| anyhow!("{error}"))?;
+    Ok(text)
+}
+
+type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+
+fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
+    let area = backend.into_drawing_area();
+    area.fill(&WHITE)?;
+    let (sizes, values): (Vec<_>, Vec<_>) = plot.points().map(|it| (it.size, it.value)).unzip();
+    let scale = Scale::fitting(&values);
+    let marks = scale.marks(&values);
+    let mut sizes: Vec<_> = sizes.iter().map(|size| Scale::Log.place(*size)).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
+    let places: Vec<_> = marks.iter().map(|mark| scale.place(*mark)).collect();
+    let (left, right) = (sizes[0] - 0.1, sizes[sizes.len() - 1] + 0.1);
+    let (bottom, top) = (places[0], places[places.len() - 1]);
+    let mut chart = ChartBuilder::on(&area)
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d(
+            (left..right).with_key_points(sizes),
+            (bottom..top).with_key_points(places),
+        )?;
+    chart
+        .configure_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style((FONT, 13, &INK))
+        .axis_desc_style((FONT, 14, &INK))
+        .x_desc(format!("{}s", plot.thing))
+        .y_desc(format!("{}, {}", plot.what, plot.unit))
+        .x_label_formatter(&|place| label(Scale::Log.value(*place)))
+        .y_label_formatter(&|place| label(scale.value(*place)))
+        .draw()?;
+    for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
+        let at = |point: &Point| (Scale::Log.place(point.size), scale.place(point.value));
+        chart
+            .draw_series(LineSeries::new(line.points.iter().map(at), colour.stroke_width(2)))?
+            .label(&line.name)
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+        let dots = |radius, style: ShapeStyle, points: Vec<&Point>| {
+            points.into_iter().map(at).map(move |place| Circle::new(place, radius, style))
+        };
+        chart.draw_series(dots(4, colour.filled(), line.points.iter().collect()))?;
+        // Hollow where the spread was too wide.
+        let doubtful = line.points.iter().filter(|point| point.doubtful);
+        chart.draw_series(dots(2, WHITE.filled(), doubtful.collect()))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE)
+        .border_style(GRID)
+        .label_font((FONT, 13, &INK))
+        .draw()?;
+    area.present()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::curves::{of, tests::figure},
+        *,
+    };
+
+    fn picture(last: f64) -> String {
+        let values = [(1, 10.0), (4, 20.0), (1024, last)];
+        let case = |size| format!("hit: tcp <snat>, {size} flows");
+        let figures: Vec<_> = values.map(|(size, value)| figure(&case(size), value)).into();
+        svg(&of(&figures)[0]).unwrap()
+    }
+
+    #[test]
+    fn a_picture_says_what_it_shows() {
+        let picture = picture(90.0);
+        for text in ["hit, ns", "flows", "tcp &lt;snat&gt;", "1 Ki", "80", "polyline"] {
+            assert!(picture.contains(text), "no {text} in {picture}");
+        }
+        assert!(picture.len() < 20_000, "{}", picture.len());
+    }
+
+    #[test]
+    fn points_are_where_their_values_are() {
+        let heights = |picture: &str| -> Vec<i32> {
+            let circles = picture.split("<circle ").skip(1);
+            let height =
+                |circle: &str| circle.split("cy=\"").nth(1)?.split('"').next()?.parse().ok();
+            circles.map(|circle| height(circle).unwrap()).collect()
+        };
+        let (low, high) = (heights(&picture(30.0)), heights(&picture(10_000.0)));
+        for points in [&low, &high] {
+            assert_eq!(points.len(), 3);
+            assert!(points[0] > points[1] && points[1] > points[2], "y grows downward: {points:?}");
+        }
+    }
+}
