@@ -32,9 +32,9 @@ pub const VIP: [u8; 4] = [192, 0, 2, 10];
 const SERVICES: [u8; 4] = [10, 64, 0, 0];
 const FOREIGN: [u8; 4] = [10, 128, 0, 0];
 const SNAT: [u8; 4] = [192, 0, 2, 9];
-/// Client and server of flow 0; the flow's number is added to both.
+/// Client and server of flow 0; the flow's number, of 22 bits at most, is added to both.
 const CLIENT: [u8; 4] = [10, 0, 0, 0];
-const SERVER: [u8; 4] = [172, 16, 0, 0];
+const SERVER: [u8; 4] = [100, 64, 0, 0];
 /// The loopback interface: test runs come in by it, so a next hop there means `XDP_TX`.
 const LOOPBACK: u32 = 1;
 

@@ -67,7 +67,7 @@ impl Bench {
 pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Result<()> {
     let names = if names.is_empty() { Bench::value_variants() } else { names };
     // Before hours of measuring, not after.
-    let baseline = baseline.map(compare::read).transpose()?;
+    let baseline = baseline.map(read).transpose()?;
     let unasked_for = NamedTempFile::new().context("cannot make a file for the figures")?;
     let json = fresh(json.unwrap_or(unasked_for.path()))?;
     let benches = build(names)?;
@@ -82,7 +82,7 @@ pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Res
         }
     }
     if let Some(baseline) = baseline {
-        compare::show(&baseline, &compare::read(&json)?)?;
+        compare::show(&baseline, &read(&json)?)?;
     }
     ensure!(failed.is_empty(), "not measured, or not whole: {}", failed.join(", "));
     Ok(())

@@ -1,8 +1,13 @@
 //! A picture of some lines. Its background is its own, so that it can be read on a page of any
 //! colour, and no font is looked up: text stays text.
 
+use std::ops::Range;
+
 use anyhow::{Result, anyhow};
-use plotters::{coord::combinators::BindKeyPoints as _, prelude::*};
+use plotters::{
+    coord::ranged1d::{DefaultFormatting, KeyPointHint},
+    prelude::*,
+};
 
 use super::{
     axis::{Scale, label},
@@ -52,8 +57,8 @@ fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(
-            (left..right).with_key_points(sizes),
-            (bottom..top).with_key_points(places),
+            Axis { range: left..right, marks: sizes },
+            Axis { range: bottom..top, marks: places },
         )?;
     chart
         .configure_mesh()
@@ -73,13 +78,13 @@ fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
             .draw_series(LineSeries::new(line.points.iter().map(at), colour.stroke_width(2)))?
             .label(&line.name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
-        let dots = |radius, style: ShapeStyle, points: Vec<&Point>| {
-            points.into_iter().map(at).map(move |place| Circle::new(place, radius, style))
+        let dots = |radius, style: ShapeStyle, of: &dyn Fn(&&Point) -> bool| {
+            let places: Vec<_> = line.points.iter().filter(of).map(at).collect();
+            places.into_iter().map(move |place| Circle::new(place, radius, style))
         };
-        chart.draw_series(dots(4, colour.filled(), line.points.iter().collect()))?;
+        chart.draw_series(dots(4, colour.filled(), &|_| true))?;
         // Hollow where the spread was too wide.
-        let doubtful = line.points.iter().filter(|point| point.doubtful);
-        chart.draw_series(dots(2, WHITE.filled(), doubtful.collect()))?;
+        chart.draw_series(dots(2, WHITE.filled(), &|point| point.doubtful))?;
     }
     chart
         .configure_series_labels()
@@ -89,6 +94,30 @@ fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
         .label_font((FONT, 13, &INK))
         .draw()?;
     area.present()
+}
+
+/// Places, and those that have a mark.
+struct Axis {
+    range: Range<f64>,
+    marks: Vec<f64>,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
+        let part = (value - self.range.start) / (self.range.end - self.range.start);
+        first + (part * f64::from(last - first)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.marks.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
 }
 
 #[cfg(test)]
