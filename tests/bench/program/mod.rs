@@ -136,7 +136,8 @@ impl Case {
     }
 }
 
-fn processor_time() -> f64 {
+/// Nanoseconds that this thread has taken of a processor.
+pub fn processor_time() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }

@@ -5,16 +5,21 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow};
 use plotters::{
-    coord::ranged1d::{DefaultFormatting, KeyPointHint},
+    coord::{
+        Shift,
+        ranged1d::{DefaultFormatting, KeyPointHint},
+    },
     prelude::*,
 };
 
 use super::{
     axis::{Scale, label},
-    curves::{Plot, Point},
+    curves::{Line, Plot, Point},
 };
 
-const SIZE: (u32, u32) = (760, 420);
+const SIZE: (u32, u32) = (860, 420);
+/// The part of the width that names the lines: inside, it would hide some.
+const LEGEND: u32 = 170;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(222, 222, 222);
@@ -38,28 +43,27 @@ pub fn svg(plot: &Plot) -> Result<String> {
     Ok(text)
 }
 
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
     let area = backend.into_drawing_area();
     area.fill(&WHITE)?;
-    let (sizes, values): (Vec<_>, Vec<_>) = plot.points().map(|it| (it.size, it.value)).unzip();
+    let (left, right) = area.split_horizontally(SIZE.0 - LEGEND);
+    draw_lines(plot, &left)?;
+    draw_legend(plot, &right)?;
+    area.present()
+}
+
+fn draw_lines<'a>(plot: &Plot, area: &Area<'a>) -> Drawn<'a> {
+    let values: Vec<_> = plot.points().map(|point| point.value).collect();
     let scale = Scale::fitting(&values);
-    let marks = scale.marks(&values);
-    let mut sizes: Vec<_> = sizes.iter().map(|size| Scale::Log.place(*size)).collect();
-    sizes.sort_by(f64::total_cmp);
-    sizes.dedup();
-    let places: Vec<_> = marks.iter().map(|mark| scale.place(*mark)).collect();
-    let (left, right) = (sizes[0] - 0.1, sizes[sizes.len() - 1] + 0.1);
-    let (bottom, top) = (places[0], places[places.len() - 1]);
-    let mut chart = ChartBuilder::on(&area)
+    let at = |point: &Point| (Scale::Log.place(point.size), scale.place(point.value));
+    let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d(
-            Axis { range: left..right, marks: sizes },
-            Axis { range: bottom..top, marks: places },
-        )?;
+        .build_cartesian_2d(Axis::of_sizes(plot), Axis::of_values(&values, scale))?;
     chart
         .configure_mesh()
         .bold_line_style(GRID)
@@ -72,12 +76,8 @@ fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
         .x_label_formatter(&|place| label(Scale::Log.value(*place)))
         .y_label_formatter(&|place| label(scale.value(*place)))
         .draw()?;
-    for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
-        let at = |point: &Point| (Scale::Log.place(point.size), scale.place(point.value));
-        chart
-            .draw_series(LineSeries::new(line.points.iter().map(at), colour.stroke_width(2)))?
-            .label(&line.name)
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    for (line, colour) in coloured(plot) {
+        chart.draw_series(LineSeries::new(line.points.iter().map(at), colour.stroke_width(2)))?;
         let dots = |radius, style: ShapeStyle, of: &dyn Fn(&&Point) -> bool| {
             let places: Vec<_> = line.points.iter().filter(of).map(at).collect();
             places.into_iter().map(move |place| Circle::new(place, radius, style))
@@ -86,20 +86,43 @@ fn draw<'a>(plot: &Plot, backend: SVGBackend<'a>) -> Drawn<'a> {
         // Hollow where the spread was too wide.
         chart.draw_series(dots(2, WHITE.filled(), &|point| point.doubtful))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font((FONT, 13, &INK))
-        .draw()?;
-    area.present()
+    Ok(())
+}
+
+fn draw_legend<'a>(plot: &Plot, area: &Area<'a>) -> Drawn<'a> {
+    for ((line, colour), row) in coloured(plot).zip(0..) {
+        let y = 28 + 20 * row;
+        area.draw(&PathElement::new([(4, y), (22, y)], colour.stroke_width(3)))?;
+        area.draw(&Text::new(line.name.as_str(), (28, y - 7), (FONT, 13, &INK)))?;
+    }
+    Ok(())
+}
+
+fn coloured(plot: &Plot) -> impl Iterator<Item = (&Line, &RGBColor)> {
+    plot.lines.iter().zip(COLOURS.iter().cycle())
 }
 
 /// Places, and those that have a mark.
 struct Axis {
     range: Range<f64>,
     marks: Vec<f64>,
+}
+
+impl Axis {
+    /// A mark at every size.
+    fn of_sizes(plot: &Plot) -> Self {
+        let mut marks: Vec<_> = plot.points().map(|it| Scale::Log.place(it.size)).collect();
+        marks.sort_by(f64::total_cmp);
+        marks.dedup();
+        let (first, last) = (marks.first().copied(), marks.last().copied());
+        Self { range: first.unwrap_or(0.0) - 0.1..last.unwrap_or(1.0) + 0.1, marks }
+    }
+
+    fn of_values(values: &[f64], scale: Scale) -> Self {
+        let marks: Vec<_> = scale.marks(values).into_iter().map(|it| scale.place(it)).collect();
+        let (first, last) = (marks.first().copied(), marks.last().copied());
+        Self { range: first.unwrap_or(0.0)..last.unwrap_or(1.0), marks }
+    }
 }
 
 impl Ranged for Axis {
