@@ -93,7 +93,11 @@ fn draw_legend<'a>(plot: &Plot, area: &Area<'a>) -> Drawn<'a> {
     for ((line, colour), row) in coloured(plot).zip(0..) {
         let y = 28 + 20 * row;
         area.draw(&PathElement::new([(4, y), (22, y)], colour.stroke_width(3)))?;
-        area.draw(&Text::new(line.name.as_str(), (28, y - 7), (FONT, 13).into_text_style(area).color(&INK)))?;
+        area.draw(&Text::new(
+            line.name.as_str(),
+            (28, y - 7),
+            (FONT, 13).into_text_style(area).color(&INK),
+        ))?;
     }
     Ok(())
 }
