@@ -66,8 +66,8 @@ pub fn sizes<'a>(of: &[u32], thing: &'a str) -> Vec<(u32, &'a str)> {
 pub fn named(number: u32, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     let number = match number {
-        n if n >= 1 << 20 && n % (1 << 20) == 0 => format!("{} Mi", n >> 20),
-        n if n >= 1 << 10 && n % (1 << 10) == 0 => format!("{} Ki", n >> 10),
+        n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} Mi", n >> 20),
+        n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{} Ki", n >> 10),
         n if n >= 1000 => format!("{},{:03}", n / 1000, n % 1000),
         n => n.to_string(),
     };

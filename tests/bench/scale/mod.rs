@@ -20,8 +20,10 @@ pub use memory::{FILL, fill};
 
 const ROUNDS: usize = 7;
 
+type Part = fn(&mut Report) -> Result<()>;
+
 /// What is measured, one after the other: whatever one cannot is said, and the next one goes on.
-const PARTS: [(&str, fn(&mut Report) -> Result<()>); 6] = [
+const PARTS: [(&str, Part); 6] = [
     ("packets", packet::measure),
     ("decisions", decision::measure),
     ("reloads", configuration::measure),

@@ -148,7 +148,7 @@ impl Site {
     /// The same with an answer to each: the flows are established.
     pub fn establish(&mut self, flows: u32) -> Result<()> {
         for number in 0..flows {
-            if number % 4096 == 0 {
+            if number.is_multiple_of(4096) {
                 check_stopped()?;
             }
             self.begin(1)?;

@@ -70,8 +70,8 @@ pub fn label(value: f64) -> String {
         return format!("{value:.2}").trim_end_matches('0').to_owned();
     }
     match value {
-        v if v >= KI * KI && whole % (1 << 20) == 0 => format!("{} Mi", whole >> 20),
-        v if v >= KI && whole % (1 << 10) == 0 => format!("{} Ki", whole >> 10),
+        v if v >= KI * KI && whole.is_multiple_of(1 << 20) => format!("{} Mi", whole >> 20),
+        v if v >= KI && whole.is_multiple_of(1 << 10) => format!("{} Ki", whole >> 10),
         v if v >= 1e6 => {
             format!("{},{:03},{:03}", whole / 1_000_000, whole / 1000 % 1000, whole % 1000)
         }
