@@ -5,6 +5,7 @@ mod flows;
 mod forward;
 mod link;
 mod program;
+mod scale;
 mod script;
 mod tcp;
 mod traffic;
@@ -21,6 +22,8 @@ fn main() -> Result<()> {
         "forward" => forward::measure(),
         "new-flows" => flows::measure(),
         "script" => script::measure(),
+        "scale" => scale::measure(),
+        scale::FILL => scale::fill(),
         "tcp" => tcp::measure(),
         _ => bail!("there is no benchmark `{name}`: run `cargo xtask bench`"),
     }

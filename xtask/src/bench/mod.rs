@@ -14,6 +14,8 @@ use lb_tests::{check_stopped, report, stop_on_signals};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+pub use compare::read;
+
 use crate::{
     command::{announce, cargo, run},
     ebpf,
@@ -35,6 +37,8 @@ pub enum Bench {
     NewFlows,
     /// DataScripts, per run, and new flows a second of an engine alone
     Script,
+    /// How figures grow with flows, servers, services, scripts and cores; much of it needs root
+    Scale,
     /// Connections with real sockets, beside other balancers; needs root
     Tcp,
 }
@@ -47,7 +51,7 @@ impl Bench {
 
     const fn packages(self) -> &'static [Package] {
         match self {
-            Self::Program | Self::Script => &[],
+            Self::Program | Self::Script | Self::Scale => &[],
             Self::Forward | Self::NewFlows => packages::LINKS,
             Self::Tcp => packages::BALANCERS,
         }
@@ -63,7 +67,7 @@ impl Bench {
 pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Result<()> {
     let names = if names.is_empty() { Bench::value_variants() } else { names };
     // Before hours of measuring, not after.
-    let baseline = baseline.map(compare::read).transpose()?;
+    let baseline = baseline.map(read).transpose()?;
     let unasked_for = NamedTempFile::new().context("cannot make a file for the figures")?;
     let json = fresh(json.unwrap_or(unasked_for.path()))?;
     let benches = build(names)?;
@@ -78,7 +82,7 @@ pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Res
         }
     }
     if let Some(baseline) = baseline {
-        compare::show(&baseline, &compare::read(&json)?)?;
+        compare::show(&baseline, &read(&json)?)?;
     }
     ensure!(failed.is_empty(), "not measured, or not whole: {}", failed.join(", "));
     Ok(())
