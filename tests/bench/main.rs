@@ -4,6 +4,7 @@ mod cpu;
 mod flows;
 mod forward;
 mod link;
+mod pktgen;
 mod program;
 mod script;
 mod tcp;
@@ -22,6 +23,7 @@ fn main() -> Result<()> {
         "new-flows" => flows::measure(),
         "script" => script::measure(),
         "tcp" => tcp::measure(),
+        "pktgen" => pktgen::measure(),
         _ => bail!("there is no benchmark `{name}`: run `cargo xtask bench`"),
     }
 }
