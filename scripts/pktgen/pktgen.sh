@@ -39,7 +39,7 @@ number() {
     [ "$1" -ge "$2" ] && [ "$1" -le "$3" ] || fail "$4: $1 is not from $2 to $3"
 }
 
-# value ADDRESS OPTION: an IPv4 address as a number
+# value ADDRESS OPTION: an IPv4 address as a number, in `value`
 value() {
     case $1 in
         *[!0-9.]* | '' | .* | *. | *..*) fail "$2: \`$1\` is not an IPv4 address" ;;
@@ -56,14 +56,15 @@ value() {
         esac
         [ "$byte" -le 255 ] || fail "$1: \`$2\` is not an IPv4 address"
     done
-    echo $((($3 << 24) + ($4 << 16) + ($5 << 8) + $6))
+    value=$((($3 << 24) + ($4 << 16) + ($5 << 8) + $6))
 }
 
 # addresses RANGE OPTION
 addresses() {
-    first=$(value "${1%%-*}" "$2") || exit 2
-    last=$(value "${1#*-}" "$2") || exit 2
-    [ "$first" -le "$last" ] || fail "$2: \`$1\` ends before it begins"
+    value "${1%%-*}" "$2"
+    first=$value
+    value "${1#*-}" "$2"
+    [ "$first" -le "$value" ] || fail "$2: \`$1\` ends before it begins"
 }
 
 # ports RANGE OPTION
@@ -77,7 +78,11 @@ check() {
     [ -n "$device" ] || fail "-i is missing: out of which interface? (-h lists the options)"
     [ -n "$mac" ] || fail "-m is missing: to which MAC address? \`ip neighbour\` knows it"
     [ -n "$destinations" ] || fail "-d is missing: to which address?"
-    echo "$mac" | grep -Eqi '^([0-9a-f]{2}:){5}[0-9a-f]{2}$' || fail "-m: \`$mac\` is not a MAC address"
+    digits='[0-9a-fA-F][0-9a-fA-F]'
+    case $mac in
+        $digits:$digits:$digits:$digits:$digits:$digits) ;;
+        *) fail "-m: \`$mac\` is not a MAC address" ;;
+    esac
     addresses "$destinations" -d
     [ -z "$sources" ] || addresses "$sources" -s
     ports "$ports" -p
@@ -90,29 +95,35 @@ check() {
     grep -q "^ *$device:" /proc/net/dev || fail "-i: there is no interface \`$device\` here"
 }
 
-# Makes sure that the kernel has a generator and enough threads of it.
+# Makes sure that the kernel has a generator and enough idle threads of it.
 find_pktgen() {
     [ "$(id -u)" = 0 ] || fail "only root may use the kernel's generator"
     [ -e $PKTGEN/pgctrl ] || modprobe pktgen 2>/dev/null
     [ -e $PKTGEN/pgctrl ] || fail "this kernel has no pktgen (CONFIG_NET_PKTGEN)"
-    for thread in $(seq "$cpu" $((cpu + threads - 1))); do
-        [ -e "$PKTGEN/kpktgend_$thread" ] || fail "there is no CPU $thread for a thread"
-        grep -q '^Running: *$' "$PKTGEN/kpktgend_$thread" && grep -q '^Stopped: *$' "$PKTGEN/kpktgend_$thread" ||
-            fail "CPU $thread's thread has other work: see $PKTGEN/kpktgend_$thread"
+    thread=$cpu
+    while [ "$thread" -lt $((cpu + threads)) ]; do
+        file=$PKTGEN/kpktgend_$thread
+        [ -e "$file" ] || fail "there is no CPU $thread for a thread"
+        # Two lists of devices, both empty.
+        [ "$(grep -Ec '^(Running|Stopped): *$' "$file")" = 2 ] ||
+            fail "CPU $thread's thread has other work: see $file"
+        thread=$((thread + 1))
     done
 }
 
-# set FILE WORDS: one command to the generator
+# tell FILE WORDS: one command to the generator
 tell() {
-    (echo "$2" >"$PKTGEN/$1") 2>/dev/null && return
+    { echo "$2" >"$PKTGEN/$1"; } 2>/dev/null && return
     fail "the kernel's generator refuses \`$2\`: $(grep -h '^Result:' "$PKTGEN/$1" 2>/dev/null)"
 }
 
 # Every thread has a device of its own: the interface's name, @ and the CPU.
 set_up() {
-    for thread in $(seq "$cpu" $((cpu + threads - 1))); do
+    thread=$cpu
+    while [ "$thread" -lt $((cpu + threads)) ]; do
         one=$device@$thread
         added="$added $thread"
+        files="$files $PKTGEN/$one"
         tell "kpktgend_$thread" "add_device $one"
         tell "$one" "count $count"
         tell "$one" "pkt_size $length"
@@ -127,39 +138,41 @@ set_up() {
         tell "$one" "udp_src_min ${source_ports%%-*}"
         tell "$one" "udp_src_max ${source_ports#*-}"
         tell "$one" "flag QUEUE_MAP_CPU"
+        thread=$((thread + 1))
     done
 }
 
 clean_up() {
     for thread in $added; do
-        (echo rem_device_all >"$PKTGEN/kpktgend_$thread") 2>/dev/null
+        { echo rem_device_all >"$PKTGEN/kpktgend_$thread"; } 2>/dev/null
     done
 }
 
-# A line a thread, and their sum. A line of the kernel's begins so:
+# A line a thread, and their sum. The kernel says of each:
 #   Result: OK: 1000(c900+d100) usec, 1000 (60byte,0frags)
+#     1000000pps 480Mb/sec (480000000bps) errors: 0
 report() {
-    for thread in $added; do
-        sed -n "s/^Result: OK: \([0-9]*\)(.*) usec, \([0-9]*\) (.*/$thread \1 \2/p
-                s/^.*errors: \([0-9]*\).*/errors \1/p" "$PKTGEN/$device@$thread"
-    done | awk '
-        $1 == "errors" { errors += $2; next }
-        {
-            rate = $2 ? $3 * 1000000 / $2 : 0
-            printf "CPU %d: %d packets in %d us, %d packets/s\n", $1, $3, $2, rate
-            packets += $3
+    # shellcheck disable=SC2086 # one word a thread
+    awk '
+        /^Result: OK: / {
+            time = $3 + 0
+            rate = time ? $5 * 1000000 / time : 0
+            sub(/.*@/, "", FILENAME)
+            printf "CPU %s: %.0f packets in %.0f us, %.0f packets/s\n", FILENAME, $5, time, rate
+            packets += $5
             sum += rate
-            if ($2 > longest) longest = $2
+            if (time > longest) longest = time
             lines += 1
         }
+        / errors: [0-9]+$/ { errors += $NF }
         END {
             if (!lines) exit 1
-            printf "sent %d packets in %d us, %d packets/s, %d errors\n", packets, longest, sum, errors
-        }' || fail "the kernel's generator sent nothing: $(grep -h '^Result:' "$PKTGEN/$device"@*)"
+            printf "sent %.0f packets in %.0f us, %.0f packets/s, %d errors\n", packets, longest, sum, errors
+        }' $files || fail "the kernel's generator sent nothing: $(grep -h '^Result:' $files)"
 }
 
 device='' mac='' destinations='' sources='' ports=53 source_ports=1024
-length=60 count=1000000 delay=0 threads=1 cpu=0 added=''
+length=60 count=1000000 delay=0 threads=1 cpu=0 added='' files=''
 while getopts i:m:d:s:p:q:l:n:w:t:c:h option; do
     case $option in
         i) device=$OPTARG ;;
@@ -187,5 +200,5 @@ trap clean_up EXIT
 # stops them. What they sent until then is reported all the same.
 trap : INT TERM HUP
 set_up
-(echo start >$PKTGEN/pgctrl) 2>/dev/null
+{ echo start >$PKTGEN/pgctrl; } 2>/dev/null
 report

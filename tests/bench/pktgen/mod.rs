@@ -12,7 +12,7 @@ use lb_tests::{
 };
 use lb_userspace::datapath::check_environment;
 
-use self::subject::{FLOWS, Subject, WAYS};
+use self::subject::{Subject, WAYS};
 use crate::{cpu, traffic::Counter};
 
 const ROUNDS: usize = 7;
@@ -29,6 +29,8 @@ const INSTRUCTIONS: &str = "LB_BENCH_INSTRUCTIONS";
 pub struct Machine {
     /// The balancer's core.
     core: usize,
+    /// Clients, each of which is a flow.
+    flows: u32,
     /// Packets a measurement.
     packets: u64,
     lengths: &'static [(usize, &'static str)],
@@ -40,7 +42,6 @@ pub struct Machine {
 struct Case {
     /// Index of the subject.
     subject: usize,
-    flows: u32,
     length: usize,
     cost: Measured,
     rate: Measured,
@@ -81,12 +82,19 @@ impl Machine {
         if env::var_os(INSTRUCTIONS).is_some() {
             println!("Linux {}, one emulated core whose clock counts instructions", kernel.trim());
             let lengths = &LENGTHS[..1];
-            return Ok(Self { core: 0, packets: 1 << 17, lengths, unit: "instructions" });
+            return Ok(Self {
+                core: 0,
+                flows: 1 << 10,
+                packets: 1 << 13,
+                lengths,
+                unit: "instructions",
+            });
         }
         cpu::require_two()?;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         println!("Linux {}, {cores} cores", kernel.trim());
-        Ok(Self { core: cpu::BALANCER, packets: 1 << 20, lengths: &LENGTHS, unit: "ns" })
+        let (flows, packets) = (1 << 12, 1 << 20);
+        Ok(Self { core: cpu::BALANCER, flows, packets, lengths: &LENGTHS, unit: "ns" })
     }
 
     fn counts_instructions(self) -> bool {
@@ -95,22 +103,19 @@ impl Machine {
 }
 
 fn cases(subjects: &[Subject], (length, bytes): (usize, &str), machine: Machine) -> Vec<Case> {
-    let case = |(subject, flows): (usize, u32)| {
-        let flows_named = if flows == 1 { "1 flow" } else { "4 Ki flows" };
-        let name = |what| format!("{what}: {}, {flows_named}, {bytes}", subjects[subject].way.name);
-        let (cost, rate) =
-            (Measured::new(name("cost"), machine.unit), Measured::new(name("rate"), "packets/s"));
-        Case { subject, flows, length, cost, rate }
+    let case = |(number, subject): (usize, &Subject)| {
+        let name = |what| format!("{what}: {}, {bytes}", subject.way.name);
+        let cost = Measured::new(name("cost"), machine.unit);
+        Case { subject: number, length, cost, rate: Measured::new(name("rate"), "packets/s") }
     };
-    let of_flows = |flows| (0..subjects.len()).map(move |subject| (subject, flows));
-    of_flows(1).chain(of_flows(FLOWS)).map(case).collect()
+    subjects.iter().enumerate().map(case).collect()
 }
 
 impl Case {
     fn measure(&mut self, subject: &mut Subject, machine: Machine) -> Result<()> {
         subject.sink.reset()?;
         let before = (subject.napi.nanos()?, subject.link.received()?);
-        let sent = subject.send(self.flows, self.length, machine.packets, 0)?;
+        let sent = subject.send(self.length, machine.packets, 0)?;
         let nanos = subject.napi.nanos()? - before.0;
         let arrived = (subject.link.received()? - before.1) as f64;
         let forwarded = subject.sink.get(Counter::Received)? as f64;
@@ -125,22 +130,19 @@ impl Case {
     }
 }
 
-/// Of each length and number of flows the control is the first. How many packets a second there
-/// are is for machines on which the generator has another core than the balancer.
+/// Of each length the control is the first. How many packets a second there are is for machines on
+/// which the generator has another core than the balancer.
 fn report(cases: &[Case], machine: Machine) -> Result<()> {
     let mut report = Report::new("pktgen");
-    let of_a_kind = || {
-        cases.chunk_by(|a, b| (a.flows, a.length) == (b.flows, b.length))
-    };
-    Report::heading(&format!("{} of the balancer's core a packet", machine.unit));
-    for cases in of_a_kind() {
-        cases.iter().for_each(|case| report.add(&case.cost, &cases[0].cost));
-    }
-    if !machine.counts_instructions() {
-        Report::heading("packets a second that came through");
-        for cases in of_a_kind() {
-            cases.iter().for_each(|case| report.add(&case.rate, &cases[0].rate));
+    let mut table = |title: &str, measured: fn(&Case) -> &Measured| {
+        Report::heading(title);
+        for cases in cases.chunk_by(|a, b| a.length == b.length) {
+            cases.iter().for_each(|case| report.add(measured(case), measured(&cases[0])));
         }
+    };
+    table(&format!("{} of the balancer's core a packet", machine.unit), |case| &case.cost);
+    if !machine.counts_instructions() {
+        table("packets a second that came through", |case| &case.rate);
     }
     report.write()
 }

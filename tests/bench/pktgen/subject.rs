@@ -14,8 +14,6 @@ use crate::{
     traffic::{self, Counter, Traffic},
 };
 
-/// Clients, each of which is a flow.
-pub const FLOWS: u32 = 1 << 12;
 /// Passes over all flows until each is established; only an overloaded machine needs many.
 const PASSES: u32 = 20;
 /// Nanoseconds between two packets of such a pass. The generator sleeps meanwhile, so that what is
@@ -88,6 +86,8 @@ pub struct Subject {
     pub napi: Napi,
     /// The hosts.
     pub link: Link,
+    /// Clients, each of which is a flow.
+    flows: u32,
 }
 
 /// Held for as long as it runs.
@@ -108,15 +108,15 @@ impl Subject {
         if machine.counts_instructions() {
             napi.take_turns(&link.balancer)?;
         }
-        let mut subject = Self { way, sink, running, napi, link };
+        let mut subject = Self { way, sink, running, napi, link, flows: machine.flows };
         subject.establish()?;
         Ok(subject)
     }
 
     /// Sends packets, so many nanoseconds between two of them.
-    pub fn send(&mut self, flows: u32, length: usize, packets: u64, wait: u64) -> Result<Sent> {
+    pub fn send(&mut self, length: usize, packets: u64, wait: u64) -> Result<Sent> {
         check_stopped()?;
-        let (first, last) = (Ipv4Addr::from(CLIENTS), u32::from_be_bytes(CLIENTS) + flows - 1);
+        let (first, last) = (Ipv4Addr::from(CLIENTS), u32::from_be_bytes(CLIENTS) + self.flows - 1);
         let clients = format!("{first}-{}", Ipv4Addr::from(last));
         let [port, length, packets, wait, core] = [
             PORT.to_string(),
@@ -134,17 +134,17 @@ impl Subject {
     }
 
     fn establish(&mut self) -> Result<()> {
-        let mut received = 0;
+        let (flows, mut received) = (u64::from(self.flows), 0);
         for _ in 0..PASSES {
             self.sink.reset()?;
             let before = self.punted()?;
-            self.send(FLOWS, 60, FLOWS.into(), UNHURRIED)?;
+            self.send(60, flows, UNHURRIED)?;
             received = self.sink.get(Counter::Received)?;
-            if received == u64::from(FLOWS) && self.punted()? == before {
+            if received == flows && self.punted()? == before {
                 return Ok(());
             }
         }
-        bail!("after {PASSES} passes over {FLOWS} flows {received} come through")
+        bail!("after {PASSES} passes over {flows} flows {received} come through")
     }
 
     fn punted(&self) -> Result<u64> {
