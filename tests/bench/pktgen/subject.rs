@@ -43,9 +43,12 @@ name = "resolvers"
 forwarding = "{forwarding}"
 servers = [{ address = "10.0.0.11", port = 53 }, { address = "10.0.0.12", port = 53 }]
 "#;
-const NFTABLES: &str = "table ip balancer { chain prerouting { \
-    type nat hook prerouting priority dstnat; \
-    ip daddr 192.0.2.10 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }; } }";
+const NFTABLES: &str = "table ip balancer {
+    chain prerouting {
+        type nat hook prerouting priority dstnat
+        ip daddr 192.0.2.10 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }
+    }
+}";
 
 /// What forwards.
 pub struct Way {
@@ -103,9 +106,13 @@ impl Subject {
         let link = Link::new()?;
         let running = way.start(&link, machine.core)?;
         let sink = Traffic::new(&link, 0)?;
-        Napi::new(&link.traffic, &link.near, cpu::TRAFFIC, true)?;
+        let shared = machine.counts_instructions();
+        let sink_napi = Napi::new(&link.traffic, &link.near, cpu::TRAFFIC, !shared)?;
         let napi = Napi::new(&link.balancer, &link.far, machine.core, false)?;
-        if machine.counts_instructions() {
+        if shared {
+            // Nor may the sink be woken at once: from then on the kernel would charge what the
+            // balancer still does before it gives way to the sink (`rq_clock_skip_update`).
+            sink_napi.take_turns(&link.traffic)?;
             napi.take_turns(&link.balancer)?;
         }
         let mut subject = Self { way, sink, running, napi, link, flows: machine.flows };

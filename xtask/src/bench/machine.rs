@@ -7,10 +7,11 @@
 mod kernel;
 
 use std::{
-    env, fs,
+    fs, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -85,18 +86,33 @@ fn boot(tools: &Path, kernel: &Path, folder: &TempDir, script: &Path) -> Result<
     command.args(["--disable-kvm", "--user", "root", "--cpus", "1", "--memory", MEMORY]);
     command.arg(format!("--qemu-opts={QEMU}")).arg("--run").arg(kernel);
     command.arg("--rwdir").arg(folder.path());
-    command.arg("--").arg("sh").arg(quoted(&script.to_string_lossy()));
-    // A group of its own, so that a Ctrl-C, which this program hears, ends all of it at once.
-    command.stdin(Stdio::null()).process_group(0);
-    let mut machine = Machine(command.spawn().context("cannot start vng")?);
-    let mut status = None;
-    wait_until("the machine's end", PATIENCE, || {
-        status = machine.0.try_wait()?;
-        Ok(status.is_some())
-    })?;
-    let status = status.context("the wait was for it")?;
-    ensure!(status.success(), "what ran in the machine failed: {status}");
-    Ok(())
+    command.arg("--").arg("sh").arg(script);
+    // A group of its own, so that a Ctrl-C, which this program hears, ends all of it at once. And
+    // pipes: qemu would open, and so empty, a file that this program prints to.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().context("cannot start vng")?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        // Dropped before the threads are waited for, which ends what they read.
+        let machine = Machine(child);
+        scope.spawn(|| stdout.map(|mut from| io::copy(&mut from, &mut io::stdout())));
+        scope.spawn(|| stderr.map(|mut from| io::copy(&mut from, &mut io::stderr())));
+        machine.finish()
+    })
+}
+
+impl Machine {
+    /// Waits for its end, which must be a good one.
+    fn finish(mut self) -> Result<()> {
+        let mut status = None;
+        wait_until("the machine's end", PATIENCE, || {
+            status = self.0.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        let status = status.context("the wait was for it")?;
+        ensure!(status.success(), "what ran in the machine failed: {status}");
+        Ok(())
+    }
 }
 
 impl Drop for Machine {
@@ -150,7 +166,7 @@ mod tests {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
         drop(Machine(child));
         let exe = format!("/proc/{}/exe", line.trim());
         let gone = || Ok(fs::read_link(&exe).is_err());
