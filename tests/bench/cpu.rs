@@ -83,6 +83,12 @@ impl Napi {
         Ok(Self { pid })
     }
 
+    /// Lets it wait for its turn on a core that it shares with the generator, as if packets came
+    /// in bursts, rather than be woken for each.
+    pub fn take_turns(self, host: &Namespace) -> Result<()> {
+        host.run(&["chrt", "--batch", "-p", "0", &self.pid.to_string()]).map(drop)
+    }
+
     /// What it has taken of its core.
     pub fn nanos(self) -> Result<u64> {
         nanos(&format!("/proc/{}/schedstat", self.pid))

@@ -4,6 +4,7 @@ mod cpu;
 mod flows;
 mod forward;
 mod link;
+mod pktgen;
 mod program;
 mod scale;
 mod script;
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
         "scale" => scale::measure(),
         scale::FILL => scale::fill(),
         "tcp" => tcp::measure(),
+        "pktgen" => pktgen::measure(),
         _ => bail!("there is no benchmark `{name}`: run `cargo xtask bench`"),
     }
 }
