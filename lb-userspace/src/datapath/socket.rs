@@ -171,10 +171,11 @@ impl Socket {
                 match error.raw_os_error() {
                     // It has sent what it does in one call.
                     Some(libc::EAGAIN) if calls > 1 => calls -= 1,
-                    Some(libc::EINTR) => break,
-                    // The kernel is busy sending what it has, or the interface is down: it takes
-                    // the rest at a later call, of which the worker's poll(2) is one.
-                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN) => break,
+                    // A signal came, the kernel is busy sending what it has, or the interface is
+                    // down: the rest is taken at a later call, of which the worker's poll(2) is one.
+                    Some(
+                        libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN,
+                    ) => break,
                     _ => return Err(error),
                 }
                 sent = send(self.as_fd(), &[], SendFlags::DONTWAIT).map(drop).map_err(Into::into);
