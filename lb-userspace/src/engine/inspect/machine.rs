@@ -16,23 +16,23 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Inspection {
     start: Start,
-    limits: Limits,
-    collector: Collector,
-    state: State,
+    pub(super) limits: Limits,
+    pub(super) collector: Collector,
+    pub(super) state: State,
     /// Until when a decision has to be there, whoever takes the time.
-    decided_until: Duration,
+    pub(super) decided_until: Duration,
     /// Until when the client has to send something new.
-    idle_until: Duration,
+    pub(super) idle_until: Duration,
     /// When the script runs without payload; `None` once it has run.
-    silent_at: Option<Duration>,
+    pub(super) silent_at: Option<Duration>,
     /// Until when some server has to answer; `None` as long as none was chosen.
-    opened_until: Option<Duration>,
+    pub(super) opened_until: Option<Duration>,
     /// How much payload the script has seen.
     seen: usize,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     /// The script waits for so many bytes.
     Collecting { need: usize },
     /// The caller was asked.
@@ -47,7 +47,7 @@ enum State {
     Over,
 }
 
-type Actions = Vec<Action>;
+pub(super) type Actions = Vec<Action>;
 
 impl Inspection {
     /// Begins. The segment that has brought the cookie is the first input.
@@ -79,22 +79,6 @@ impl Inspection {
     /// Whether nothing happens any more: it has been spliced, or has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
-    }
-
-    /// When [`Input::Timer`] is due; `None` once it is over.
-    pub fn wakes_at(&self) -> Option<Duration> {
-        let due = match &self.state {
-            State::Collecting { .. } => {
-                let end = self.decided_until.min(self.idle_until);
-                self.silent_at.map_or(end, |silent| silent.min(end))
-            }
-            State::Deciding => self.opened_until.unwrap_or(self.decided_until),
-            State::Opening(opening) => opening.due(),
-            State::Delivering(joined) => joined.due(),
-            State::Closing(closing) => closing.due(),
-            State::Over => return None,
-        };
-        Some(self.collector.acknowledgement_due().map_or(due, |owed| owed.min(due)))
     }
 
     /// Something happened; `actions` are appended to.
@@ -161,7 +145,7 @@ impl Inspection {
         }
     }
 
-    fn ask(&mut self, because: Because, actions: &mut Actions) {
+    pub(super) fn ask(&mut self, because: Because, actions: &mut Actions) {
         self.seen = self.payload().len();
         self.state = State::Deciding;
         actions.push(Action::Decide(because));
@@ -226,7 +210,7 @@ impl Inspection {
         }
     }
 
-    fn progress(&mut self, progress: Progress, now: Duration, actions: &mut Actions) {
+    pub(super) fn progress(&mut self, progress: Progress, now: Duration, actions: &mut Actions) {
         match progress {
             Progress::Wait => {}
             Progress::Send(segment) => actions.push(Action::Send(Side::Server, segment)),
@@ -269,54 +253,7 @@ impl Inspection {
         actions.push(Action::ServerFailed(failure));
     }
 
-    fn tick(&mut self, now: Duration, actions: &mut Actions) {
-        match &mut self.state {
-            State::Collecting { .. } => self.tick_collecting(now, actions),
-            State::Deciding => {
-                let until = self.opened_until.unwrap_or(self.decided_until);
-                if now >= until {
-                    self.refuse(End::Undecided, actions);
-                }
-            }
-            State::Opening(opening) => {
-                let progress = opening.tick(now);
-                self.progress(progress, now, actions);
-            }
-            State::Delivering(joined) if joined.is_late(now) => {
-                actions.push(Action::Send(Side::Server, joined.reset_server()));
-                self.refuse(End::Undelivered, actions);
-            }
-            State::Delivering(joined) => joined.tick(now, actions),
-            State::Closing(_) => self.tick_closing(now, actions),
-            State::Over => {}
-        }
-    }
-
-    fn tick_collecting(&mut self, now: Duration, actions: &mut Actions) {
-        if now >= self.decided_until.min(self.idle_until) {
-            return self.refuse(End::Idle, actions);
-        }
-        if self.silent_at.is_some_and(|silent| now >= silent) {
-            self.silent_at = None;
-            if self.payload().is_empty() {
-                self.ask(Because::Silent, actions);
-            }
-        }
-    }
-
-    fn tick_closing(&mut self, now: Duration, actions: &mut Actions) {
-        let State::Closing(closing) = &mut self.state else { return };
-        if closing.is_done(&self.collector) {
-            self.acknowledge_what_is_due(now, actions);
-            self.end(End::Closed, actions);
-        } else if closing.is_late(now) {
-            self.refuse(End::Closed, actions);
-        } else if let Some(fin) = closing.tick(now, &mut self.collector) {
-            actions.push(Action::Send(Side::Client, fin));
-        }
-    }
-
-    fn acknowledge_what_is_due(&mut self, now: Duration, actions: &mut Actions) {
+    pub(super) fn acknowledge_what_is_due(&mut self, now: Duration, actions: &mut Actions) {
         if self.is_over() || self.collector.acknowledgement_due().is_none_or(|due| now < due) {
             return;
         }
@@ -342,7 +279,7 @@ impl Inspection {
     }
 
     /// Ends it with a reset for the client.
-    fn refuse(&mut self, end: End, actions: &mut Actions) {
+    pub(super) fn refuse(&mut self, end: End, actions: &mut Actions) {
         let reset = Outgoing {
             sequence: self.next_to_client(),
             acknowledgement: self.collector.next(),
@@ -353,7 +290,7 @@ impl Inspection {
         self.end(end, actions);
     }
 
-    fn end(&mut self, end: End, actions: &mut Actions) {
+    pub(super) fn end(&mut self, end: End, actions: &mut Actions) {
         self.state = State::Over;
         actions.push(Action::End(end));
     }

@@ -32,6 +32,7 @@ mod machine;
 mod opening;
 pub mod segment;
 mod stream;
+mod timers;
 mod translation;
 
 use std::time::Duration;

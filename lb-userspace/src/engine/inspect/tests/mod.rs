@@ -106,14 +106,6 @@ impl Bench {
         bench
     }
 
-    /// With a server that has answered after a millisecond.
-    fn delivering(payload: &[u8]) -> Self {
-        let mut bench = Self::opening(payload);
-        bench.now += MILLISECOND;
-        bench.server(&syn_ack());
-        bench
-    }
-
     fn step(&mut self, input: Input<'_>) -> Vec<String> {
         let mut actions = Vec::new();
         self.inspection.step(self.now, input, &mut actions);

@@ -90,10 +90,9 @@ fn numbers_are_compared_around_the_wrap() {
 proptest! {
     #[test]
     fn what_is_written_is_read_so(
-        (sequence, acknowledgement, window): (u32, u32, u16),
-        (ack, psh, rst, syn, fin): (bool, bool, bool, bool, bool),
-        (mss, window_scale): (Option<u16>, Option<u8>),
-        sack_permitted: bool,
+        sequence: u32, acknowledgement: u32, window: u16,
+        [ack, psh, rst, syn, fin] in any::<[bool; 5]>(),
+        mss: Option<u16>, window_scale: Option<u8>, sack_permitted: bool,
         blocks in vec(any::<(u32, u32)>(), 0..5),
         payload in vec(any::<u8>(), 0..2000),
     ) {

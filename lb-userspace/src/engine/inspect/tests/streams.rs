@@ -20,7 +20,12 @@ fn pieces_are_joined_with_those_that_they_touch() {
         ("inside of what is there", &[(0, "abcd"), (1, "XX")], "abcd", &[]),
         ("before a piece, touching it", &[(4, "e"), (2, "cd")], "", &[(2, 5)]),
         ("between two, touching both", &[(2, "c"), (4, "e"), (3, "d")], "", &[(2, 5)]),
-        ("between two, touching none", &[(2, "c"), (6, "g"), (4, "e")], "", &[(2, 3), (4, 5), (6, 7)]),
+        (
+            "between two, touching none",
+            &[(2, "c"), (6, "g"), (4, "e")],
+            "",
+            &[(2, 3), (4, 5), (6, 7)],
+        ),
     ];
     for (name, pieces, prefix, rest) in cases {
         let mut stream = Stream::default();

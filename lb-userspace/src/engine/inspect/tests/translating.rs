@@ -23,10 +23,14 @@ fn shifts_follow_from_what_either_side_agreed_to() {
 
 #[test]
 fn no_open_window_is_closed_and_no_window_overflows() {
-    let shifted = |to_server, field| Splice { to_server, ..Splice::default() }.window_to_server(field);
+    let shifted =
+        |to_server, field| Splice { to_server, ..Splice::default() }.window_to_server(field);
     assert_eq!([shifted(2, 10), shifted(-2, 10), shifted(0, 10)], [40, 2, 10]);
     assert_eq!([shifted(-7, 1), shifted(-7, 0), shifted(14, 0)], [1, 0, 0]);
-    assert_eq!([shifted(14, 65_535), shifted(1, 32_768), shifted(1, 32_767)], [65_535, 65_535, 65_534]);
+    assert_eq!(
+        [shifted(14, 65_535), shifted(1, 32_768), shifted(1, 32_767)],
+        [65_535, 65_535, 65_534]
+    );
 }
 
 #[test]
