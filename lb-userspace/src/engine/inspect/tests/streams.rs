@@ -107,7 +107,7 @@ fn a_byte_far_ahead_takes_no_more_memory_than_one_that_is_near() {
 type Piece = (Index, usize, bool);
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
-    vec((any::<Index>(), 1usize..1500, prop::bool::weighted(0.2)), 1..200)
+    vec((any::<Index>(), 1usize..400, prop::bool::weighted(0.2)), 1..120)
 }
 
 fn original(length: usize) -> Vec<u8> {
@@ -120,7 +120,7 @@ proptest! {
     /// Against a model that keeps every byte by itself.
     #[test]
     fn the_first_copy_of_each_byte_makes_the_stream(
-        length in 1usize..20_000,
+        length in 1usize..5000,
         pieces in pieces(),
     ) {
         let original = original(length);
