@@ -34,8 +34,17 @@ fn fin_is_repeated_until_it_is_acknowledged() {
     assert_eq!(bench.wake(), (2 * SECOND, fin.clone()));
     assert_eq!(bench.wake(), (4 * SECOND, fin));
     bench.client(&acknowledging(2, Flags::ACK));
+    assert_eq!(bench.inspection.wakes_at(), Some(bench.now + SECOND));
     let end = ["to client R. 5002 ack 1003", "end: Closed"].map(str::to_owned).to_vec();
     assert_eq!(bench.wake(), (SECOND, end), "the client never closes");
+}
+
+#[test]
+fn fin_is_not_repeated_once_it_is_acknowledged() {
+    let mut bench = closing();
+    bench.client(&acknowledging(2, Flags::ACK));
+    bench.now += 2 * SECOND;
+    assert_eq!(bench.client(&acknowledging(2, Flags::ACK)), [""; 0]);
 }
 
 #[test]

@@ -90,8 +90,11 @@ fn a_closed_window_is_probed_until_it_opens() {
     assert_eq!(bench.wake(), (400 * MILLISECOND, probe));
     let told = bench.server(&Segment { window: 0, ..from_server(0, 1, b"") });
     assert_eq!(told, [""; 0], "taken, and closed again");
+    bench.now += 150 * MILLISECOND;
     let told = bench.server(&Segment { window: 1, ..from_server(0, 1, b"") });
-    assert_eq!(told, ["to server P. 1002 ack 9001 win 500 'ello'"], "128 bytes, scaled");
+    let rest = vec!["to server P. 1002 ack 9001 win 500 'ello'".to_owned()];
+    assert_eq!(told, rest, "128 bytes, scaled");
+    assert_eq!(bench.wake(), (200 * MILLISECOND, rest), "its time begins when it is sent");
 }
 
 #[test]

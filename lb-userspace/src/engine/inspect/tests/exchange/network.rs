@@ -60,13 +60,13 @@ pub fn translated(to: Side, splice: Splice, mut segment: Flying) -> Flying {
     segment
 }
 
-/// Who a packet is for.
+/// Who a packet is for. Servers are counted as they are chosen: their addresses differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     Client,
-    Server,
-    /// From the client, from the server.
-    Balancer(Side),
+    Server(usize),
+    /// From whom; of a server, from which.
+    Balancer(Side, usize),
 }
 
 pub struct Network {

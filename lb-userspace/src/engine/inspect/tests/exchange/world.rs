@@ -25,7 +25,7 @@ impl World {
     pub fn run(&mut self) {
         let mut out = Vec::new();
         let hello = self.client.segment(0, b"", Flags::ACK);
-        self.network.send(At::Balancer(Side::Client), &hello);
+        self.network.send(At::Balancer(Side::Client, 0), &hello);
         while !self.is_done() {
             let now = self.advance();
             assert!(now < 3600 * SECOND, "it takes too long");
@@ -37,7 +37,7 @@ impl World {
                 self.arrive(at, &segment);
             }
             self.client.send(now, &mut out);
-            self.launch(&mut out, At::Balancer(Side::Client));
+            self.launch(&mut out, At::Balancer(Side::Client, 0));
             if let Some(server) = &mut self.server {
                 if server.is_synchronized {
                     server.send(now, &mut out);
@@ -45,7 +45,7 @@ impl World {
                     server.retry_at = now + RETRY;
                     out.push(self.accepts.answer(self.start.client));
                 }
-                self.launch(&mut out, At::Balancer(Side::Server));
+                self.launch(&mut out, At::Balancer(Side::Server, self.chosen));
             }
             self.balance(Input::Timer, None);
         }
@@ -79,32 +79,34 @@ impl World {
         match at {
             At::Client => {
                 self.client.receive(segment, now, &mut out);
-                self.launch(&mut out, At::Balancer(Side::Client));
+                self.launch(&mut out, At::Balancer(Side::Client, 0));
             }
-            At::Server => self.arrive_at_server(segment),
-            At::Balancer(from) => self.arrive_at_balancer(from, segment),
+            At::Server(number) => self.arrive_at_server(number, segment),
+            At::Balancer(Side::Server, number) if number != self.chosen => {}
+            At::Balancer(from, _) => self.arrive_at_balancer(from, segment),
         }
     }
 
-    pub fn arrive_at_server(&mut self, segment: &Flying) {
+    pub fn arrive_at_server(&mut self, number: usize, segment: &Flying) {
         let (now, mut out) = (self.network.now, Vec::new());
+        let answers_to = At::Balancer(Side::Server, number);
+        if number <= self.refusing {
+            let acknowledgement = segment.sequence.plus(1);
+            let reset = Flying { acknowledgement, flags: RST_ACK, ..Flying::default() };
+            return self.network.send(answers_to, &reset);
+        }
         if segment.flags.syn {
-            if self.chosen <= self.refusing {
-                let acknowledgement = segment.sequence.plus(1);
-                let reset = Flying { acknowledgement, flags: RST_ACK, ..Flying::default() };
-                return self.network.send(At::Balancer(Side::Server), &reset);
-            }
             if self.server.is_none() {
                 assert_eq!(segment.options.mss, Some(self.start.agreed.mss));
                 assert_eq!(segment.options.window_scale, self.start.agreed.window_scale);
                 self.server = Some(self.accepts.peer(self.start.agreed, segment.window, now));
             }
             let answer = self.accepts.answer(self.start.client);
-            return self.network.send(At::Balancer(Side::Server), &answer);
+            return self.network.send(answers_to, &answer);
         }
         if let Some(server) = &mut self.server {
             server.receive(segment, now, &mut out);
-            self.launch(&mut out, At::Balancer(Side::Server));
+            self.launch(&mut out, answers_to);
         }
     }
 
@@ -126,7 +128,7 @@ impl World {
     }
 
     pub fn pass(&mut self, to: Side, segment: Flying) {
-        let to = if to == Side::Client { At::Client } else { At::Server };
+        let to = if to == Side::Client { At::Client } else { At::Server(self.chosen) };
         self.network.send(to, &segment);
     }
 
@@ -138,12 +140,9 @@ impl World {
         while !actions.is_empty() {
             let mut following = Vec::new();
             for action in actions.drain(..) {
-                match self.act(&action, inspection.payload(), segment) {
-                    Some(decision) => {
-                        let input = Input::Decided(decision);
-                        inspection.step(self.network.now, input, &mut following);
-                    }
-                    None => {}
+                if let Some(decision) = self.act(&action, inspection.payload(), segment) {
+                    let input = Input::Decided(decision);
+                    inspection.step(self.network.now, input, &mut following);
                 }
             }
             actions = following;
