@@ -11,7 +11,9 @@ fn ahead(stream: &Stream) -> Vec<(usize, usize)> {
 
 #[test]
 fn pieces_are_joined_with_those_that_they_touch() {
-    let cases: [(&str, &[(usize, &str)], &str, &[(usize, usize)]); 9] = [
+    type Case =
+        (&'static str, &'static [(usize, &'static str)], &'static str, &'static [(usize, usize)]);
+    let cases: [Case; 9] = [
         ("in order", &[(0, "ab"), (2, "cd")], "abcd", &[]),
         ("a hole stays", &[(0, "ab"), (3, "d")], "ab", &[(3, 4)]),
         ("it is filled", &[(3, "d"), (0, "ab"), (2, "c")], "abcd", &[]),

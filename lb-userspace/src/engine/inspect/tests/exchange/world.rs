@@ -113,7 +113,7 @@ impl World {
     pub fn arrive_at_balancer(&mut self, from: Side, segment: &Flying) {
         if let Some(splice) = self.splice {
             let to = if from == Side::Client { Side::Server } else { Side::Client };
-            return self.pass(to, translated(to, splice, segment.clone()));
+            return self.pass(to, &translated(to, splice, segment.clone()));
         }
         let carries_cookie = segment.sequence == self.start.client.plus(1);
         if self.balancer.is_none() && from == Side::Client && carries_cookie {
@@ -127,9 +127,9 @@ impl World {
         self.balance(input, Some(segment));
     }
 
-    pub fn pass(&mut self, to: Side, segment: Flying) {
+    pub fn pass(&mut self, to: Side, segment: &Flying) {
         let to = if to == Side::Client { At::Client } else { At::Server(self.chosen) };
-        self.network.send(to, &segment);
+        self.network.send(to, segment);
     }
 
     /// Lets the balancer do what it wants.
@@ -157,10 +157,10 @@ impl World {
         segment: Option<&Flying>,
     ) -> Option<Decision> {
         match action {
-            Action::Send(side, segment) => self.pass(*side, Flying::new(segment, payload)),
+            Action::Send(side, segment) => self.pass(*side, &Flying::new(segment, payload)),
             Action::Forward(side, splice) => {
                 let segment = segment.expect("a segment came in").clone();
-                self.pass(*side, translated(*side, *splice, segment));
+                self.pass(*side, &translated(*side, *splice, segment));
             }
             Action::Splice(splice) => self.splice = Some(*splice),
             Action::Decide(Because::Enough) if payload.len() < self.wants => {
