@@ -19,6 +19,7 @@ mod generation;
 mod gone;
 mod held;
 mod icmp;
+pub mod inspect;
 mod install;
 mod lifecycle;
 pub mod log;
