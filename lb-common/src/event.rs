@@ -48,6 +48,10 @@ events! {
     PuntIcmpError = 20, "punt_icmp_error";
     /// The next hop's link-layer address is not known yet.
     PuntNextHop = 21, "punt_next_hop";
+    /// Of an inspected connection that is not spliced yet.
+    PuntInspected = 22, "punt_inspected";
+    /// From the client of a spliced connection, with unusual TCP options.
+    PuntOptions = 23, "punt_options";
 
     /// Needed a worker, and none is running on this queue.
     DropNoWorker = 32, "drop_no_worker";

@@ -8,6 +8,7 @@ use crate::{
     flow::{Activity, Entry, Flags, FlowKeyV4, SharedSlotV4},
     next_hop::NextHopId,
     rewrite::RewriteV4,
+    splice::{Sender, Splice},
     time::Tick,
     wire::TcpFlags,
 };
@@ -193,6 +194,78 @@ fn a_bucket_that_overflows_while_its_slot_is_filled_stays_marked() {
         assert!(slot.overflowed());
         let flags = slot.read(&key(1).packed()).unwrap().flags;
         assert_eq!(flags.without(Flags::OVERFLOWED), entry(1).flags);
+    });
+}
+
+/// The shift is 1: a bit of it, and none of other flags.
+const SPLICE: Splice = Splice { sender: Sender::Client, delta: 2, shift: 1 };
+
+/// A flow that a worker inspects, with the words of entry 1.
+fn inspected() -> Arc<SharedSlotV4> {
+    let slot = Arc::new(SharedSlotV4::default());
+    assert!(slot.claim());
+    let entry = Entry { flags: Flags::INSPECTED, ..entry(1) };
+    slot.fill(&key(1), &entry, &Activity::default());
+    slot.publish();
+    slot
+}
+
+/// What entry 1 becomes: the words of entry 2, spliced.
+fn amend(slot: &SharedSlotV4) {
+    slot.amend(NextHopId(2), &entry(2).rewrite, &SPLICE);
+}
+
+fn amended() -> Entry {
+    Entry { flags: SPLICE.flags(), ..entry(2) }
+}
+
+/// Reads as the program does: what is inspected is a worker's, the rest must be new in all words.
+fn read_inspected(slot: &SharedSlotV4) {
+    let read = slot.read(&key(1).packed()).unwrap();
+    if !read.flags.has(Flags::INSPECTED) {
+        let flags = read.flags.without(Flags::OVERFLOWED).without(Flags::CLOSED);
+        assert_eq!(Entry { flags, ..read }, amended());
+    }
+}
+
+#[test]
+fn a_reader_that_finds_a_flow_inspected_no_more_sees_it_spliced() {
+    model(|| {
+        let slot = inspected();
+        let reader = spawn(&slot, read_inspected);
+        amend(&slot);
+        reader.join().unwrap();
+        assert_eq!(slot.read(&key(1).packed()), Some(amended()));
+    });
+}
+
+#[test]
+fn so_does_a_reader_of_flags_that_others_have_changed_meanwhile() {
+    model(|| {
+        let slot = inspected();
+        let reader = spawn(&slot, read_inspected);
+        let other = spawn(&slot, |slot| {
+            slot.set_overflowed();
+            slot.set_flag(Flags::CLOSED);
+        });
+        amend(&slot);
+        reader.join().unwrap();
+        other.join().unwrap();
+        let flags = slot.read(&key(1).packed()).unwrap().flags;
+        assert_eq!(flags, SPLICE.flags().and(Flags::OVERFLOWED).and(Flags::CLOSED));
+    });
+}
+
+#[test]
+fn the_next_flow_of_an_amended_slot_is_whole() {
+    model(|| {
+        let slot = inspected();
+        let reader = spawn(&slot, |slot| read_whole(slot, 3));
+        amend(&slot);
+        assert!(slot.retire());
+        slot.free();
+        assert!(insert(&slot, 3));
+        reader.join().unwrap();
     });
 }
 

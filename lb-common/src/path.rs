@@ -12,6 +12,7 @@ use crate::{
     next_hop::{NextHop, NextHopId},
     rewrite::RewriteV4,
     service::{Roles, Service, ServiceKey},
+    splice::Splice,
     time::Tick,
     wire::{
         self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4, IPV4_PORTS, IPV4_TCP,
@@ -192,6 +193,17 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     let Some(next_hop) = tables.next_hop(entry.next_hop).filter(NextHop::is_resolved) else {
         return Verdict::Punt(Event::PuntNextHop);
     };
+    let spliced = if protocol == Protocol::Tcp { Splice::of(&entry) } else { None };
+    let window = match spliced {
+        None => window,
+        Some(splice) => {
+            if !splice.packet::<L3, F>(frame, total_length) {
+                return Verdict::Punt(Event::PuntOptions);
+            }
+            let Some(window) = frame.window::<L3, HEADERS>() else { return MALFORMED };
+            window
+        }
+    };
     rewrite(&entry.rewrite, window);
     if !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
@@ -208,9 +220,12 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
 /// What keeps a packet of a known flow from being forwarded here.
 #[inline(always)]
 fn held_up(entry: &Entry, tcp: TcpFlags, ttl: u8) -> Option<Verdict> {
-    if entry.flags.0 & (Flags::CLOSED.0 | Flags::PUNT_RESPONSE.0) != 0 {
+    const WAITS: Flags = Flags::CLOSED.and(Flags::INSPECTED).and(Flags::PUNT_RESPONSE);
+    if entry.flags.0 & WAITS.0 != 0 {
         return Some(if entry.flags.has(Flags::CLOSED) {
             Verdict::Drop(Event::DropClosed)
+        } else if entry.flags.has(Flags::INSPECTED) {
+            Verdict::Punt(Event::PuntInspected)
         } else {
             Verdict::Punt(Event::PuntResponse)
         });

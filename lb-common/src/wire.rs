@@ -17,6 +17,8 @@ pub const IPV4_PORTS: usize = 28;
 pub const IPV4_UDP: usize = 28;
 /// IPv4 header without options, and a TCP header without options (RFC 9293).
 pub const IPV4_TCP: usize = 40;
+/// TCP header without options.
+pub const TCP: usize = 20;
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -68,6 +70,12 @@ impl TcpFlags {
     #[inline(always)]
     pub const fn fin(self) -> bool {
         self.0 & Self::FIN != 0
+    }
+
+    /// Whether sequence numbers start here.
+    #[inline(always)]
+    pub const fn syn(self) -> bool {
+        self.0 & Self::SYN != 0
     }
 
     /// Whether this resets the connection.

@@ -3,8 +3,12 @@
 use std::cell::RefCell;
 
 use lb_common::{
-    address::Protocol::{Tcp, Udp},
+    address::{
+        Port,
+        Protocol::{Tcp, Udp},
+    },
     flow::Flags,
+    splice::{Sender, Splice},
     wire::{ETHERTYPE_IPV4, ETHERTYPE_VLAN},
 };
 use proptest::{
@@ -15,10 +19,10 @@ use proptest::{
 
 use crate::{
     memory::Memory,
-    packet::{Packet, checksums_hold, endpoints, icmp},
+    packet::{Packet, Tcp as Numbers, checksums_hold, endpoints, icmp},
     program::Program,
     setup::{
-        CLIENT, FOREIGN, PORT, Place, REDIRECT, SNAT, Setup, UNRESOLVED, VIP, VLAN_100, dnat,
+        CLIENT, FOREIGN, Flow, PORT, Place, REDIRECT, SNAT, Setup, UNRESOLVED, VIP, VLAN_100, dnat,
         dnat_reply, snat, snat_reply,
     },
 };
@@ -34,7 +38,34 @@ fn setup() -> Setup {
         dnat_reply(Tcp).flags(Flags::REPLY.and(Flags::PUNT_RESPONSE)),
         dnat(Udp).flags(Flags::CLOSED),
         dnat_reply(Udp).by(REDIRECT),
+        spliced_pair()[0].clone(),
+        spliced_pair()[1].clone(),
     ])
+}
+
+/// Both directions of a connection of another client's.
+fn spliced_pair() -> [Flow; 2] {
+    let pair = [(snat(Tcp), Sender::Client), (snat_reply(Tcp), Sender::Server)];
+    pair.map(|(mut flow, sender)| {
+        for ends in [&mut flow.from, &mut flow.to] {
+            for port in [&mut ends.source_port, &mut ends.destination_port] {
+                *port = Port::new(port.number() | 0x8000);
+            }
+        }
+        // The service's own port is one of them, so nothing else is found by it.
+        flow.spliced(Splice { sender, delta: 0xfedc_ba98, shift: -3 })
+    })
+}
+
+/// Of clients that have lost something.
+fn with_sack() -> impl Iterator<Item = Vec<u8>> {
+    (1..=4).map(|blocks| {
+        let edges: Vec<u8> = (1..=8 * blocks).collect();
+        let options = [&[1, 1, 5, 2 + 8 * blocks][..], &edges].concat();
+        let packet = spliced_pair()[0].packet();
+        let tcp = Numbers { options, ..packet.tcp.clone() };
+        packet.numbered(tcp).bytes()
+    })
 }
 
 /// Packets that get far, to begin with.
@@ -48,7 +79,7 @@ fn golden() -> Vec<Vec<u8>> {
         icmp(3, FOREIGN, SNAT, &sent.network()[..28])
     });
     let first = Packet::udp(endpoints((CLIENT, 1), (VIP, PORT))).bytes();
-    plain.chain(tagged).chain(short).chain(errors).chain([first]).collect()
+    plain.chain(tagged).chain(short).chain(errors).chain(with_sack()).chain([first]).collect()
 }
 
 /// A small lie.

@@ -33,6 +33,15 @@ pub enum Transport {
     UdpWithoutChecksum,
 }
 
+/// What else is in a segment's header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tcp {
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub window: u16,
+    pub options: Vec<u8>,
+}
+
 /// A packet in words.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -46,6 +55,8 @@ pub struct Packet {
     pub endpoints: EndpointsV4,
     /// TCP or UDP.
     pub transport: Transport,
+    /// A segment's numbers and options.
+    pub tcp: Tcp,
     /// What the transport carries.
     pub payload: Vec<u8>,
     /// Bytes behind the packet's end, as Ethernet has them in short frames.
@@ -61,6 +72,12 @@ impl Packet {
             ttl: 64,
             endpoints,
             transport,
+            tcp: Tcp {
+                sequence: 0x1234_5678,
+                acknowledgement: 0x9abc_def0,
+                window: 4096,
+                options: vec![],
+            },
             payload: b"GET / HTTP/1.1\r\n".to_vec(),
             padding: 0,
         }
@@ -97,6 +114,11 @@ impl Packet {
     /// With these flags.
     pub fn flags(self, flags: u8) -> Self {
         Self { transport: Transport::Tcp(flags), ..self }
+    }
+
+    /// With these numbers and options.
+    pub fn numbered(self, tcp: Tcp) -> Self {
+        Self { tcp, ..self }
     }
 
     /// With this payload.
@@ -159,8 +181,10 @@ impl Packet {
         let [from, to] = [self.endpoints.source_port, self.endpoints.destination_port];
         match self.transport {
             Transport::Tcp(flags) => {
-                let mut tcp = TcpHeader::new(from.number(), to.number(), 0x1234_5678, 4096);
-                tcp.acknowledgment_number = 0x9abc_def0;
+                let Tcp { sequence, acknowledgement, window, ref options } = self.tcp;
+                let mut tcp = TcpHeader::new(from.number(), to.number(), sequence, window);
+                tcp.acknowledgment_number = acknowledgement;
+                tcp.set_options_raw(options).unwrap();
                 tcp.fin = flags & TcpFlags::FIN != 0;
                 tcp.syn = flags & TcpFlags::SYN != 0;
                 tcp.rst = flags & TcpFlags::RST != 0;

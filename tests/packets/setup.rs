@@ -8,6 +8,7 @@ use lb_common::{
     next_hop::{Mac, NextHop, NextHopId},
     rewrite::{EndpointsV4, RewriteV4},
     service::{Roles, Service, ServiceKey},
+    splice::Splice,
     time::Tick,
 };
 use lb_userspace::flow_table::FlowTable;
@@ -67,6 +68,7 @@ pub struct Flow {
     pub to: EndpointsV4,
     pub next_hop: NextHopId,
     pub flags: Flags,
+    pub splice: Option<Splice>,
     pub place: Place,
 }
 
@@ -87,7 +89,7 @@ impl Flow {
     /// An established one from `from` to `to`.
     pub fn new(protocol: Protocol, from: EndpointsV4, to: EndpointsV4) -> Self {
         let (flags, place) = (Flags::default(), Place::First);
-        Self { protocol, from, to, next_hop: BACK, flags, place }
+        Self { protocol, from, to, next_hop: BACK, flags, splice: None, place }
     }
 
     /// By this next hop.
@@ -98,6 +100,11 @@ impl Flow {
     /// With these flags.
     pub fn flags(self, flags: Flags) -> Self {
         Self { flags, ..self }
+    }
+
+    /// Spliced so.
+    pub fn spliced(self, splice: Splice) -> Self {
+        Self { splice: Some(splice), ..self }
     }
 
     /// Kept there.
@@ -112,12 +119,13 @@ impl Flow {
 
     /// What a slot holds of it.
     pub fn entry(&self) -> Entry {
-        Entry {
+        let entry = Entry {
             next_hop: self.next_hop,
             rewrite: RewriteV4::new(&self.from, &self.to),
             sequence_delta: 0,
             flags: self.flags,
-        }
+        };
+        self.splice.map_or(entry, |splice| splice.entry(entry))
     }
 
     /// A packet of the flow: a datagram, or a segment in the middle.

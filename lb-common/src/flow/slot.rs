@@ -5,6 +5,8 @@ use core::sync::atomic::Ordering::{AcqRel, Release};
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::{BUCKET_SLOTS, FlowKeyV4, PackedKeyV4};
+#[cfg(not(target_arch = "bpf"))]
+use crate::splice::Splice;
 use crate::{
     atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence},
     next_hop::NextHopId,
@@ -25,6 +27,12 @@ impl Flags {
     pub const PUNT_RESPONSE: Self = Self(2);
     /// Packets are dropped: a script closed the flow.
     pub const CLOSED: Self = Self(4);
+    /// Packets are translated between two handshakes: see [`crate::splice`]. Bits 8 to 12 are then
+    /// by how much the window is shifted, in two's complement.
+    pub const SPLICED: Self = Self(8);
+    /// Packets go to a worker, which has not spliced the connection yet. While this is there, the
+    /// entry's other words may be changing: see [`SharedSlotV4::amend`].
+    pub const INSPECTED: Self = Self(16);
     /// A property of the bucket, kept in its first slot: some key had to go to the stash.
     pub const OVERFLOWED: Self = Self(0x8000);
 
@@ -59,8 +67,8 @@ pub struct FlowSlotV4 {
     pub next_hop: u32,
     /// What is done to each packet.
     pub rewrite: RewriteV4,
-    /// Added to sequence numbers of replies and to acknowledgements of requests, for
-    /// inspected TCP; 0 otherwise.
+    /// Added to sequence numbers of replies, and to acknowledgements and SACK blocks of requests,
+    /// if the flow is spliced.
     pub sequence_delta: u32,
     /// When the last packet came, in ticks.
     pub last_seen: u32,
@@ -170,8 +178,11 @@ impl SharedSlotV4 {
         stable.then_some(entry)
     }
 
+    /// The flags are read first: who finds them without [`Flags::INSPECTED`] gets the words that
+    /// were written before it was taken away.
     #[inline(always)]
     fn entry(&self) -> Entry {
+        let flags = Flags(self.flags.load(Acquire));
         let [a, b, c, d, e, f, g, h] = self.rewrite[1].load(Relaxed).to_ne_bytes();
         Entry {
             next_hop: NextHopId(self.next_hop.load(Relaxed)),
@@ -182,7 +193,7 @@ impl SharedSlotV4 {
                 transport_delta: u16::from_ne_bytes([g, h]),
             },
             sequence_delta: self.sequence_delta.load(Relaxed),
-            flags: Flags(self.flags.load(Relaxed)),
+            flags,
         }
     }
 
@@ -254,12 +265,7 @@ impl SharedSlotV4 {
         let PackedKeyV4([first, second]) = key.packed();
         self.key[0].store(first, Relaxed);
         self.key[1].store(second, Relaxed);
-        self.next_hop.store(entry.next_hop.0, Relaxed);
-        let RewriteV4 { addresses, ports: [a, b, c, d], ip_delta, transport_delta } = entry.rewrite;
-        let ([e, f], [g, h]) = (ip_delta.to_ne_bytes(), transport_delta.to_ne_bytes());
-        self.rewrite[0].store(u64::from_ne_bytes(addresses), Relaxed);
-        self.rewrite[1].store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed);
-        self.sequence_delta.store(entry.sequence_delta, Relaxed);
+        self.write(entry.next_hop, &entry.rewrite, entry.sequence_delta);
         self.last_seen.store(activity.last_seen.0, Relaxed);
         self.packets.store(activity.packets, Relaxed);
         self.bytes.store(activity.bytes, Relaxed);
@@ -268,6 +274,30 @@ impl SharedSlotV4 {
         // The bucket's own flag lives in the same word and is another's to change.
         self.flags.fetch_and(Flags::OVERFLOWED.0, Relaxed);
         self.flags.fetch_or(entry.flags.without(Flags::OVERFLOWED).0, Relaxed);
+    }
+
+    fn write(&self, next_hop: NextHopId, rewrite: &RewriteV4, sequence_delta: u32) {
+        self.next_hop.store(next_hop.0, Relaxed);
+        let RewriteV4 { addresses, ports: [a, b, c, d], ip_delta, transport_delta } = *rewrite;
+        let ([e, f], [g, h]) = (ip_delta.to_ne_bytes(), transport_delta.to_ne_bytes());
+        self.rewrite[0].store(u64::from_ne_bytes(addresses), Relaxed);
+        self.rewrite[1].store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed);
+        self.sequence_delta.store(sequence_delta, Relaxed);
+    }
+
+    /// Splices the flow of a published slot that is [`Flags::INSPECTED`]: writes what its packets
+    /// need, then takes that flag away. A reader that finds it gone sees what was written; one that
+    /// finds it there uses nothing of it.
+    ///
+    /// Only once in a slot's life, and only by the one worker that inspects the flow: without the
+    /// flag the words are readers'. Flags that others may set meanwhile stay.
+    pub fn amend(&self, next_hop: NextHopId, rewrite: &RewriteV4, splice: &Splice) {
+        debug_assert!(Flags(self.flags.load(Relaxed)).has(Flags::INSPECTED));
+        self.write(next_hop, rewrite, splice.delta);
+        // Under cover of the flag, which goes last and alone.
+        self.flags.fetch_and(!Splice::FLAGS.0, Relaxed);
+        self.flags.fetch_or(splice.flags().0, Relaxed);
+        self.flags.fetch_and(!Flags::INSPECTED.0, Release);
     }
 
     /// Shows a filled slot to readers.

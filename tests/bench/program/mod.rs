@@ -18,7 +18,7 @@ use lb_tests::{
 use lb_userspace::datapath::check_environment;
 use rustix::time::{ClockId, clock_gettime};
 
-use self::world::{CONTROLS, FORWARD, Mode, SIZES, VIP, Way, World};
+use self::world::{CONTROLS, FORWARD, Flows, Mode, SIZES, SPLICED, VIP, Way, World};
 
 const ROUNDS: usize = 9;
 /// About how long a measurement takes, in nanoseconds.
@@ -51,6 +51,9 @@ pub fn measure() -> Result<()> {
     let mut cases = controls();
     for (index, world) in worlds.iter().enumerate() {
         cases.extend(Way::ALL.map(|way| hit(index, world, way)));
+        if world.spliced {
+            cases.push(with_sack(hit(index, world, Way::Forward)));
+        }
     }
     cases.extend(others());
     for case in &mut cases {
@@ -84,9 +87,14 @@ fn worlds(object: &[u8]) -> Result<Vec<World>> {
         for flows in SIZES {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 check_stopped()?;
-                worlds.push(World::new(object, mode, protocol, flows)?);
+                worlds.push(World::new(object, Flows::plain(mode, protocol, flows))?);
             }
         }
+    }
+    for flows in SPLICED {
+        check_stopped()?;
+        let (mode, protocol) = (Mode::Snat, Protocol::Tcp);
+        worlds.push(World::new(object, Flows { mode, protocol, flows, spliced: true })?);
     }
     worlds[0].listen()?;
     Ok(worlds)
@@ -152,10 +160,21 @@ pub fn controls() -> Vec<Case> {
 
 /// Packets of all flows of a world in turn.
 pub fn hit(index: usize, world: &World, way: Way) -> Case {
-    let World { mode, protocol, flows, .. } = world;
+    let World { mode, protocol, flows, spliced, .. } = world;
     let way_name = if way == Way::Reply { ", reply" } else { "" };
-    let name = format!("hit: {protocol}, {mode}{way_name}, {}", grouped(*flows));
+    let kind = if *spliced { ", spliced" } else { "" };
+    let name = format!("hit: {protocol}, {mode}{kind}{way_name}, {}", grouped(*flows));
     Case { world: index, way, ..Case::new(name, FORWARD, frame(*protocol, VIP), TX) }
+}
+
+/// The same packet with one SACK block, of 78 bytes.
+fn with_sack(case: Case) -> Case {
+    let mut frame = case.frame;
+    frame[17] += 12;
+    frame[46] = 8 << 4;
+    frame.splice(54..54, [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
+    let name = format!("{}, SACK", case.nanos.case);
+    Case { frame, nanos: Measured::new(name, "ns"), ..case }
 }
 
 /// What the program leaves as it is needs no varying: this is the product's own program.
@@ -219,6 +238,19 @@ fn report_costs(report: &mut Report, cases: &[Case]) {
          costs ({:.1} ns).",
         vary.median() - control.median()
     );
+    print_splice(cases, vary, control);
+}
+
+/// What a spliced hit costs over a plain one of the same flows.
+fn print_splice(cases: &[Case], vary: &Measured, control: &Measured) {
+    for case in cases.iter().filter(|case| case.nanos.case.contains(", spliced")) {
+        let name = case.nanos.case.replace(", spliced", "").replace(", SACK", "");
+        let Some(plain) = cases.iter().find(|case| case.nanos.case == name) else { continue };
+        let own = |case: &Case| own_ratios(&case.nanos, vary, control);
+        let ratios = own(case).iter().zip(own(plain)).map(|(own, plain)| own / plain).collect();
+        let over = Measured { values: ratios, ..Measured::new("", "") };
+        println!("{}: {:.2} of the plain hit.", case.nanos.case, over.median());
+    }
 }
 
 /// A hit's ratios: of the program alone.

@@ -10,6 +10,7 @@ use lb_common::{
     next_hop::{NextHop, NextHopId, NextHopTarget},
     rewrite::{EndpointsV4, RewriteV4},
     service::{Roles, Service, ServiceKey},
+    splice::{ClientScales, Handshakes, Sender},
 };
 use lb_userspace::{
     datapath::{self, Datapath, Options, Pins, Socket},
@@ -18,6 +19,8 @@ use lb_userspace::{
 
 /// How many flows tables have.
 pub const SIZES: [u32; 4] = [1, 1 << 10, 1 << 16, 1 << 20];
+/// How many of them are spliced in further tables.
+pub const SPLICED: [u32; 2] = [1, 1 << 16];
 /// The program that makes each packet another flow's and forwards it.
 pub const FORWARD: &str = "forward_varied";
 /// What it is compared with.
@@ -69,11 +72,29 @@ impl Way {
     pub const ALL: [Self; 2] = [Self::Forward, Self::Reply];
 }
 
+/// What flows there are.
+#[derive(Clone, Copy)]
+pub struct Flows {
+    pub mode: Mode,
+    pub protocol: Protocol,
+    pub flows: u32,
+    pub spliced: bool,
+}
+
+impl Flows {
+    /// As plain flows are forwarded.
+    pub const fn plain(mode: Mode, protocol: Protocol, flows: u32) -> Self {
+        Self { mode, protocol, flows, spliced: false }
+    }
+}
+
 /// A table full of flows, and programs over it.
 pub struct World {
     pub mode: Mode,
     pub protocol: Protocol,
     pub flows: u32,
+    /// Whether they are spliced, with windows to be shifted.
+    pub spliced: bool,
     product: Datapath,
     ways: [Datapath; 2],
     table: FlowTable,
@@ -93,11 +114,12 @@ impl Drop for Unpin {
 
 impl World {
     /// Loads the programs and fills the table. There is one virtual service.
-    pub fn new(object: &[u8], mode: Mode, protocol: Protocol, flows: u32) -> Result<Self> {
-        let globals = Way::ALL.map(|way| globals(mode, way, flows));
-        let mut world = Self::load(object, mode, protocol, flows, &globals)?;
-        for number in 0..flows {
-            let (forward, reply) = flow(number, mode, protocol);
+    pub fn new(object: &[u8], flows: Flows) -> Result<Self> {
+        let Flows { mode, protocol, flows: count, spliced } = flows;
+        let globals = Way::ALL.map(|way| globals(mode, way, count));
+        let mut world = Self::load(object, flows, &globals)?;
+        for number in 0..count {
+            let (forward, reply) = flow(number, mode, protocol, spliced);
             world.table.insert(&forward, Some(&reply), &FlowRecord::default())?;
         }
         fill(&mut world.product, &[VIP])?;
@@ -108,19 +130,15 @@ impl World {
     /// to one after the other, those of [`Way::Reply`] to as many addresses that are not theirs.
     pub fn of_services(object: &[u8], services: u32) -> Result<Self> {
         let globals = [SERVICES, FOREIGN].map(|first| globals_of_misses(first, services));
-        let mut world = Self::load(object, Mode::Snat, Protocol::Tcp, 0, &globals)?;
+        let none = Flows::plain(Mode::Snat, Protocol::Tcp, 0);
+        let mut world = Self::load(object, none, &globals)?;
         let addresses: Vec<_> = (0..services).map(|number| plus(SERVICES, number)).collect();
         fill(&mut world.product, &addresses)?;
         Ok(world)
     }
 
-    fn load(
-        object: &[u8],
-        mode: Mode,
-        protocol: Protocol,
-        flows: u32,
-        globals: &[Globals; 2],
-    ) -> Result<Self> {
+    fn load(object: &[u8], flows: Flows, globals: &[Globals; 2]) -> Result<Self> {
+        let Flows { mode, protocol, flows, spliced } = flows;
         let options = Options {
             instance: format!("bench-{}", process::id()),
             flow_capacity: flows.max(64),
@@ -138,7 +156,7 @@ impl World {
         };
         let ways = [load(&globals[0])?, load(&globals[1])?];
         let table = FlowTable::new(product.geometry(), Box::new(product.map_flow_table()?));
-        Ok(Self { mode, protocol, flows, product, ways, table, _socket: None })
+        Ok(Self { mode, protocol, flows, spliced, product, ways, table, _socket: None })
     }
 
     /// Opens a worker's socket, so that packets can be punted.
@@ -205,7 +223,7 @@ fn plus(base: [u8; 4], number: u32) -> [u8; 4] {
 }
 
 /// Both directions of a flow.
-fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
+fn flow(number: u32, mode: Mode, protocol: Protocol, spliced: bool) -> (Direction, Direction) {
     let from = EndpointsV4 {
         source: plus(CLIENT, number),
         destination: VIP,
@@ -229,7 +247,19 @@ fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
         activity: Activity::default(),
     };
     let reply = direction(to.reversed(), from.reversed(), Flags::REPLY);
-    (direction(from, to, Flags::default()), reply)
+    let both = (direction(from, to, Flags::default()), reply);
+    if spliced { splice(both) } else { both }
+}
+
+/// As after two handshakes that agree on little.
+fn splice((mut forward, mut reply): (Direction, Direction)) -> (Direction, Direction) {
+    let client_scales = Some(ClientScales { its_own: 9, ours: 7 });
+    let handshakes =
+        Handshakes { cookie: 0xdead_beef, server: 0x1234, client_scales, server_scale: None };
+    for (direction, sender) in [(&mut forward, Sender::Client), (&mut reply, Sender::Server)] {
+        direction.entry = handshakes.splice(sender).entry(direction.entry);
+    }
+    (forward, reply)
 }
 
 /// A next hop, and a virtual service at each of these addresses.

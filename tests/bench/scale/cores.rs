@@ -21,7 +21,7 @@ use crate::{
     cpu,
     program::{
         TX, frame, object,
-        world::{CONTROLS, FORWARD, Mode, VIP, Way, World},
+        world::{CONTROLS, FORWARD, Flows, Mode, VIP, Way, World},
     },
     script::shared,
 };
@@ -53,7 +53,7 @@ struct Packets<'a> {
 
 fn packets(report: &mut Report, cores: &[u32]) -> Result<()> {
     let object = object()?;
-    let world = |flows| World::new(&object, Mode::Snat, Protocol::Tcp, flows);
+    let world = |flows| World::new(&object, Flows::plain(Mode::Snat, Protocol::Tcp, flows));
     let (mut nothing, mut one, mut many) = (world(1)?, world(1)?, world(1 << 16)?);
     let (_, control) = CONTROLS[0];
     let programs = [

@@ -11,7 +11,7 @@ use lb_tests::{
 use super::{ROUNDS, curve::named};
 use crate::program::{
     Case, DROP, PASS, controls, frame, hit, object,
-    world::{FORWARD, Mode, VIP, Way, World},
+    world::{FORWARD, Flows, Mode, VIP, Way, World},
 };
 
 /// Powers of four, up to 4 Mi flows.
@@ -44,7 +44,7 @@ fn hits(report: &mut Report, object: &[u8]) -> Result<()> {
     for (mode, protocol) in TABLES {
         for flows in FLOWS {
             check_stopped()?;
-            worlds.push(World::new(object, mode, protocol, flows)?);
+            worlds.push(World::new(object, Flows::plain(mode, protocol, flows))?);
         }
     }
     let mut cases = Vec::new();

@@ -8,5 +8,6 @@ mod irregular;
 mod malformed;
 mod miss;
 mod place;
+mod spliced;
 mod vlan;
 mod way_out;

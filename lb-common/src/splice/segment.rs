@@ -1,0 +1,55 @@
+//! Segments with whatever options, as workers meet them: correct and slow.
+
+use super::{END, NOP, SACK, Splice};
+use crate::{checksum::Sum, splice::Sender, wire::TCP};
+
+impl Splice {
+    /// Splices a segment: TCP header, options and the rest. False if its header is longer than it
+    /// is, or too short to be one; then nothing has changed.
+    pub fn segment(&self, segment: &mut [u8]) -> bool {
+        let Some((tcp, rest)) = segment.split_first_chunk_mut::<TCP>() else { return false };
+        let length = usize::from(tcp[12] >> 4) * 4;
+        let options = length.checked_sub(TCP).and_then(|length| rest.get_mut(..length));
+        let Some(options) = options else { return false };
+        let sum = match self.sender {
+            Sender::Client => self.options(options),
+            // What a server has received is named as the client named it.
+            Sender::Server => Sum::default(),
+        };
+        self.header(tcp, sum);
+        true
+    }
+
+    /// Translates the SACK blocks among a client's options, wherever they are; returns what that
+    /// changed in the checksum's sum. What a receiver would not read stays as it is.
+    fn options(&self, options: &mut [u8]) -> Sum {
+        let before = Sum::default().bytes(options).fold();
+        let mut rest = &mut options[..];
+        while let Some((option, others)) = split_option(rest) {
+            // A length that is no whole number of blocks makes it no SACK.
+            if let [SACK, _, blocks @ ..] = option
+                && let (edges, []) = blocks.as_chunks_mut::<4>()
+                && edges.len() % 2 == 0
+            {
+                for edge in edges {
+                    self.number(edge, Sum::default());
+                }
+            }
+            rest = others;
+        }
+        let after = Sum::default().bytes(options).fold();
+        Sum::default().minus(before.to_ne_bytes()).and(after)
+    }
+}
+
+/// The first option and what follows it; `None` where the options end, by themselves or because
+/// a length makes no sense.
+fn split_option(options: &mut [u8]) -> Option<(&mut [u8], &mut [u8])> {
+    let length = match options {
+        [] | [END, ..] => return None,
+        [NOP, ..] => 1,
+        [_, length, ..] if *length >= 2 => usize::from(*length),
+        _ => return None,
+    };
+    options.split_at_mut_checked(length)
+}
