@@ -241,6 +241,9 @@ impl Flows {
         let state = found.state();
         let idle = lifecycle::last_seen(tick(now.monotonic), &found.forward, &found.reply);
         let timeout = state.timeout(&self.timeouts, found.record.idle_timeout);
+        // Before its end, which may come before the flow was ever looked at.
+        let mut record = found.record;
+        let mut changed = observe_server(&found, state, &mut record, now, shared);
         let over = idle >= timeout;
         // With a server, a flow can only have been closed by `close` on another worker.
         if over || (state == State::Closed && found.server().is_some()) {
@@ -251,10 +254,8 @@ impl Flows {
             self.end_gone(&found, turn, shared);
             return Visit::ServerGone;
         }
-        let mut record = found.record;
-        let mut changed =
+        changed |=
             lifecycle::follow_counts(&mut record, found.forward.packets, found.reply.packets);
-        changed |= observe_server(&found, state, &mut record, now, shared);
         if !state.is_half_open() && !record.has(FlowRecord::ESTABLISHED) {
             record.bits |= FlowRecord::ESTABLISHED;
             shared.gauge.established();

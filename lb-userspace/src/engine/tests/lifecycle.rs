@@ -69,6 +69,17 @@ fn a_reset_ends_a_connection_soon() {
 }
 
 #[test]
+fn a_server_that_refuses_is_noticed_however_soon_the_flow_ends() {
+    let instance = "tcp_closing_timeout = \"100ms\"";
+    let mut world = Setup { instance, ..Setup::default() }.world();
+    world.begin(&from_client(SYN)).to(hop(11));
+    let server = world.flow(&from_client(SYN)).unwrap().record.server;
+    world.passes(&from_server(RST | ACK)).to(ROUTER);
+    assert_eq!(world.wait(SECOND).ended().reason, EndReason::Reset);
+    assert!(world.shared.servers.standing(server).is_failing());
+}
+
+#[test]
 fn datagrams_of_one_side_end_soon_and_of_both_when_idle() {
     let mut world = Setup { instance: "udp_one_way_timeout = \"4s\"", ..Setup::default() }.world();
     let query = udp(client(1), dns(), b"?");
