@@ -1,8 +1,8 @@
 //! What the XDP program costs per packet, by `BPF_PROG_TEST_RUN`, beside controls.
 //!
-//! All cases run in turn, round after round, so that what disturbs the machine disturbs all of
-//! them. Flows vary from packet to packet, or caches would hide what many flows cost;
-//! `control: vary` is what the varying itself costs, and is in every `hit`.
+//! All cases run in turn, round after round, each between controls of its own: what disturbs the
+//! machine disturbs both. Flows vary from packet to packet, or caches would hide what many flows
+//! cost; `control: vary` is what the varying itself costs, and is in every `hit`.
 
 pub mod world;
 
@@ -13,7 +13,7 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::address::Protocol;
 use lb_tests::{
     check_stopped, mount_bpffs,
-    report::{Measured, Report},
+    report::{Measured, Report, quantile},
 };
 use lb_userspace::datapath::check_environment;
 use rustix::time::{ClockId, clock_gettime};
@@ -22,7 +22,9 @@ use self::world::{CONTROLS, FORWARD, Flows, Mode, SIZES, SPLICED, VIP, Way, Worl
 
 const ROUNDS: usize = 9;
 /// About how long a measurement takes, in nanoseconds.
-const MEASUREMENT: f64 = 50e6;
+pub const MEASUREMENT: f64 = 50e6;
+/// The same of the controls beside each.
+const BESIDE: f64 = 8e6;
 /// Runs at least: the largest table must be seen whole.
 const LEAST_RUNS: u32 = 1 << 20;
 
@@ -44,6 +46,12 @@ pub struct Case {
     pub nanos: Measured,
 }
 
+/// What the cases are compared with, and what was measured of it beside one of them.
+struct Beside {
+    transmit: Case,
+    vary: Case,
+}
+
 /// Measures it.
 pub fn measure() -> Result<()> {
     let object = object()?;
@@ -57,12 +65,18 @@ pub fn measure() -> Result<()> {
     }
     cases.extend(others());
     for case in &mut cases {
-        case.calibrate(&mut worlds[case.world], LEAST_RUNS)?;
+        case.calibrate(&mut worlds[case.world], LEAST_RUNS, MEASUREMENT)?;
     }
+    let mut cases = cases
+        .into_iter()
+        .map(|case| Ok((case, Beside::new(&mut worlds[0])?)))
+        .collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
-        for case in &mut cases {
+        for (case, beside) in &mut cases {
             check_stopped()?;
+            beside.begin(&mut worlds[0])?;
             case.measure(&mut worlds[case.world])?;
+            beside.end(&mut worlds[0])?;
         }
     }
     let mut report = Report::new("program");
@@ -112,9 +126,9 @@ impl Case {
     }
 
     /// Finds out how many runs take about as long as a measurement is to take.
-    pub fn calibrate(&mut self, world: &mut World, least: u32) -> Result<()> {
+    pub fn calibrate(&mut self, world: &mut World, least: u32, measurement: f64) -> Result<()> {
         let nanos = self.run(world, least)? / f64::from(least);
-        self.repeat = ((MEASUREMENT / nanos) as u32).max(least);
+        self.repeat = ((measurement / nanos) as u32).max(least);
         Ok(())
     }
 
@@ -141,6 +155,45 @@ impl Case {
         let (case, returned) = (&self.nanos.case, result.return_value);
         ensure!(returned == self.returns, "{case}: returned {returned} and not {}", self.returns);
         Ok(nanos)
+    }
+}
+
+impl Beside {
+    fn new(world: &mut World) -> Result<Self> {
+        let control = |place: usize| controls().into_iter().nth(place).context("a control");
+        let (mut transmit, mut vary) = (control(0)?, control(2)?);
+        for case in [&mut transmit, &mut vary] {
+            case.calibrate(world, LEAST_RUNS >> 6, BESIDE)?;
+        }
+        Ok(Self { transmit, vary })
+    }
+
+    fn begin(&mut self, world: &mut World) -> Result<()> {
+        self.transmit.measure(world)?;
+        self.vary.measure(world)
+    }
+
+    /// Again, in the other order. What counts is between both.
+    fn end(&mut self, world: &mut World) -> Result<()> {
+        for case in [&mut self.vary, &mut self.transmit] {
+            case.measure(world)?;
+            let values = &mut case.nanos.values;
+            if let (Some(after), Some(before)) = (values.pop(), values.pop()) {
+                values.push(f64::midpoint(before, after));
+            }
+        }
+        Ok(())
+    }
+
+    /// A case's ratios, less what varying its packets costs if it is a `hit`.
+    fn ratios(&self, case: &Case) -> Vec<f64> {
+        let rounds = case.nanos.values.iter();
+        let rounds = rounds.zip(&self.vary.nanos.values).zip(&self.transmit.nanos.values);
+        let own = |((all, vary), transmit): ((&f64, &f64), &f64)| match case.program {
+            FORWARD => (all - (vary - transmit)) / transmit,
+            _ => all / transmit,
+        };
+        rounds.map(own).collect()
     }
 }
 
@@ -222,41 +275,30 @@ fn grouped(number: u32) -> String {
     }
 }
 
-fn report_costs(report: &mut Report, cases: &[Case]) {
-    let [control, _, vary, ..] = cases else { return };
-    let (control, vary) = (&control.nanos, &vary.nanos);
+fn report_costs(report: &mut Report, cases: &[(Case, Beside)]) {
+    let [(control, _), _, (vary, _), ..] = cases else { return };
     Report::heading("ns a packet");
-    for case in cases {
-        if case.program == FORWARD {
-            report.add_ratios(&case.nanos, &control.case, &own_ratios(&case.nanos, vary, control));
-        } else {
-            report.add(&case.nanos, control);
-        }
+    for (case, beside) in cases {
+        report.add_ratios(&case.nanos, &control.nanos.case, &beside.ratios(case));
     }
     println!(
         "\nRatio: to returning XDP_TX. The ratio of a hit is without what varying the packet \
          costs ({:.1} ns).",
-        vary.median() - control.median()
+        vary.nanos.median() - control.nanos.median()
     );
-    print_splice(cases, vary, control);
+    print_splice(cases);
 }
 
 /// What a spliced hit costs over a plain one of the same flows.
-fn print_splice(cases: &[Case], vary: &Measured, control: &Measured) {
-    for case in cases.iter().filter(|case| case.nanos.case.contains(", spliced")) {
+fn print_splice(cases: &[(Case, Beside)]) {
+    for (case, beside) in cases.iter().filter(|(case, _)| case.nanos.case.contains(", spliced")) {
         let name = case.nanos.case.replace(", spliced", "").replace(", SACK", "");
-        let Some(plain) = cases.iter().find(|case| case.nanos.case == name) else { continue };
-        let own = |case: &Case| own_ratios(&case.nanos, vary, control);
-        let ratios = own(case).iter().zip(own(plain)).map(|(own, plain)| own / plain).collect();
-        let over = Measured { values: ratios, ..Measured::new("", "") };
-        println!("{}: {:.2} of the plain hit.", case.nanos.case, over.median());
+        let plain = cases.iter().find(|(case, _)| case.nanos.case == name);
+        let Some((plain, beside_it)) = plain else { continue };
+        let (own, plain) = (beside.ratios(case), beside_it.ratios(plain));
+        let over = quantile(&own, 0.5) / quantile(&plain, 0.5);
+        println!("{}: {over:.2} of the plain hit.", case.nanos.case);
     }
-}
-
-/// A hit's ratios: of the program alone.
-fn own_ratios(hit: &Measured, vary: &Measured, control: &Measured) -> Vec<f64> {
-    let rounds = hit.values.iter().zip(&vary.values).zip(&control.values);
-    rounds.map(|((hit, vary), control)| (hit - (vary - control)) / control).collect()
 }
 
 /// How many instructions the verifier looked at until it believed each program.

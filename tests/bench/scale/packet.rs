@@ -10,7 +10,7 @@ use lb_tests::{
 
 use super::{ROUNDS, curve::named};
 use crate::program::{
-    Case, DROP, PASS, controls, frame, hit, object,
+    Case, DROP, MEASUREMENT, PASS, controls, frame, hit, object,
     world::{FORWARD, Flows, Mode, VIP, Way, World},
 };
 
@@ -102,7 +102,7 @@ fn costs(worlds: &mut [World], cases: Vec<Case>) -> Result<Vec<Measured>> {
     let mut all: Vec<_> = controls.into_iter().chain(cases).collect();
     for case in &mut all {
         check_stopped()?;
-        case.calibrate(&mut worlds[case.world], LEAST_RUNS)?;
+        case.calibrate(&mut worlds[case.world], LEAST_RUNS, MEASUREMENT)?;
     }
     for _ in 0..ROUNDS {
         for case in &mut all {
