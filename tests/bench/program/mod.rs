@@ -24,7 +24,10 @@ const ROUNDS: usize = 9;
 /// About how long a measurement takes, in nanoseconds.
 pub const MEASUREMENT: f64 = 50e6;
 /// The same of the controls beside each.
-const BESIDE: f64 = 8e6;
+const BESIDE: f64 = 16e6;
+/// In how many pieces a case and the controls beside it take turns: a virtual core changes its
+/// speed several times a second.
+const PIECES: u32 = 4;
 /// Runs at least: the largest table must be seen whole.
 const LEAST_RUNS: u32 = 1 << 20;
 
@@ -73,10 +76,7 @@ pub fn measure() -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
         for (case, beside) in &mut cases {
-            check_stopped()?;
-            beside.begin(&mut worlds[0])?;
-            case.measure(&mut worlds[case.world])?;
-            beside.end(&mut worlds[0])?;
+            beside.measure(case, &mut worlds)?;
         }
     }
     let mut report = Report::new("program");
@@ -133,11 +133,17 @@ impl Case {
     }
 
     pub fn measure(&mut self, world: &mut World) -> Result<()> {
+        let nanos = self.cost(world, self.repeat)?;
+        self.nanos.values.push(nanos);
+        Ok(())
+    }
+
+    /// Nanoseconds of one of so many runs.
+    fn cost(&self, world: &mut World, repeat: u32) -> Result<f64> {
         // What the call itself costs, with as few runs as the kernel prepares for in the same way.
         let call = self.run(world, 2)?;
-        let all = self.run(world, self.repeat)?;
-        self.nanos.values.push((all - call) / f64::from(self.repeat - 2));
-        Ok(())
+        let all = self.run(world, repeat)?;
+        Ok((all - call) / f64::from(repeat - 2))
     }
 
     /// Nanoseconds of this thread's processor time that so many runs take. The kernel's own figure
@@ -168,19 +174,17 @@ impl Beside {
         Ok(Self { transmit, vary })
     }
 
-    fn begin(&mut self, world: &mut World) -> Result<()> {
-        self.transmit.measure(world)?;
-        self.vary.measure(world)
-    }
-
-    /// Again, in the other order. What counts is between both.
-    fn end(&mut self, world: &mut World) -> Result<()> {
-        for case in [&mut self.vary, &mut self.transmit] {
-            case.measure(world)?;
-            let values = &mut case.nanos.values;
-            if let (Some(after), Some(before)) = (values.pop(), values.pop()) {
-                values.push(f64::midpoint(before, after));
+    /// Measures a case piece by piece, and the controls between the pieces.
+    fn measure(&mut self, case: &mut Case, worlds: &mut [World]) -> Result<()> {
+        let mut sums = [0.0; 3];
+        for _ in 0..PIECES {
+            check_stopped()?;
+            for (sum, case) in sums.iter_mut().zip([&self.transmit, &self.vary, case]) {
+                *sum += case.cost(&mut worlds[case.world], case.repeat / PIECES)?;
             }
+        }
+        for (sum, case) in sums.iter().zip([&mut self.transmit, &mut self.vary, case]) {
+            case.nanos.values.push(sum / f64::from(PIECES));
         }
         Ok(())
     }
