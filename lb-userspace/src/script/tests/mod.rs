@@ -18,7 +18,8 @@ use super::*;
 use crate::{
     config::{
         Algorithm, AttachMode, DataScriptSet, FailAction, Forwarding, HashBy, Instance, Member,
-        Pool, PoolGroup, ScriptLimits, Server, ServerPolicy, TableLimits, VirtualService,
+        Pool, PoolGroup, ScriptLimits, Server, ServerPolicy, TableLimits, Transport,
+        VirtualService,
     },
     table::Tables,
 };
@@ -225,7 +226,7 @@ fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
     VirtualService {
         name: name.to_owned(),
         address: "192.0.2.10:53".parse().unwrap(),
-        protocol: Protocol::Udp,
+        transport: Transport::Udp,
         destination: pool.map(Destination::Pool),
         l4_policies: Vec::new(),
         network_security_policy: None,
