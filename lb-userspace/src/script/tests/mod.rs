@@ -10,6 +10,7 @@ mod limits;
 mod parsers;
 mod reference;
 mod sandbox;
+mod stream;
 mod tables;
 
 use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime};
@@ -94,12 +95,16 @@ impl Bench {
             destination: (service == "dns").then_some(Destination::Pool(PoolIndex(0))),
             server: self.server,
         };
-        let event = match self.server {
-            None => Event::L4Request,
-            Some(_) => Event::L4Response,
-        };
+        let event = self.event();
         let world: std::rc::Rc<dyn World> = self.down.clone();
         self.runtime.run(event, &sets, &flow, &world, self.now, wall())
+    }
+
+    fn event(&self) -> Event {
+        match self.server {
+            None => Event::L4Request,
+            Some(_) => Event::L4Response,
+        }
     }
 
     fn rehearse(&mut self) -> (Outcome, crate::table::Transaction) {
