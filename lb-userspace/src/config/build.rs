@@ -129,7 +129,7 @@ pub(super) fn build(
 }
 
 fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
-    let protocol = *raw.protocol.as_ref()?.get_ref();
+    let transport = raw.transport?;
     let destination = match &raw.destination {
         Some(raw) => Some(destination(raw, names)?),
         None => None,
@@ -147,7 +147,7 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
     Some(VirtualService {
         name: raw.name.as_ref()?.get_ref().clone(),
         address: socket(raw.address.as_ref(), raw.port.as_ref())?,
-        protocol,
+        transport,
         destination,
         l4_policies: policies.collect::<Option<_>>()?,
         network_security_policy: security,
@@ -159,7 +159,7 @@ fn virtual_service(raw: &RawService, names: &Names) -> Option<VirtualService> {
         idle_timeout: raw
             .idle_timeout
             .as_ref()
-            .map_or(default_idle_timeout(protocol), |timeout| *timeout.get_ref()),
+            .map_or(default_idle_timeout(transport.protocol()), |timeout| *timeout.get_ref()),
     })
 }
 

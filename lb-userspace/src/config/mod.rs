@@ -30,6 +30,7 @@ mod problem;
 mod raw;
 mod section;
 mod security;
+mod transport;
 mod treatment;
 mod value;
 
@@ -51,6 +52,7 @@ pub use problem::{Problem, Problems, Source};
 use section::Report;
 pub use security::NetworkSecurityPolicy;
 use toml::de::DeTable;
+pub use transport::{Inspect, SynProtection, TcpMode, Transport};
 pub use treatment::{DisableType, FailAction, ServerDown, ServerPolicy};
 pub(crate) use value::nearest;
 

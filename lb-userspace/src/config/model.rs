@@ -12,7 +12,7 @@ use lb_common::address::Protocol;
 
 use super::{
     FailAction, HealthMonitor, L4Policy, MonitorIndex, NamedServer, NetworkSecurityPolicy,
-    ParserReference, PersistenceProfile, PoolGroup, ProtocolParser, ServerPolicy,
+    ParserReference, PersistenceProfile, PoolGroup, ProtocolParser, ServerPolicy, Transport,
 };
 
 /// A configuration that holds together.
@@ -170,8 +170,8 @@ pub struct VirtualService {
     pub name: String,
     /// Where clients send to.
     pub address: SocketAddr,
-    /// Over what.
-    pub protocol: Protocol,
+    /// Over what, and how.
+    pub transport: Transport,
     /// Where flows go that no rule and no script sends elsewhere. `None` only if there are scripts.
     pub destination: Option<Destination>,
     /// The first rule that holds sends the flow elsewhere; before any script runs.
@@ -190,6 +190,13 @@ pub struct VirtualService {
     pub datascripts: Vec<SetIndex>,
     /// A flow ends after this long without a packet. Default: TCP 10 minutes, UDP 30 seconds.
     pub idle_timeout: Duration,
+}
+
+impl VirtualService {
+    /// Over what.
+    pub const fn protocol(&self) -> Protocol {
+        self.transport.protocol()
+    }
 }
 
 /// `[[pool]]`.

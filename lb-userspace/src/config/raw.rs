@@ -14,7 +14,7 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Algorithm, Forwarding, HashBy, OnError, Pool, ServerPolicy,
+    Algorithm, Forwarding, HashBy, OnError, Pool, ServerPolicy, Transport,
     destinations::{self, RawDestination, RawGroup, RawPolicy},
     host::{self, Host},
     instance::{self, RawInstance, TIMEOUTS},
@@ -23,7 +23,7 @@ use super::{
     persistence::{self, RawProfile},
     section::{Report, Section, Span},
     security::{self, RawSecurity},
-    treatment, value,
+    transport, treatment, value,
 };
 
 /// A whole file. What was missing or wrong is `None`, and was reported.
@@ -49,6 +49,7 @@ pub(super) struct RawService {
     pub address: Option<Spanned<IpAddr>>,
     pub port: Option<Spanned<u16>>,
     pub protocol: Option<Spanned<Protocol>>,
+    pub transport: Option<Transport>,
     pub destination: Option<RawDestination>,
     pub policies: Vec<Spanned<String>>,
     pub security: Option<Spanned<String>>,
@@ -201,7 +202,7 @@ fn service(mut section: Section<'_>) -> RawService {
     unique(&datascripts, "datascripts", section.report());
     let has_datascripts = !section.is_empty("datascripts");
     let idle_timeout = section.optional("idle_timeout", value::duration(TIMEOUTS));
-    tcp_mode(&mut section, protocol.as_ref());
+    let transport = transport::read(&mut section, protocol.as_ref());
     let place = section.place.clone();
     section.finish();
     RawService {
@@ -210,6 +211,7 @@ fn service(mut section: Section<'_>) -> RawService {
         address,
         port,
         protocol,
+        transport,
         destination,
         policies,
         security,
@@ -226,30 +228,6 @@ fn service(mut section: Section<'_>) -> RawService {
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
     [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-
-/// Whether the decision is taken at the SYN, as it is for now, or at the first payload.
-#[derive(Clone, Copy, PartialEq)]
-enum TcpMode {
-    FastPath,
-    Inspect,
-}
-
-fn tcp_mode(section: &mut Section<'_>, protocol: Option<&Spanned<Protocol>>) {
-    const MODES: [(&str, TcpMode); 2] =
-        [("fast-path", TcpMode::FastPath), ("inspect", TcpMode::Inspect)];
-    let Some(mode) = section.optional("tcp_mode", value::one_of(&MODES)) else {
-        return;
-    };
-    let report = section.report();
-    if *mode.get_ref() == TcpMode::Inspect {
-        let problem = report.at(mode.span(), "`tcp_mode` \"inspect\" is not available yet");
-        report.add(problem.with_help("write \"fast-path\": scripts decide at the SYN"));
-    }
-    if let Some(protocol) = protocol.filter(|protocol| *protocol.get_ref() == Protocol::Udp) {
-        let problem = report.at(mode.span(), "`tcp_mode` is for services over TCP");
-        report.add(problem.with_help("leave it out").with_related(protocol.span(), "this is UDP"));
-    }
-}
 
 fn pool(mut section: Section<'_>) -> RawPool {
     let name = section.required("name", "\"web\"", value::name);

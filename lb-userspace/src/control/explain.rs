@@ -96,7 +96,7 @@ pub fn existing(shared: &Shared, flow: &FirstPacket) -> Option<Said> {
 /// That nothing listens there, and what does listen.
 pub fn nobody_listens(config: &Config, flow: &FirstPacket) -> String {
     let services = config.virtual_services.iter().map(|service| {
-        let (protocol, address) = (service.protocol.name(), service.address);
+        let (protocol, address) = (service.protocol().name(), service.address);
         format!("\n  {} ({protocol} {address})", service.name)
     });
     let (protocol, vip) = (flow.protocol.name(), flow.vip);

@@ -184,7 +184,7 @@ pub(super) fn services_of(config: &Config) -> Vec<ServiceStatus> {
     let services = config.virtual_services.iter().map(|service| ServiceStatus {
         name: service.name.clone(),
         address: service.address,
-        protocol: service.protocol.name().to_owned(),
+        protocol: service.protocol().name().to_owned(),
         pool: service.destination.map(|to| config.destination_name(to).to_owned()),
         datascripts: service.datascripts.iter().map(set).collect(),
         connections: 0,

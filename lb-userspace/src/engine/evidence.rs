@@ -233,6 +233,9 @@ impl Evidence<'_> {
             }
             Ending::Persisted(place) => format!("persists at line {}", place.line),
             Ending::Closed(place) => format!("closed the connection at line {}", place.line),
+            Ending::Waits(wait) => {
+                format!("waits for {} bytes of payload at line {}", wait.bytes, wait.by.line)
+            }
             Ending::Failed => match &self.decided.note.failure {
                 Some(failure) => format!("failed at line {}: {}", failure.line, failure.message),
                 None => "failed".to_owned(),

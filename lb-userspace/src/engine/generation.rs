@@ -152,7 +152,7 @@ impl Generation {
         service: &VirtualService,
         client: IpAddr,
     ) -> Option<(RuleIndex, Destination)> {
-        let (protocol, port) = (service.protocol, service.address.port());
+        let (protocol, port) = (service.protocol(), service.address.port());
         let mut rules = self.rules(service);
         let (index, rule) = rules.find(|(_, rule)| rule.holds(protocol, client, port))?;
         Some((index, rule.destination))
@@ -309,5 +309,5 @@ fn address_roles(config: &Config) -> HashMap<Address, Roles> {
 
 fn service_key(service: &VirtualService) -> ServiceKey {
     let address = service.address;
-    ServiceKey::new(address.ip().into(), Port::new(address.port()), service.protocol)
+    ServiceKey::new(address.ip().into(), Port::new(address.port()), service.protocol())
 }

@@ -64,7 +64,7 @@ impl Run {
         let config = simulation.config();
         let listening = || config.virtual_services.iter();
         let services = Services {
-            ends: listening().map(|service| (service.protocol, service.address)).collect(),
+            ends: listening().map(|service| (service.protocol(), service.address)).collect(),
             addresses: listening().map(|service| service.address.ip()).collect(),
         };
         Self {

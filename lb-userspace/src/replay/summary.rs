@@ -58,7 +58,7 @@ impl Summary {
     pub(super) fn new(config: &Config) -> Self {
         let services = config.virtual_services.iter();
         let services =
-            services.map(|s| format!("{} {} ({})", s.protocol.name(), s.address, s.name));
+            services.map(|s| format!("{} {} ({})", s.protocol().name(), s.address, s.name));
         Self { services: services.collect(), ..Self::default() }
     }
 

@@ -12,7 +12,8 @@ use std::{
 use lb_common::address::Protocol;
 
 use super::{
-    Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, TableAccess, World,
+    Close, Event, Flow, LOG_CHARACTERS, More, Outcome, Persist, Place, Selection, TableAccess,
+    Wait, World,
     errors::Raise,
     limits::Meter,
     names::{Names, SetNames},
@@ -33,7 +34,7 @@ pub(super) struct Context {
     pub(super) tables: Arc<Tables>,
     pub(super) config: RefCell<Option<Arc<Config>>>,
     pub(super) parsers: RefCell<Parsers>,
-    /// The run has ended by `persist`: no `pcall` may keep it alive.
+    /// The run has ended by `persist` or `collect`: no `pcall` may keep it alive.
     pub(super) ended: Cell<bool>,
     /// What a function of ours has raised, until Lua has it.
     pub(super) raised: RefCell<Raise>,
@@ -65,6 +66,10 @@ pub(super) struct Run {
     pub(super) vip: SocketAddr,
     pub(super) server: Option<SocketAddr>,
     pub(super) payload: Vec<u8>,
+    /// Whether more payload may come; `None`: it is one packet's.
+    pub(super) more: Option<More>,
+    /// The run has ended by `collect`, and left nothing behind.
+    pub(super) wait: Option<Wait>,
     pub(super) world: Rc<dyn World>,
     pub(super) wall: SystemTime,
     pub(super) random: u64,
@@ -151,6 +156,8 @@ impl Run {
             vip: nowhere,
             server: None,
             payload: Vec::new(),
+            more: None,
+            wait: None,
             world: Rc::new(Nowhere),
             wall: SystemTime::UNIX_EPOCH,
             random: 0,
@@ -166,6 +173,7 @@ impl Run {
         &mut self,
         event: Event,
         flow: &Flow<'_>,
+        more: Option<More>,
         world: &Rc<dyn World>,
         names: &Names,
         wall: SystemTime,
@@ -181,6 +189,8 @@ impl Run {
         self.server = flow.server;
         self.payload.clear();
         self.payload.extend_from_slice(flow.payload);
+        self.more = more;
+        self.wait = None;
         if !Rc::ptr_eq(&self.world, world) {
             self.world = Rc::clone(world);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chosen, Event, Place, context::Effects};
+use super::{Chosen, Event, Place, Wait, context::Effects};
 use crate::{
     config::SetIndex,
     table::{Found, Value, notation::printable},
@@ -38,6 +38,8 @@ pub enum Ending {
     Closed(Place),
     /// With an error: it left nothing behind.
     Failed,
+    /// It wants to see more payload: nothing is left of it, nor of the scripts before it.
+    Waits(Wait),
 }
 
 /// One call of a table function, or what `avi.vs.persist` did for the script.
@@ -115,6 +117,12 @@ impl RunEntry {
     ) -> Self {
         let ending = if succeeded { Ending::of(effects) } else { Ending::Failed };
         Self { set, event, ending, tables, log: effects.log.clone() }
+    }
+
+    pub(super) fn of_wait(wait: Wait) -> Self {
+        let Place { set, event, .. } = wait.by;
+        let (tables, log) = (Vec::new(), String::new());
+        Self { set, event, ending: Ending::Waits(wait), tables, log }
     }
 }
 

@@ -6,12 +6,15 @@
 //! arguments and tables, a run does the same again.
 //!
 //! Each script's run is a transaction: one that fails leaves nothing behind. It has globals of its
-//! own, cannot change the libraries, and is bounded in instructions and memory.
+//! own, cannot change the libraries, and is bounded in instructions and memory. Where payload comes in
+//! pieces ([`Runtime::run_stream`]), a script may also say how much of it it wants to see: a
+//! [`Progress`].
 //!
 //! [`check()`] finds what can be found without running: errors of syntax and literal names that a
 //! set does not reference.
 
 mod api;
+mod chain;
 mod check;
 mod context;
 mod errors;
@@ -26,6 +29,7 @@ mod pattern;
 mod reference;
 mod runtime;
 mod sandbox;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -43,6 +47,7 @@ pub use check::check;
 pub use journal::{Ending, RunEntry, TableAccess};
 pub use reference::reference;
 pub use runtime::Runtime;
+pub use stream::{More, Progress, Stream, Wait};
 
 /// Characters of the connection log's `ds_log`, at most.
 pub const LOG_CHARACTERS: usize = 256;
@@ -94,7 +99,7 @@ pub struct Flow<'a> {
     pub client: SocketAddr,
     /// The address and port that it was sent to.
     pub vip: SocketAddr,
-    /// What follows the transport header.
+    /// What follows the transport header of the packet; of a [`Stream`], what is buffered.
     pub payload: &'a [u8],
     /// Where the flow goes if no script sends it elsewhere.
     pub destination: Option<Destination>,

@@ -25,12 +25,13 @@ fn describe(event: Event) -> (&'static str, &'static str) {
     match event {
         Event::L4Request => (
             "l4_request",
-            "once a flow, on its first packet, before a server is chosen: a TCP SYN, which has no payload, or the \
-             first UDP datagram",
+            "once a flow, before a server is chosen: on its first packet, a UDP datagram or a TCP SYN, which has no \
+             payload; with `tcp_mode = \"inspect\"` on the client's first payload",
         ),
-        Event::L4Response => {
-            ("l4_response", "once a flow, on the first packet that its server sends back")
-        }
+        Event::L4Response => (
+            "l4_response",
+            "once a flow, on the first packet that its server sends back; with `tcp_mode = \"inspect\"` on its first payload",
+        ),
     }
 }
 

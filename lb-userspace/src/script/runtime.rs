@@ -11,53 +11,48 @@ use std::{
 use mlua::{Error, Function, Lua, chunk::ChunkMode};
 
 use super::{
-    Event, Failure, Flow, Outcome, RunEntry, ScriptError, World,
+    Event, Flow, More, Outcome, Progress, RunEntry, ScriptError, Stream, Wait, World,
+    chain::Commit,
     check::syntax_problem,
     context::{Context, Run},
-    errors::{self, Raise},
+    errors::Raise,
     garbage::Garbage,
-    limits::{AT_ONCE, Meter},
+    limits::Meter,
     names::{Names, SetNames},
     parsers::Parsers,
     sandbox::Sandbox,
-    vm::{Chunk, Ended, Vm},
+    vm::{Chunk, Vm},
 };
 use crate::{
     config::{Config, ScriptLimits, SetIndex},
     table::{Tables, Transaction},
 };
 
-/// Characters of a failure's message: a script may raise a string of any length.
-const LONGEST_MESSAGE: usize = 1_000;
-
-/// Characters of a failure's traceback: names of functions have any length too.
-const LONGEST_TRACEBACK: usize = 4_000;
-
 /// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
 #[derive(Debug)]
 pub struct Runtime {
-    context: Rc<Context>,
-    sandbox: Sandbox,
-    garbage: Garbage,
-    loaded: Loaded,
+    pub(super) context: Rc<Context>,
+    pub(super) sandbox: Sandbox,
+    pub(super) garbage: Garbage,
+    pub(super) loaded: Loaded,
     /// What runs did, if somebody wants to know.
-    journal: Option<Vec<RunEntry>>,
+    pub(super) journal: Option<Vec<RunEntry>>,
 }
 
 /// A configuration's scripts.
 #[derive(Debug, Default)]
-struct Loaded {
-    config: Option<Arc<Config>>,
-    names: Option<Names>,
+pub(super) struct Loaded {
+    pub(super) config: Option<Arc<Config>>,
+    pub(super) names: Option<Names>,
     /// By set, then by event in the order of [`Event::ALL`].
     scripts: Vec<[Option<Compiled>; Event::ALL.len()]>,
 }
 
 #[derive(Debug)]
-struct Compiled {
-    chunk: Rc<Chunk>,
+pub(super) struct Compiled {
+    pub(super) chunk: Rc<Chunk>,
     /// The script's name as Lua shows it in messages: a long path is cut short.
-    shown: Rc<str>,
+    pub(super) shown: Rc<str>,
 }
 
 impl Runtime {
@@ -153,14 +148,29 @@ impl Runtime {
         now: Duration,
         wall: SystemTime,
     ) -> Outcome {
-        if !self.begin(event, flow, world, wall) {
+        if !self.begin(event, flow, None, world, wall) {
             return Outcome::default();
         }
-        {
-            let run = &mut *self.context.run.borrow_mut();
-            run.tables.begin(&run.service, now);
+        self.begin_tables(now);
+        self.run_sets(event, sets, Commit::AfterEach).unwrap_or_default()
+    }
+
+    /// As [`Runtime::run`] for payload that comes in pieces. The table writes are visible when the
+    /// last script has run, and while the scripts wait for more payload there are none.
+    pub fn run_stream(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        stream: &Stream<'_>,
+        world: &Rc<dyn World>,
+        now: Duration,
+        wall: SystemTime,
+    ) -> Progress {
+        if !self.begin(event, &stream.flow, Some(stream.more), world, wall) {
+            return Progress::Decided(Outcome::default());
         }
-        self.run_sets(event, sets, |transaction| transaction.commit(now))
+        self.begin_tables(now);
+        self.run_sets(event, sets, Commit::AtTheEnd).into()
     }
 
     /// As [`Runtime::run`], but nobody sees what the scripts do to tables, apart from those that
@@ -174,11 +184,40 @@ impl Runtime {
         now: Duration,
         wall: SystemTime,
     ) -> (Outcome, Transaction) {
-        let loaded = self.begin(event, flow, world, wall);
+        let loaded = self.begin(event, flow, None, world, wall);
+        let (result, transaction) = self.rehearse_sets(event, if loaded { sets } else { &[] }, now);
+        (result.unwrap_or_default(), transaction)
+    }
+
+    /// As [`Runtime::run_stream`], with tables as in [`Runtime::rehearse`].
+    pub fn rehearse_stream(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        stream: &Stream<'_>,
+        world: &Rc<dyn World>,
+        now: Duration,
+        wall: SystemTime,
+    ) -> (Progress, Transaction) {
+        let loaded = self.begin(event, &stream.flow, Some(stream.more), world, wall);
+        let (result, transaction) = self.rehearse_sets(event, if loaded { sets } else { &[] }, now);
+        (result.into(), transaction)
+    }
+
+    fn rehearse_sets(
+        &mut self,
+        event: Event,
+        sets: &[SetIndex],
+        now: Duration,
+    ) -> (Result<Outcome, Wait>, Transaction) {
         let kept = self.exchange(Transaction::rehearsal, now);
-        let sets = if loaded { sets } else { &[] };
-        let outcome = self.run_sets(event, sets, |_| ());
-        (outcome, self.exchange(|_, _, _| kept, now))
+        let result = self.run_sets(event, sets, Commit::Never);
+        (result, self.exchange(|_, _, _| kept, now))
+    }
+
+    fn begin_tables(&self, now: Duration) {
+        let run = &mut *self.context.run.borrow_mut();
+        run.tables.begin(&run.service, now);
     }
 
     /// Puts another transaction in place of the one that runs write to, and returns that.
@@ -207,6 +246,7 @@ impl Runtime {
         &self,
         event: Event,
         flow: &Flow<'_>,
+        more: Option<More>,
         world: &Rc<dyn World>,
         wall: SystemTime,
     ) -> bool {
@@ -214,74 +254,13 @@ impl Runtime {
             return false;
         };
         let mut run = self.context.run.borrow_mut();
-        run.begin_event(event, flow, world, names, wall);
+        run.begin_event(event, flow, more, world, names, wall);
         run.accesses = self.journal.is_some().then(Vec::new);
         true
     }
 
-    fn run_sets(
-        &mut self,
-        event: Event,
-        sets: &[SetIndex],
-        settle: impl Fn(&mut Transaction),
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        for &set in sets {
-            let Some(script) = self.loaded.script(event, set) else {
-                continue;
-            };
-            let result = self.run_script(script, set);
-            let mut run = self.context.run.borrow_mut();
-            if let (Some(journal), Some(accesses)) = (&mut self.journal, &mut run.accesses) {
-                let tables = std::mem::take(accesses);
-                journal.push(RunEntry::new(event, set, &run.effects, tables, result.is_ok()));
-            }
-            match result {
-                Ok(()) => {
-                    settle(&mut run.tables);
-                    run.effects.merge_into(&mut outcome);
-                }
-                Err(ended) => {
-                    run.tables.abandon();
-                    drop(run);
-                    outcome.failure = self.failure(event, set, &script.shown, ended);
-                    break;
-                }
-            }
-            if outcome.close.is_some() || outcome.persist.is_some() {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Ended> {
-        let context = &*self.context;
-        let vm = &*context.vm;
-        if let Some(names) = self.loaded.names.as_ref().and_then(|names| names.set(set)) {
-            let mut run = context.run.borrow_mut();
-            run.begin_script(set, &script.shown, names);
-            run.modules.begin(&script.chunk);
-        }
-        context.ended.set(false);
-        if self.garbage.is_pressing(vm) {
-            self.collect();
-        }
-        self.garbage.step(vm);
-        context.meter.start(vm);
-        let result = self.sandbox.run(context, &script.chunk);
-        context.run.borrow_mut().modules.end(vm);
-        if result.as_ref().is_err_and(|ended| ended.memory) {
-            self.collect();
-        }
-        if context.ended.get() {
-            return Ok(());
-        }
-        result
-    }
-
     /// Frees all memory that no script needs any more.
-    fn collect(&self) {
+    pub(super) fn collect(&self) {
         for script in self.loaded.scripts.iter().flatten().flatten() {
             self.sandbox.forget(&script.chunk);
         }
@@ -300,45 +279,10 @@ impl Runtime {
         self.collect();
         self.context.vm.used_memory()
     }
-
-    fn failure(&self, event: Event, set: SetIndex, shown: &str, ended: Ended) -> Option<Failure> {
-        let config = self.loaded.config.as_ref()?;
-        let (message, traceback) = match self.context.meter.exhausted() {
-            Some(exhausted) => exhausted,
-            None if ended.memory => (self.memory_message(), String::new()),
-            None => (ended.message, errors::tidy(&ended.traceback)),
-        };
-        let positioned = errors::split_position(shown, &message);
-        let line = positioned.map(|(line, _)| line);
-        let line = line.or_else(|| errors::line_in(shown, &traceback));
-        let text = positioned.map_or(errors::without_ours(&message), |(_, text)| text);
-        let text = if text.chars().all(|it| it.is_control() || it.is_whitespace()) {
-            "the script raised an error without a message"
-        } else {
-            text
-        };
-        Some(Failure {
-            set,
-            event,
-            script: event.script(config, set)?.path.clone(),
-            line: line.unwrap_or(0),
-            message: errors::shortened(text, LONGEST_MESSAGE).into_owned(),
-            traceback: errors::shortened(&traceback, LONGEST_TRACEBACK).into_owned(),
-            on_error: config.datascripts.get(set.0)?.on_error,
-        })
-    }
-
-    fn memory_message(&self) -> String {
-        let limit = self.context.memory;
-        format!(
-            "not enough memory: `memory` under [instance.script] is {limit} bytes, of which one \
-             instruction may take {AT_ONCE}"
-        )
-    }
 }
 
 impl Loaded {
-    fn script(&self, event: Event, set: SetIndex) -> Option<&Compiled> {
+    pub(super) fn script(&self, event: Event, set: SetIndex) -> Option<&Compiled> {
         let place = Event::ALL.iter().position(|it| *it == event)?;
         self.scripts.get(set.0)?[place].as_ref()
     }

@@ -80,7 +80,7 @@ impl Balancer {
             Some(name) => rig.service(&name)?,
             None => rig.only_service(vip, protocol)?,
         };
-        Ok(Ends { protocol: service.protocol, client, vip: service.address })
+        Ok(Ends { protocol: service.protocol(), client, vip: service.address })
     }
 
     /// A table from its options.

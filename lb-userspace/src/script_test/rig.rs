@@ -178,7 +178,7 @@ impl Rig {
         let services = self.simulation.config().virtual_services.iter();
         let is_meant = |service: &&VirtualService| {
             vip.is_none_or(|vip| service.address == vip)
-                && protocol.is_none_or(|protocol| service.protocol == protocol)
+                && protocol.is_none_or(|protocol| service.protocol() == protocol)
         };
         let mut meant = services.clone().filter(is_meant);
         match (meant.next(), meant.next()) {
@@ -259,7 +259,7 @@ pub(super) fn protocol(text: &str) -> Told<Protocol> {
 }
 
 fn described(service: &VirtualService) -> String {
-    format!("{:?} ({} {})", service.name, service.protocol.name(), service.address)
+    format!("{:?} ({} {})", service.name, service.protocol().name(), service.address)
 }
 
 fn unknown(what: &str, name: &str, names: &[String]) -> String {

@@ -16,6 +16,8 @@ enum Step {
     Lookup(u8, u64),
     Refresh(u8, u64),
     Remove(u8),
+    Mark,
+    Back,
     Commit,
     Abandon,
     Wait(u64),
@@ -29,6 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (key.clone(), 0..20u64).prop_map(|(k, l)| Step::Lookup(k, l)),
         1 => (key.clone(), 0..20u64).prop_map(|(k, l)| Step::Refresh(k, l)),
         1 => key.prop_map(Step::Remove),
+        1 => Just(Step::Mark),
+        1 => Just(Step::Back),
         2 => Just(Step::Commit),
         1 => Just(Step::Abandon),
         2 => (0..10u64).prop_map(Step::Wait),
@@ -60,7 +64,7 @@ proptest! {
     fn a_table_behaves_as_a_simple_model(steps in prop::collection::vec(step(), 1..80)) {
         let tables = Arc::new(Tables::new(LIMITS));
         let (mut now, mut shared, mut own) = (0, Model::default(), Model::default());
-        let mut run = begin(&tables, now);
+        let (mut run, mut marked) = (begin(&tables, now), Model::default());
         for step in steps {
             match step {
                 Step::Insert(key, value, lifetime) => {
@@ -87,6 +91,14 @@ proptest! {
                     own.0.remove(&key);
                     run.remove(b"", &[key]);
                 }
+                Step::Mark => {
+                    run.mark();
+                    marked = own.clone();
+                }
+                Step::Back => {
+                    run.back();
+                    own = marked.clone();
+                }
                 Step::Commit => {
                     run.commit(seconds(now));
                     shared = own.clone();
@@ -107,6 +119,7 @@ proptest! {
             shared.expire(now);
             if matches!(step, Step::Commit | Step::Abandon | Step::Wait(_) | Step::Sweep) {
                 own.expire(now);
+                marked = own.clone();
                 let listed = tables.table("web", b"").map(|table| all(&table, now));
                 let listed: Vec<_> = listed.unwrap_or_default().into_iter()
                     .map(|entry| (entry.key[0], entry.value, entry.remaining)).collect();

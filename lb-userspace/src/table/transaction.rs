@@ -22,14 +22,19 @@ pub struct Transaction {
     /// Whether tables that do not exist are made for everyone or only for this run.
     rehearsal: bool,
     opened: Vec<(Box<[u8]>, Arc<Table>)>,
-    changes: HashMap<(usize, Box<[u8]>), Changed>,
+    changes: Changes,
+    /// What the changes were at the last mark.
+    marked: Changes,
 }
+
+/// By table and key.
+type Changes = HashMap<(usize, Box<[u8]>), Changed>;
 
 /// Tables and keys that there is room for from run to run.
 const KEPT: usize = 8;
 
 /// What the run made of one key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Changed {
     /// What the run sees.
     seen: Option<Found>,
@@ -41,7 +46,7 @@ struct Changed {
     extended: Option<Duration>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     /// Set or extend the lifetime if it is there.
     Touch,
@@ -56,8 +61,8 @@ enum Change {
 impl Transaction {
     /// Begins. All of the run happens at `now`.
     pub fn new(tables: Arc<Tables>, service: Arc<str>, now: Duration) -> Self {
-        let (opened, changes) = (Vec::new(), HashMap::new());
-        Self { tables, service, now, rehearsal: false, opened, changes }
+        let (opened, changes, marked) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { tables, service, now, rehearsal: false, opened, changes, marked }
     }
 
     /// Begins one that is never to be committed: it leaves not even an empty table behind.
@@ -175,8 +180,36 @@ impl Transaction {
         }
     }
 
+    /// The effects so far stay if those that follow are given up by [`Transaction::back`].
+    pub fn mark(&mut self) {
+        if !self.changes.is_empty() {
+            self.marked.clone_from(&self.changes);
+        }
+    }
+
+    /// Gives up the effects since the last mark; all of them if there is none.
+    pub fn back(&mut self) {
+        let undone = mem::replace(&mut self.changes, self.marked.clone());
+        let holds = |changed: &Changed| changed.change.holds_a_place();
+        for (key, changed) in &undone {
+            if holds(changed) && !self.changes.get(key).is_some_and(holds) {
+                self.opened[key.0].1.give_back(1);
+            }
+        }
+        for (key, kept) in &mut self.changes {
+            // One that was removed since has given its place back.
+            let lost = !undone.get(key).is_some_and(holds);
+            if let (true, Change::Insert(_, place @ true) | Change::Put(place @ true)) =
+                (lost, &mut kept.change)
+            {
+                *place = self.opened[key.0].1.reserve(self.now);
+            }
+        }
+    }
+
     /// Makes the effects visible to everyone; the next ones begin anew.
     pub fn commit(&mut self, now: Duration) {
+        self.marked.clear();
         for ((table, key), changed) in self.changes.drain() {
             apply(&self.opened[table].1, &key, changed, now);
         }
@@ -184,6 +217,7 @@ impl Transaction {
 
     /// Gives the effects up.
     pub fn abandon(&mut self) {
+        self.marked.clear();
         if self.changes.is_empty() {
             return;
         }

@@ -195,24 +195,94 @@ fn values_of_the_wrong_type_or_out_of_bounds() {
 }
 
 #[test]
-fn what_is_not_available_yet_says_so() {
+fn keys_of_tcp_where_they_mean_nothing() {
     run(&[
         Case(
             "protocol = \"udp\"",
-            "protocol = \"tcp\"\ntcp_mode = ‹\"inspect\"",
+            "protocol = \"udp\"\ntcp_mode = ‹\"fast-path\"\nsyn_protection = ‹\"off\"\n\
+             inspect_timeout = ‹\"1s\"\ncollect_timeout = ‹\"5s\"",
+            &[
+                ("`tcp_mode` is for services over TCP", "leave it out"),
+                ("`syn_protection` is for services over TCP", "leave it out"),
+                ("`inspect_timeout` is for services over TCP", "leave it out"),
+                ("`collect_timeout` is for services over TCP", "leave it out"),
+            ],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ninspect_timeout = ‹\"1s\"\ncollect_timeout = ‹\"5s\"",
+            &[
+                (
+                    "`inspect_timeout` is for services that wait for payload",
+                    "set tcp_mode = \"inspect\", or leave it out",
+                ),
+                (
+                    "`collect_timeout` is for services that wait for payload",
+                    "set tcp_mode = \"inspect\", or leave it out",
+                ),
+            ],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ntcp_mode = \"inspect\"\nsyn_protection = ‹\"always\"",
             &[(
-                "`tcp_mode` \"inspect\" is not available yet",
-                "write \"fast-path\": scripts decide at the SYN",
+                "`syn_protection` is for tcp_mode \"fast-path\"",
+                "leave it out: \"inspect\" answers every SYN by a cookie",
             )],
         ),
         Case(
             "protocol = \"udp\"",
-            "protocol = \"udp\"\ntcp_mode = ‹\"fast-path\"",
-            &[("`tcp_mode` is for services over TCP", "leave it out")],
+            "protocol = \"tcp\"\ntcp_mode = ‹\"inspekt\"\nsyn_protection = \"off\"\n\
+             inspect_timeout = \"1s\"",
+            &[(
+                "`tcp_mode` must be \"fast-path\" or \"inspect\", not \"inspekt\"",
+                "did you mean \"inspect\"?",
+            )],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\nsyn_protection = ‹true",
+            &[("`syn_protection` must be \"auto\" or \"always\" or \"off\", not true", "")],
         ),
     ]);
     let empty = VALID.replace("l4_request", "pool_groups = []\nl4_request");
     assert_eq!(parse(&empty), parse(VALID));
+}
+
+#[test]
+fn timeouts_of_an_inspection_that_cannot_be() {
+    run(&[
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ntcp_mode = \"inspect\"\ncollect_timeout = ‹\"999ms\"",
+            &[("`collect_timeout` must be a duration from 1s to 7days, not \"999ms\"", "")],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ntcp_mode = \"inspect\"\ninspect_timeout = ‹0",
+            &[(
+                "`inspect_timeout` must be a duration from 1ms to 7days, not 0",
+                "in quotes, such as \"10s\"",
+            )],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ntcp_mode = \"inspect\"\ninspect_timeout = ‹\"10s\"",
+            &[(
+                "`inspect_timeout` must be shorter than `collect_timeout`, which is 10s",
+                "after it the scripts run without payload; such as inspect_timeout = \"300ms\"",
+            )],
+        ),
+        Case(
+            "protocol = \"udp\"",
+            "protocol = \"tcp\"\ntcp_mode = \"inspect\"\ncollect_timeout = \"3s\"\n\
+             inspect_timeout = ‹\"1m\"",
+            &[(
+                "`inspect_timeout` must be shorter than `collect_timeout`, which is 3s",
+                "after it the scripts run without payload; such as inspect_timeout = \"300ms\"",
+            )],
+        ),
+    ]);
 }
 
 #[test]

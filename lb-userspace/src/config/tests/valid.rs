@@ -127,7 +127,7 @@ file = "parsers/mine.lua"
     assert_eq!(instance.tables, TableLimits { entries: 5, key_size: 32, value_size: 1024 });
     let [service] = &config.virtual_services[..] else { panic!("one service") };
     assert_eq!(service.address, "192.0.2.10:443".parse().unwrap());
-    assert_eq!((service.protocol, service.destination), (Protocol::Tcp, None));
+    assert_eq!((service.protocol(), service.destination), (Protocol::Tcp, None));
     assert_eq!(service.datascripts, [SetIndex(1), SetIndex(0)]);
     assert_eq!(service.idle_timeout, Duration::from_secs(3600));
     let [a, b] = &config.pools[..] else { panic!("two pools") };
@@ -146,6 +146,39 @@ file = "parsers/mine.lua"
     assert_eq!(second.protocol_parsers, []);
     assert!(first.l4_request.is_some() && first.l4_response.is_some());
     assert!(second.l4_request.is_none() && second.l4_response.is_some());
+}
+
+#[test]
+fn a_service_over_tcp_decides_at_the_syn_or_at_the_first_payload() {
+    let read = |keys: &str| {
+        let text = VALID.replacen("protocol = \"udp\"", &format!("protocol = {keys}"), 1);
+        let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        config.virtual_services[0].transport
+    };
+    let fast_path = |syn_protection| Transport::Tcp(TcpMode::FastPath { syn_protection });
+    let inspect = |no_payload: Option<u64>, collecting| {
+        let no_payload = no_payload.map(Duration::from_millis);
+        let collecting = Duration::from_secs(collecting);
+        Transport::Tcp(TcpMode::Inspect(Inspect { no_payload, collecting }))
+    };
+    for (keys, expected) in [
+        ("'udp'", Transport::Udp),
+        ("'tcp'", fast_path(SynProtection::Auto)),
+        ("'tcp'\ntcp_mode = 'fast-path'", fast_path(SynProtection::Auto)),
+        ("'tcp'\nsyn_protection = 'auto'", fast_path(SynProtection::Auto)),
+        ("'tcp'\nsyn_protection = 'always'", fast_path(SynProtection::Always)),
+        ("'tcp'\ntcp_mode = 'fast-path'\nsyn_protection = 'off'", fast_path(SynProtection::Off)),
+        ("'tcp'\ntcp_mode = 'inspect'", inspect(None, 10)),
+        ("'tcp'\ntcp_mode = 'inspect'\ninspect_timeout = '9999ms'", inspect(Some(9999), 10)),
+        ("'tcp'\ntcp_mode = 'inspect'\ncollect_timeout = '1s'", inspect(None, 1)),
+        (
+            "'tcp'\ntcp_mode = 'inspect'\ncollect_timeout = '1m'\ninspect_timeout = '30s'",
+            inspect(Some(30_000), 60),
+        ),
+    ] {
+        assert_eq!(read(keys), expected, "{keys}");
+        assert_eq!(expected.protocol().name(), &keys[1..4]);
+    }
 }
 
 #[test]

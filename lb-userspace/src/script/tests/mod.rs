@@ -10,6 +10,7 @@ mod limits;
 mod parsers;
 mod reference;
 mod sandbox;
+mod stream;
 mod tables;
 
 use std::{cell::RefCell, collections::HashSet, time::Duration, time::SystemTime};
@@ -18,7 +19,8 @@ use super::*;
 use crate::{
     config::{
         Algorithm, AttachMode, DataScriptSet, FailAction, Forwarding, HashBy, Instance, Member,
-        Pool, PoolGroup, ScriptLimits, Server, ServerPolicy, TableLimits, VirtualService,
+        Pool, PoolGroup, ScriptLimits, Server, ServerPolicy, TableLimits, Transport,
+        VirtualService,
     },
     table::Tables,
 };
@@ -93,12 +95,16 @@ impl Bench {
             destination: (service == "dns").then_some(Destination::Pool(PoolIndex(0))),
             server: self.server,
         };
-        let event = match self.server {
-            None => Event::L4Request,
-            Some(_) => Event::L4Response,
-        };
+        let event = self.event();
         let world: std::rc::Rc<dyn World> = self.down.clone();
         self.runtime.run(event, &sets, &flow, &world, self.now, wall())
+    }
+
+    fn event(&self) -> Event {
+        match self.server {
+            None => Event::L4Request,
+            Some(_) => Event::L4Response,
+        }
     }
 
     fn rehearse(&mut self) -> (Outcome, crate::table::Transaction) {
@@ -225,7 +231,7 @@ fn service(name: &str, pool: Option<PoolIndex>) -> VirtualService {
     VirtualService {
         name: name.to_owned(),
         address: "192.0.2.10:53".parse().unwrap(),
-        protocol: Protocol::Udp,
+        transport: Transport::Udp,
         destination: pool.map(Destination::Pool),
         l4_policies: Vec::new(),
         network_security_policy: None,

@@ -7,25 +7,32 @@ use super::{
     REQUEST, RESPONSE, function, optional, required,
 };
 
-pub(super) const ABOUT_L4: &str = "The payload: what follows the TCP or UDP header of the packet.";
+pub(super) const ABOUT_L4: &str = "The payload: what follows the UDP header of the first datagram, or, on a virtual service \
+    with `tcp_mode = \"inspect\"`, what the client has sent over TCP so far. In `L4_RESPONSE` it is the server's.";
 
 pub(super) const L4: &[Function] = &[
     function("avi.l4.read", ANY, l4::read)
         .takes(&[optional("bytes", Kind::BYTES)])
         .returns("string: the first `bytes` bytes of the payload, all of it without the argument or with 0")
-        .about("Reads the payload; it can be read again. Binary-safe: the string has the packet's bytes as they came.")
+        .about("Reads the payload; it can be read again. Binary-safe: the string has the bytes as they came. It never waits: \
+                `avi.l4.collect` does.")
         .fails("Fewer bytes than asked for are buffered.")
         .example("local payload = avi.l4.read()\nlocal id = payload:byte(1) * 256 + payload:byte(2)"),
     function("avi.l4.collect", ANY, l4::collect)
         .takes(&[required("bytes", Kind::BYTES)])
         .returns("number: how many bytes are buffered, at least `bytes`")
-        .about("Makes sure that so much of the payload is there. A UDP datagram is all there is; a TCP virtual service \
-                decides at the SYN, which has no payload.")
-        .fails("So much is not there and cannot come.")
+        .about("Makes sure that so much of the payload is there. With `tcp_mode = \"inspect\"` it waits for it: the run \
+                ends here, not even `pcall` goes on, and leaves nothing behind; once there is as much, the scripts run \
+                again, all of them, from the first line of the first. So a payload that was read before is longer then. \
+                A client for which that takes too long is closed by `collect_timeout` or `idle_timeout`. Where nothing \
+                can come, it fails: a UDP datagram is all there is, a fast-path service decides at the SYN, which has no \
+                payload.")
+        .fails("So much is not there and cannot come; also when the sender has closed its side, or `inspect_timeout` \
+                has run out.")
         .example("if not pcall(avi.l4.collect, 12) then\n  avi.vs.close_conn() -- shorter than a DNS header\nend"),
     function("avi.l4.ds_done", ANY, l4::ds_done)
-        .about("Says that the script needs no more of this flow's payload. The run goes on. A flow is decided by one \
-                packet so far, so there is nothing yet that it saves."),
+        .about("Says that the script needs no more of this flow's payload. The run goes on. Payload that comes after the \
+                decision is shown to no script in any case, so there is nothing that it saves."),
 ];
 
 pub(super) const ABOUT_VS: &str = "The flow, its virtual service, and what is to become of it.";
@@ -54,9 +61,10 @@ pub(super) const VS: &[Function] = &[
         .example("avi.vs.log(\"client \", avi.vs.client_ip(), \" known: \", found ~= nil)"),
     function("avi.vs.close_conn", REQUEST, vs::close_conn)
         .takes(&[optional("reset", Boolean)])
-        .about("Closes the connection: a TCP client gets a reset, whatever `reset` says, for its handshake is not \
-                complete when the script decides; a UDP datagram is dropped, and so is what follows of that flow. The \
-                script goes on to its end; the scripts after it are not run."),
+        .about("Closes the connection. A TCP client that was decided at the SYN gets a reset, whatever `reset` says, for \
+                its handshake is not complete; one that was inspected gets a reset if `reset` is true, else a FIN. A UDP \
+                datagram is dropped, and so is what follows of that flow. The script goes on to its end; the scripts \
+                after it are not run."),
     function("avi.vs.persist", REQUEST, vs::persist)
         .takes(&[required("key", Text), optional("lifetime", Kind::LIFETIME), optional("pool", Pool)])
         .about("Sends the flow to the server that is stored under `key` in the default table and renews the entry's \

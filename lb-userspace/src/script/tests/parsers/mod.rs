@@ -7,6 +7,7 @@ mod radius;
 mod random;
 mod require;
 mod tls;
+mod tls_stream;
 
 use super::*;
 use crate::config::{BuiltInParser, ParserIndex, ParserReference, ProtocolParser};

@@ -1,6 +1,6 @@
 use super::*;
 
-const SERVER_NAME: u16 = 0;
+pub(super) const SERVER_NAME: u16 = 0;
 /// GREASE (RFC 8701).
 const GREASE: u16 = 0x1a1a;
 
@@ -24,7 +24,7 @@ pub(super) const REAL: [(&[u8], &str); 7] = [
 ];
 
 /// How Avi's documentation shows the use of the parser.
-const PUBLISHED: &str = r#"
+pub(super) const PUBLISHED: &str = r#"
 local avi_tls = require "Default-TLS"
 buffered = avi.l4.collect(20)
 payload = avi.l4.read()
@@ -52,7 +52,7 @@ fn facts() -> Bench {
 
 /// The parts of a ClientHello.
 #[derive(Clone)]
-struct Hello {
+pub(super) struct Hello {
     session_id: Vec<u8>,
     cipher_suites: Vec<u8>,
     compression_methods: Vec<u8>,
@@ -60,7 +60,7 @@ struct Hello {
 }
 
 impl Hello {
-    fn with(extensions: &[(u16, &[u8])]) -> Self {
+    pub(super) fn with(extensions: &[(u16, &[u8])]) -> Self {
         let own = |(number, body): &(u16, &[u8])| (*number, body.to_vec());
         Self {
             session_id: vec![7; 32],
@@ -70,7 +70,7 @@ impl Hello {
         }
     }
 
-    fn message(&self) -> Vec<u8> {
+    pub(super) fn message(&self) -> Vec<u8> {
         let mut body = vec![3, 3];
         body.extend([9; 32]);
         body.push(self.session_id.len() as u8);
@@ -87,7 +87,7 @@ impl Hello {
         handshake(&body)
     }
 
-    fn record(&self) -> Vec<u8> {
+    pub(super) fn record(&self) -> Vec<u8> {
         record(22, &self.message())
     }
 }
@@ -101,17 +101,17 @@ fn vector(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
 }
 
-fn record(content: u8, fragment: &[u8]) -> Vec<u8> {
+pub(super) fn record(content: u8, fragment: &[u8]) -> Vec<u8> {
     [&[content, 3, 1], &*vector(fragment)].concat()
 }
 
 /// A message in records of this many bytes each.
-fn split(message: &[u8], size: usize) -> Vec<u8> {
+pub(super) fn split(message: &[u8], size: usize) -> Vec<u8> {
     message.chunks(size).flat_map(|fragment| record(22, fragment)).collect()
 }
 
 /// The body of the extension with this name.
-fn named(name: &str) -> Vec<u8> {
+pub(super) fn named(name: &str) -> Vec<u8> {
     vector(&[&[0], &*vector(name.as_bytes())].concat())
 }
 
@@ -120,7 +120,7 @@ fn facts_of_hello(payload: &[u8], name: &str) -> String {
     format!("{} true true {name}", first_record(payload))
 }
 
-fn first_record(payload: &[u8]) -> usize {
+pub(super) fn first_record(payload: &[u8]) -> usize {
     5 + usize::from(u16::from_be_bytes([payload[3], payload[4]]))
 }
 
