@@ -8,7 +8,7 @@ pub const EVENTS: u32 = 128;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
-        /// Why a packet was passed, punted or dropped. Each has a counter.
+        /// Why a packet was passed, punted, dropped or answered. Each has a counter.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub enum Event { $($(#[doc = $doc])+ $name = $number,)+ }
@@ -48,6 +48,11 @@ events! {
     PuntIcmpError = 20, "punt_icmp_error";
     /// The next hop's link-layer address is not known yet.
     PuntNextHop = 21, "punt_next_hop";
+    /// The ACK that completes a handshake begun with a cookie: the client is where it says it is.
+    PuntCookie = 22, "punt_cookie";
+    /// Of a client that was given a cookie, and not the ACK that completes the handshake: the
+    /// worker may know the flow by now.
+    PuntEarly = 23, "punt_early";
 
     /// Needed a worker, and none is running on this queue.
     DropNoWorker = 32, "drop_no_worker";
@@ -63,6 +68,15 @@ events! {
     DropDenied = 37, "drop_denied";
     /// More new flows than the service's limits allow, of this client or of all.
     DropRateLimited = 38, "drop_rate_limited";
+    /// No room in the frame for the answer to a SYN.
+    DropNoTailroom = 39, "drop_no_tailroom";
+    /// A TCP RST of no flow, to a service that answers with cookies.
+    DropResetNoFlow = 40, "drop_reset_no_flow";
+
+    /// A SYN, answered with a cookie: nothing is kept of it.
+    AnswerCookie = 48, "answer_cookie";
+    /// TCP of no flow and without a good cookie, answered with a RST.
+    AnswerReset = 49, "answer_reset";
 
     /// No flow, and not the start of one.
     DropNoFlow = 64, "drop_no_flow";
@@ -128,6 +142,7 @@ mod tests {
             let prefix = match event.number() {
                 0..16 => "pass_",
                 16..32 => "punt_",
+                48..64 => "answer_",
                 _ => "drop_",
             };
             assert!(event.name().starts_with(prefix), "{event:?}");

@@ -26,5 +26,6 @@ pub mod next_hop;
 pub mod path;
 pub mod rewrite;
 pub mod service;
+pub mod tcp;
 pub mod time;
 pub mod wire;

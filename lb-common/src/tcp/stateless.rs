@@ -1,0 +1,112 @@
+//! What becomes of a TCP segment that belongs to no flow, where a service wants cookies.
+//!
+//! Policy and rates were asked before: a SYN counts as the beginning of a flow, and what completes
+//! its handshake is not counted again.
+
+use super::{
+    answer::{Answer, LONG, SHORT},
+    cookie::{Check, Data},
+    options::{ROOM, SynOptions},
+    segment::Segment,
+};
+use crate::{
+    event::Event,
+    path::{Frame, Tables, Verdict},
+    service::Service,
+    wire::{ETHERNET, ETHERNET_VLAN, IPV4, IPV4_TCP, TcpFlags, at, put},
+};
+
+/// Whether a segment of no flow is this module's business. One that may return a cookie is for as
+/// long as the service has any: the pressure may have ended since the cookie was given.
+#[inline(always)]
+pub fn is_for<T: Tables>(tables: &T, service: &Service, flags: TcpFlags) -> bool {
+    let mode = service.cookies;
+    mode.has_any() && (!is_syn(flags) || mode.is_always() || tables.is_pressed())
+}
+
+/// Whether a connection is asked for, and nothing else is said.
+#[inline(always)]
+const fn is_syn(flags: TcpFlags) -> bool {
+    flags.opens() && !flags.fin()
+}
+
+/// A segment of no flow, behind a header that begins at `L3`: answered, dropped, or a worker's.
+///
+/// Not inlined: what happens to packets of flows must neither be slower nor need more stack for
+/// what happens here.
+#[inline(never)]
+pub fn treat<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let malformed = Verdict::Drop(Event::DropMalformed);
+    let Some(segment) = frame.window::<L3, IPV4_TCP>().and_then(|packet| Segment::read(packet))
+    else {
+        return malformed;
+    };
+    if is_syn(segment.flags) {
+        return answer_syn::<L3, F, T>(frame, tables, &segment);
+    }
+    if segment.flags.rst() {
+        return Verdict::Drop(Event::DropResetNoFlow);
+    }
+    if segment.flags.ack() && segment.flags.0 & TcpFlags::SYN == 0 {
+        let (handshake, cookie) = segment.completes();
+        match tables.secrets().check(tables.nanos(), &handshake, cookie) {
+            Check::Completes(_) => return Verdict::Punt(Event::PuntCookie),
+            Check::Follows => return Verdict::Punt(Event::PuntEarly),
+            Check::Foreign => {}
+        }
+    }
+    send::<L3, F>(frame, &Answer::reset(&segment), Event::AnswerReset)
+}
+
+#[inline(always)]
+fn answer_syn<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    syn: &Segment,
+) -> Verdict {
+    let mut header = [0; ROOM];
+    if !frame.load(L3 + IPV4, syn.header, &mut header) {
+        return Verdict::Drop(Event::DropMalformed);
+    }
+    let offered = SynOptions::read(&header, syn.header);
+    let cookie = tables.secrets().make(tables.nanos(), &syn.begins(), Data::new(&offered));
+    send::<L3, F>(frame, &Answer::syn_ack(syn, &offered, cookie), Event::AnswerCookie)
+}
+
+/// Writes an answer over the packet, and turns the frame around.
+#[inline(always)]
+fn send<const L3: usize, F: Frame>(frame: &mut F, answer: &Answer, event: Event) -> Verdict {
+    if !turn_around(frame) {
+        return Verdict::Drop(Event::DropMalformed);
+    }
+    let written = if answer.is_long() {
+        write::<L3, LONG, F>(frame, answer)
+    } else {
+        write::<L3, SHORT, F>(frame, answer)
+    };
+    if written { Verdict::Answer(event) } else { Verdict::Drop(Event::DropNoTailroom) }
+}
+
+#[inline(always)]
+fn write<const L3: usize, const N: usize, F: Frame>(frame: &mut F, answer: &Answer) -> bool {
+    if frame.length() != L3 + N && !frame.set_length(L3 + N) {
+        return false;
+    }
+    frame.window::<L3, N>().map(|packet| answer.write(packet)).is_some()
+}
+
+/// Back to where it came from, a tag staying as it is. Not if it came to a group: TCP has none
+/// (RFC 9293 §3.9.2.3), and a group sends nothing.
+#[inline(always)]
+fn turn_around<F: Frame>(frame: &mut F) -> bool {
+    let Some(ethernet) = frame.window::<0, ETHERNET>() else { return false };
+    if ethernet[0] & 1 != 0 {
+        return false;
+    }
+    let (to, from) = (at::<0, 6, _>(ethernet), at::<6, 6, _>(ethernet));
+    put::<0, 6, _>(ethernet, from);
+    put::<6, 6, _>(ethernet, to);
+    true
+}
+
+const _: () = assert!(ETHERNET + SHORT == 60 && ETHERNET_VLAN + SHORT == 64);
