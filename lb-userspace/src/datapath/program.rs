@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 use aya::{
@@ -16,10 +17,12 @@ use lb_common::{
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
-        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
+        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, Pressure, QUEUES,
+        SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
     service::{ADDRESSES, Service, VIRTUAL_SERVICES},
+    tcp::cookie::Secrets,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -30,7 +33,7 @@ use super::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
     },
-    memory::MappedTable,
+    memory::{MappedHandshakes, MappedTable},
     object,
     pins::Pins,
     socket::Socket,
@@ -59,6 +62,7 @@ pub struct Datapath {
     ebpf: Ebpf,
     sockets: XskMap<aya::maps::MapData>,
     interfaces: HashMap<aya::maps::MapData, u32, PodInterface>,
+    handshakes: Arc<MappedHandshakes>,
 }
 
 impl Datapath {
@@ -99,7 +103,8 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        Ok(Self { pins, geometry, ebpf, sockets, interfaces })
+        let handshakes = Arc::new(map_handshakes(&mut ebpf)?);
+        Ok(Self { pins, geometry, ebpf, sockets, interfaces, handshakes })
     }
 
     /// The flow table's shape.
@@ -133,6 +138,11 @@ impl Datapath {
             return Err(DatapathError::kernel("flows_v4", "is not an array"));
         };
         MappedTable::new(flows.fd(), records.fd(), &self.geometry)
+    }
+
+    /// `cookies` and `pressure`.
+    pub fn handshakes(&self) -> Arc<MappedHandshakes> {
+        Arc::clone(&self.handshakes)
     }
 
     /// `next_hops` and `next_hop_targets`.
@@ -223,6 +233,14 @@ pub fn open_pinned(pins: &Pins) -> Result<(Geometry, MappedTable, CatalogMap), D
     Ok((geometry, table, catalog))
 }
 
+fn map_handshakes(ebpf: &mut Ebpf) -> Result<MappedHandshakes, DatapathError> {
+    let (cookies, pressure) = (take(ebpf, "cookies")?, take(ebpf, "pressure")?);
+    let (Map::Array(cookies), Map::Array(pressure)) = (&cookies, &pressure) else {
+        return Err(DatapathError::kernel("cookies", "is not an array"));
+    };
+    MappedHandshakes::new(cookies.fd(), pressure.fd())
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
     ebpf.take_map(name).ok_or_else(|| {
         DatapathError::kernel(format!("map {name}"), "is not in the object, or taken")
@@ -292,6 +310,8 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
         array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
+        array("cookies", size_of::<Secrets>(), 1),
+        array("pressure", size_of::<Pressure>(), 1),
         hash("virtual_services", 20, size_of::<Service>(), VIRTUAL_SERVICES),
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
