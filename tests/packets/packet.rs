@@ -46,6 +46,12 @@ pub struct Packet {
     pub endpoints: EndpointsV4,
     /// TCP or UDP.
     pub transport: Transport,
+    /// Sequence and acknowledgement number, of TCP.
+    pub numbers: [u32; 2],
+    /// Window, of TCP.
+    pub window: u16,
+    /// Options, of TCP.
+    pub options: Vec<u8>,
     /// What the transport carries.
     pub payload: Vec<u8>,
     /// Bytes behind the packet's end, as Ethernet has them in short frames.
@@ -61,6 +67,9 @@ impl Packet {
             ttl: 64,
             endpoints,
             transport,
+            numbers: [0x1234_5678, 0x9abc_def0],
+            window: 4096,
+            options: Vec::new(),
             payload: b"GET / HTTP/1.1\r\n".to_vec(),
             padding: 0,
         }
@@ -97,6 +106,16 @@ impl Packet {
     /// With these flags.
     pub fn flags(self, flags: u8) -> Self {
         Self { transport: Transport::Tcp(flags), ..self }
+    }
+
+    /// With these numbers.
+    pub fn numbers(self, sequence: u32, acknowledgement: u32) -> Self {
+        Self { numbers: [sequence, acknowledgement], ..self }
+    }
+
+    /// With these options.
+    pub fn options(self, options: &[u8]) -> Self {
+        Self { options: options.to_vec(), ..self }
     }
 
     /// With this payload.
@@ -159,8 +178,10 @@ impl Packet {
         let [from, to] = [self.endpoints.source_port, self.endpoints.destination_port];
         match self.transport {
             Transport::Tcp(flags) => {
-                let mut tcp = TcpHeader::new(from.number(), to.number(), 0x1234_5678, 4096);
-                tcp.acknowledgment_number = 0x9abc_def0;
+                let [sequence, acknowledgement] = self.numbers;
+                let mut tcp = TcpHeader::new(from.number(), to.number(), sequence, self.window);
+                tcp.acknowledgment_number = acknowledgement;
+                tcp.set_options_raw(&self.options).unwrap();
                 tcp.fin = flags & TcpFlags::FIN != 0;
                 tcp.syn = flags & TcpFlags::SYN != 0;
                 tcp.rst = flags & TcpFlags::RST != 0;
