@@ -35,7 +35,7 @@ pub(super) fn no_flow<const L3: usize, F: Frame, T: Tables>(
     let begins = protocol == Protocol::Udp || tcp.opens();
     match wanted_service::<L3, F, T>(frame, tables, protocol, begins) {
         Ok(service) if protocol == Protocol::Tcp && stateless::is_for(tables, &service, tcp) => {
-            stateless::treat::<L3, F, T>(frame, tables)
+            stateless::treat::<L3, F, T>(frame, tables, tcp)
         }
         Ok(_) => Verdict::Punt(Event::PuntFirstPacket),
         Err(verdict) => verdict,

@@ -1,6 +1,6 @@
 //! Answers that are written over the packet that they answer.
 
-use super::{options::SynOptions, segment::Segment};
+use super::{cookie::Data, segment::Segment};
 use crate::{
     checksum::Sum,
     wire::{TcpFlags, at, put},
@@ -41,17 +41,17 @@ impl Answer {
     /// The SYN-ACK to a SYN, with the cookie as our number and what of the client's offers we take.
     #[inline(always)]
     #[must_use]
-    pub const fn syn_ack(syn: &Segment, offered: &SynOptions, cookie: u32) -> Self {
+    pub const fn syn_ack(syn: &Segment, offered: Data, cookie: u32) -> Self {
         let [a, b] = MSS.to_be_bytes();
-        let sack = if offered.sack_permitted { [1, 1, 4, 2] } else { [1; 4] };
-        let scale = if offered.window_scale.is_some() { [1, 3, 3, WINDOW_SCALE] } else { [1; 4] };
-        let long = offered.sack_permitted || offered.window_scale.is_some();
+        let (sacks, scales) = (offered.sack_permitted(), offered.window_scale().is_some());
+        let sack = if sacks { [1, 1, 4, 2] } else { [1; 4] };
+        let scale = if scales { [1, 3, 3, WINDOW_SCALE] } else { [1; 4] };
         Self {
             sequence: cookie,
             acknowledgement: syn.sequence.wrapping_add(1),
             flags: TcpFlags::SYN | TcpFlags::ACK,
             window: WINDOW,
-            header: if long { 32 } else { 24 },
+            header: if sacks || scales { 32 } else { 24 },
             options: [[2, 4, a, b], sack, scale],
             ..Self::to(syn)
         }

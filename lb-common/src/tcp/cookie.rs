@@ -62,6 +62,18 @@ impl Data {
         Self(class | scale << 3 | (offered.sack_permitted as u8) << 7)
     }
 
+    /// In a byte.
+    #[inline(always)]
+    pub(super) const fn byte(self) -> u8 {
+        self.0
+    }
+
+    /// Back from [`byte`](Self::byte).
+    #[inline(always)]
+    pub(super) const fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+
     /// The longest segment that the client wants to get, rounded down.
     #[must_use]
     pub const fn mss(self) -> u16 {
@@ -70,6 +82,7 @@ impl Data {
 
     /// By how many bits the client's windows are to be shifted, if it offered that: then ours are
     /// too, by [`WINDOW_SCALE`](super::answer::WINDOW_SCALE).
+    #[inline(always)]
     #[must_use]
     pub const fn window_scale(self) -> Option<u8> {
         match self.0 >> 3 & 0xf {
@@ -79,6 +92,7 @@ impl Data {
     }
 
     /// Whether the client offered selective acknowledgements: then they are agreed.
+    #[inline(always)]
     #[must_use]
     pub const fn sack_permitted(self) -> bool {
         self.0 & 0x80 != 0
@@ -190,8 +204,8 @@ impl Secrets {
     #[must_use]
     pub const fn make(&self, nanos: u64, handshake: &Handshake, data: Data) -> u32 {
         let whose = self.whose(Epoch::at(nanos), handshake);
-        let whom = whose.finish(0);
-        let what = whose.finish(second(handshake.sequence, data.0));
+        let whom = whose.hash(0);
+        let what = whose.hash(second(handshake.sequence, data.0));
         upper(whom) << 20 | upper(what) << 8 | (data.0 ^ mask(whom)) as u32
     }
 
@@ -213,13 +227,13 @@ impl Secrets {
     #[inline(always)]
     const fn check_in(&self, epoch: Epoch, handshake: &Handshake, cookie: u32) -> Check {
         let whose = self.whose(epoch, handshake);
-        let whom = whose.finish(0);
+        let whom = whose.hash(0);
         if cookie >> 20 != upper(whom) {
             return Check::Foreign;
         }
         #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
         let data = cookie as u8 ^ mask(whom);
-        let what = whose.finish(second(handshake.sequence, data));
+        let what = whose.hash(second(handshake.sequence, data));
         if cookie >> 8 & 0xfff == upper(what) {
             Check::Completes(Data(data))
         } else {
@@ -228,13 +242,35 @@ impl Secrets {
     }
 
     #[inline(always)]
-    const fn whose(&self, epoch: Epoch, handshake: &Handshake) -> SipHash {
+    const fn whose(&self, epoch: Epoch, handshake: &Handshake) -> Whose {
         let secret = if epoch.place() == 0 { self.even } else { self.odd };
         let ports = u32::from_le_bytes(handshake.ports) as u64;
-        SipHash::new(secret)
-            .word(u64::from_le_bytes(handshake.addresses))
-            .word(ports | (epoch.0 as u64) << 32)
+        let addresses = u64::from_le_bytes(handshake.addresses);
+        Whose { secret, addresses, ports: ports | (epoch.0 as u64) << 32 }
     }
+}
+
+/// A secret, and what both messages begin with.
+struct Whose {
+    secret: [u64; 2],
+    addresses: u64,
+    /// And the epoch.
+    ports: u64,
+}
+
+impl Whose {
+    #[inline(always)]
+    const fn hash(&self, last: u64) -> u64 {
+        let [k0, k1] = self.secret;
+        hash(k0, k1, self.addresses, self.ports, last)
+    }
+}
+
+/// Not inlined: the program's stack is 512 bytes, of all functions that call each other, and five
+/// words are what a function of its can be given.
+#[inline(never)]
+const fn hash(k0: u64, k1: u64, first: u64, second: u64, last: u64) -> u64 {
+    SipHash::new([k0, k1]).word(first).word(second).finish(last)
 }
 
 /// The end of the second message; the first one's is zero, which this never is.

@@ -2,7 +2,7 @@
 //! whose length is known when the program is compiled: nothing is looped over and nothing can
 //! panic, which is what the XDP program needs. Others use the `siphasher` crate.
 
-/// A hash in the making. It is a value: several messages that begin alike share the work.
+/// A hash in the making.
 #[derive(Clone, Copy, Debug)]
 pub struct SipHash {
     v: [u64; 4],

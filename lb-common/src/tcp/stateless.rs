@@ -32,52 +32,94 @@ const fn is_syn(flags: TcpFlags) -> bool {
 
 /// A segment of no flow, behind a header that begins at `L3`: answered, dropped, or a worker's.
 ///
-/// Not inlined: what happens to packets of flows must neither be slower nor need more stack for
-/// what happens here.
-#[inline(never)]
-pub fn treat<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
-    let malformed = Verdict::Drop(Event::DropMalformed);
-    let Some(segment) = frame.window::<L3, IPV4_TCP>().and_then(|packet| Segment::read(packet))
-    else {
-        return malformed;
-    };
-    if is_syn(segment.flags) {
-        return answer_syn::<L3, F, T>(frame, tables, &segment);
+/// What is done about it is not inlined: what happens to packets of flows must neither be slower
+/// nor need more stack for it. It is several functions, for what they need together is too much
+/// beside the program's own.
+#[inline(always)]
+pub fn treat<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    flags: TcpFlags,
+) -> Verdict {
+    if is_syn(flags) {
+        let offered = offer::<L3, F>(frame);
+        return answer_syn::<L3, F, T>(frame, tables, offered);
     }
-    if segment.flags.rst() {
+    if flags.rst() {
         return Verdict::Drop(Event::DropResetNoFlow);
     }
-    if segment.flags.ack() && segment.flags.0 & TcpFlags::SYN == 0 {
-        let (handshake, cookie) = segment.completes();
-        match tables.secrets().check(tables.nanos(), &handshake, cookie) {
-            Check::Completes(_) => return Verdict::Punt(Event::PuntCookie),
-            Check::Follows => return Verdict::Punt(Event::PuntEarly),
-            Check::Foreign => {}
+    if flags.ack() && flags.0 & TcpFlags::SYN == 0 {
+        match check::<L3, F, T>(frame, tables) {
+            COMPLETES => return Verdict::Punt(Event::PuntCookie),
+            FOLLOWS => return Verdict::Punt(Event::PuntEarly),
+            _ => {}
         }
     }
-    send::<L3, F>(frame, &Answer::reset(&segment), Event::AnswerReset)
+    reset::<L3, F>(frame)
 }
 
-#[inline(always)]
+const MALFORMED: Verdict = Verdict::Drop(Event::DropMalformed);
+
+/// What a SYN offers, as [`Data`] in a byte; [`NOTHING`] if it is malformed.
+#[inline(never)]
+fn offer<const L3: usize, F: Frame>(frame: &mut F) -> u32 {
+    let packet = frame.window::<L3, IPV4_TCP>();
+    let Some(syn) = packet.and_then(|packet| Segment::read(packet)) else { return NOTHING };
+    let mut header = [0; ROOM];
+    if !frame.load(L3 + IPV4, syn.header, &mut header) {
+        return NOTHING;
+    }
+    Data::new(&SynOptions::read(&header, syn.header)).byte().into()
+}
+
+const NOTHING: u32 = 256;
+
+#[inline(never)]
 fn answer_syn<const L3: usize, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
-    syn: &Segment,
+    offered: u32,
 ) -> Verdict {
-    let mut header = [0; ROOM];
-    if !frame.load(L3 + IPV4, syn.header, &mut header) {
-        return Verdict::Drop(Event::DropMalformed);
+    let packet = frame.window::<L3, IPV4_TCP>();
+    let syn = packet.and_then(|packet| Segment::read(packet));
+    let (Some(syn), Ok(offered)) = (syn, u8::try_from(offered)) else { return MALFORMED };
+    let offered = Data::from_byte(offered);
+    let cookie = tables.secrets().make(tables.nanos(), &syn.begins(), offered);
+    send::<L3, F>(frame, &Answer::syn_ack(&syn, offered, cookie), Event::AnswerCookie)
+}
+
+/// [`Check`] in a word.
+const FOREIGN: u32 = 0;
+const FOLLOWS: u32 = 1;
+const COMPLETES: u32 = 2;
+
+/// What an acknowledgement shows.
+#[inline(never)]
+fn check<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u32 {
+    let packet = frame.window::<L3, IPV4_TCP>();
+    let Some(segment) = packet.and_then(|packet| Segment::read(packet)) else { return FOREIGN };
+    let (handshake, cookie) = segment.completes();
+    match tables.secrets().check(tables.nanos(), &handshake, cookie) {
+        Check::Completes(_) => COMPLETES,
+        Check::Follows => FOLLOWS,
+        Check::Foreign => FOREIGN,
     }
-    let offered = SynOptions::read(&header, syn.header);
-    let cookie = tables.secrets().make(tables.nanos(), &syn.begins(), Data::new(&offered));
-    send::<L3, F>(frame, &Answer::syn_ack(syn, &offered, cookie), Event::AnswerCookie)
+}
+
+#[inline(never)]
+fn reset<const L3: usize, F: Frame>(frame: &mut F) -> Verdict {
+    let packet = frame.window::<L3, IPV4_TCP>();
+    let Some(segment) = packet.and_then(|packet| Segment::read(packet)) else {
+        return MALFORMED;
+    };
+    send::<L3, F>(frame, &Answer::reset(&segment), Event::AnswerReset)
 }
 
 /// Writes an answer over the packet, and turns the frame around.
 #[inline(always)]
 fn send<const L3: usize, F: Frame>(frame: &mut F, answer: &Answer, event: Event) -> Verdict {
     if !turn_around(frame) {
-        return Verdict::Drop(Event::DropMalformed);
+        return MALFORMED;
     }
     let written = if answer.is_long() {
         write::<L3, LONG, F>(frame, answer)

@@ -1,7 +1,7 @@
 //! Answers, against packets that etherparse writes.
 
 use super::*;
-use crate::wire::IPV4_TCP;
+use crate::{tcp::options::SynOptions, wire::IPV4_TCP};
 use etherparse::{IpNumber, Ipv4Header, TcpHeader, TcpOptionElement};
 use proptest::prelude::*;
 
@@ -51,8 +51,8 @@ fn syn_ack(sequence: u32, acknowledgement: u32, options: &[TcpOptionElement]) ->
     tcp
 }
 
-fn offers(window_scale: Option<u8>, sack_permitted: bool) -> SynOptions {
-    SynOptions { mss: Some(9000), window_scale, sack_permitted }
+fn offers(window_scale: Option<u8>, sack_permitted: bool) -> Data {
+    Data::new(&SynOptions { mss: Some(9000), window_scale, sack_permitted })
 }
 
 proptest! {
@@ -74,7 +74,7 @@ proptest! {
             options.extend_from_slice(if scale.is_some() { &scales } else { &nothing });
         }
         let expected = sent(&syn_ack(cookie, sequence.wrapping_add(1), &options));
-        let answer = Answer::syn_ack(&segment, &offers(scale, sack), cookie);
+        let answer = Answer::syn_ack(&segment, offers(scale, sack), cookie);
         prop_assert_eq!(written(&answer), expected);
         prop_assert_eq!(answer.is_long(), sack || scale.is_some());
     }
