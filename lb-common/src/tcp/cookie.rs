@@ -19,7 +19,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    options::{MOST_SCALE, SynOptions},
+    options::{Plain, SynOptions},
     siphash::SipHash,
 };
 use crate::{atomic::AtomicU64, rewrite::EndpointsV4};
@@ -36,22 +36,15 @@ pub const SEGMENT_SIZES: [u16; 8] = [536, 1220, 1300, 1380, 1440, 1452, 1460, 89
 pub struct Data(u8);
 
 impl Data {
-    const NO_SCALE: u8 = 15;
-
     /// Of what a SYN offers. Without a segment size it is the least (RFC 9293 §3.7.1).
-    #[inline(always)]
     #[must_use]
-    pub const fn new(offered: &SynOptions) -> Self {
-        let mss = match offered.mss {
-            Some(mss) => mss,
-            None => 0,
-        };
-        let scale = match offered.window_scale {
-            Some(scale) if scale < MOST_SCALE => scale,
-            Some(_) => MOST_SCALE,
-            None => Self::NO_SCALE,
-        };
-        let [_, b, c, d, e, f, g, h] = SEGMENT_SIZES;
+    pub fn new(offered: &SynOptions) -> Self {
+        Self::of(offered.into())
+    }
+
+    #[inline(always)]
+    pub(super) const fn of(offered: Plain) -> Self {
+        let (mss, [_, b, c, d, e, f, g, h]) = (offered.mss, SEGMENT_SIZES);
         let class = (mss >= b) as u8
             + (mss >= c) as u8
             + (mss >= d) as u8
@@ -59,7 +52,7 @@ impl Data {
             + (mss >= f) as u8
             + (mss >= g) as u8
             + (mss >= h) as u8;
-        Self(class | scale << 3 | (offered.sack_permitted as u8) << 7)
+        Self(class | offered.window_scale << 3 | offered.sack_permitted << 7)
     }
 
     /// In a byte.
@@ -86,7 +79,7 @@ impl Data {
     #[must_use]
     pub const fn window_scale(self) -> Option<u8> {
         match self.0 >> 3 & 0xf {
-            Self::NO_SCALE => None,
+            Plain::NO_SCALE => None,
             scale => Some(scale),
         }
     }

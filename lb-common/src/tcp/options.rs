@@ -1,16 +1,18 @@
 //! What a SYN offers (RFC 9293 §3.1, RFC 7323 §2.2, RFC 2018 §2).
 
-/// The longest TCP header, and bytes behind it that stop whoever walks over the options.
+use core::hint::black_box;
+
+/// The longest TCP header, and what an option at its end may seem to hold.
 pub const ROOM: usize = 64;
 
-/// Options that are read at most: nobody sends so many, and the program's verifier walks as far.
-const MOST: usize = 16;
+/// The longest TCP header.
+const LONGEST: usize = 60;
 
-const END: u8 = 0;
-const NOTHING: u8 = 1;
-const MSS: u8 = 2;
-const WINDOW_SCALE: u8 = 3;
-const SACK_PERMITTED: u8 = 4;
+const END: u32 = 0;
+const NOTHING: u32 = 1;
+const MSS: u32 = 2;
+const WINDOW_SCALE: u32 = 3;
+const SACK_PERMITTED: u32 = 4;
 
 /// A window is scaled by no more than this (RFC 7323 §2.3).
 pub const MOST_SCALE: u8 = 14;
@@ -19,7 +21,7 @@ pub const MOST_SCALE: u8 = 14;
 /// agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SynOptions {
-    /// The longest segment that the sender wants to get; `None` if it does not say.
+    /// The longest segment that the sender wants to get; `None` if it does not say, or says 0.
     pub mss: Option<u16>,
     /// By how many bits the sender's windows are to be shifted; `None` if it cannot.
     pub window_scale: Option<u8>,
@@ -27,47 +29,144 @@ pub struct SynOptions {
     pub sack_permitted: bool,
 }
 
-impl SynOptions {
+/// [`SynOptions`] in plain numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Plain {
+    /// 0 for none.
+    pub mss: u16,
+    /// [`Plain::NO_SCALE`] for none.
+    pub window_scale: u8,
+    /// 1 if so.
+    pub sack_permitted: u8,
+}
+
+impl Plain {
+    /// No scale is as large.
+    pub const NO_SCALE: u8 = 15;
+
     /// Reads a TCP header of `length` bytes in a buffer that is zero behind it.
     ///
-    /// What cannot be read ends the walk, and what was read before counts: an option that is
-    /// shorter than itself, or longer than the header. An option of a known kind but another
-    /// length than it must have is as if it were not there. Of two of a kind the last counts, as
-    /// with Linux.
+    /// What cannot be read ends the walk, and what was read before counts. An option that runs over
+    /// the header's end holds zeros there, so it says less than was meant. One of a known kind but
+    /// another length than it must have is as if it were not there. Of two of a kind the last
+    /// counts, as with Linux.
     #[inline(always)]
-    #[must_use]
     pub const fn read(header: &[u8; ROOM], length: usize) -> Self {
-        let mut options = Self { mss: None, window_scale: None, sack_permitted: false };
-        let (mut at, mut steps) = (20, 0);
-        while steps < MOST {
-            steps += 1;
-            // The header ends before the buffer does, and what follows it is zero: an end.
-            let kind = header[at & (ROOM - 1)];
-            if kind == END {
-                break;
-            }
-            if kind == NOTHING {
-                at += 1;
-                continue;
-            }
-            let size = header[(at + 1) & (ROOM - 1)] as usize;
-            if size < 2 || at + size > length {
-                break;
-            }
-            let (a, b) = (header[(at + 2) & (ROOM - 1)], header[(at + 3) & (ROOM - 1)]);
-            match (kind, size) {
-                (MSS, 4) => options.mss = Some(u16::from_be_bytes([a, b])),
-                (WINDOW_SCALE, 3) => {
-                    options.window_scale = Some(if a > MOST_SCALE { MOST_SCALE } else { a });
-                }
-                (SACK_PERMITTED, 2) => options.sack_permitted = true,
-                _ => {}
-            }
-            at += size;
+        let (mut walk, mut at) = (Walk::BEGIN, 20);
+        while at < LONGEST && at < length {
+            let [a, b, c, d, e, f, g] = seven(header, at);
+            walk = walk.step([a, b, c, d]).step([b, c, d, e]).step([c, d, e, f]).step([d, e, f, g]);
+            at += 4;
         }
-        options
+        walk.end()
+    }
+}
+
+/// The seven bytes from there.
+#[inline(always)]
+const fn seven(header: &[u8; ROOM], at: usize) -> [u32; 7] {
+    // Never beyond the buffer, and the compiler sees it.
+    let at = if at > ROOM - 7 { ROOM - 7 } else { at };
+    [
+        header[at] as u32,
+        header[at + 1] as u32,
+        header[at + 2] as u32,
+        header[at + 3] as u32,
+        header[at + 4] as u32,
+        header[at + 5] as u32,
+        header[at + 6] as u32,
+    ]
+}
+
+/// A walk over options, byte by byte, also through what they hold.
+///
+/// There is not a branch in it: each would double the ways that the program's verifier follows, and
+/// there are forty bytes. A truth is a mask, all ones or zero.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Bytes of an option that are still to come.
+    inside: u32,
+    mss: u32,
+    scale: u32,
+    sack: u32,
+}
+
+impl Walk {
+    const BEGIN: Self = Self { inside: 0, mss: 0, scale: Plain::NO_SCALE as u32, sack: 0 };
+
+    /// The next byte, and three after it.
+    #[inline(always)]
+    const fn step(self, [kind, size, a, b]: [u32; 4]) -> Self {
+        let begins = is_zero(self.inside);
+        // What is no size, and an end, lasts for longer than any header.
+        let holds = (size.wrapping_sub(1) | is_less(size, 2) | is_zero(kind ^ END))
+            & 0xffff
+            & !is_zero(kind ^ NOTHING);
+        let mss = begins & is_zero(kind ^ MSS | size ^ 4);
+        let scale = begins & is_zero(kind ^ WINDOW_SCALE | size ^ 3);
+        let sack = begins & is_zero(kind ^ SACK_PERMITTED | size ^ 2);
+        Self {
+            inside: choose(begins, holds, self.inside.wrapping_sub(1)),
+            mss: choose(mss, a << 8 | b, self.mss),
+            scale: choose(
+                scale,
+                choose(is_less(a, MOST_SCALE as u32), a, MOST_SCALE as u32),
+                self.scale,
+            ),
+            sack: self.sack | sack,
+        }
     }
 
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one byte, or two, were put in")]
+    const fn end(self) -> Plain {
+        Plain {
+            mss: self.mss as u16,
+            window_scale: self.scale as u8,
+            sack_permitted: (self.sack & 1) as u8,
+        }
+    }
+}
+
+/// Of numbers below 2^31.
+#[inline(always)]
+const fn is_zero(number: u32) -> u32 {
+    is_less(number, 1)
+}
+
+/// Of numbers below 2^31. The compiler must not see that it is a truth: it would branch by it.
+#[inline(always)]
+const fn is_less(number: u32, than: u32) -> u32 {
+    0u32.wrapping_sub(black_box(number.wrapping_sub(than) >> 31))
+}
+
+#[inline(always)]
+const fn choose(which: u32, yes: u32, no: u32) -> u32 {
+    yes & which | no & !which
+}
+
+impl From<Plain> for SynOptions {
+    fn from(plain: Plain) -> Self {
+        Self {
+            mss: Some(plain.mss).filter(|mss| *mss != 0),
+            window_scale: Some(plain.window_scale).filter(|scale| *scale <= MOST_SCALE),
+            sack_permitted: plain.sack_permitted != 0,
+        }
+    }
+}
+
+impl From<&SynOptions> for Plain {
+    fn from(options: &SynOptions) -> Self {
+        let scale = options.window_scale.map(|scale| scale.min(MOST_SCALE));
+        Self {
+            mss: options.mss.unwrap_or(0),
+            window_scale: scale.unwrap_or(Self::NO_SCALE),
+            sack_permitted: options.sack_permitted.into(),
+        }
+    }
+}
+
+impl SynOptions {
     /// Reads the options of a TCP header, cut out of its packet. `None` if it is none: shorter
     /// than 20 bytes or than it says, or longer than a header can be.
     #[must_use]
@@ -76,7 +175,7 @@ impl SynOptions {
         let header = header.get(..length).filter(|header| header.len() >= 20)?;
         let mut buffer = [0; ROOM];
         buffer.get_mut(..length)?.copy_from_slice(header);
-        Some(Self::read(&buffer, length))
+        Some(Plain::read(&buffer, length).into())
     }
 }
 
@@ -127,14 +226,20 @@ mod tests {
     fn what_is_cut_or_garbage_ends_the_walk_and_what_was_read_counts() {
         let mss = [2, 4, 5, 180];
         let after = |rest: [u8; 4]| read(&[mss, rest].concat());
-        // Sizes zero and one, and one that is longer than the header.
-        for rest in [[3, 0, 7, 1], [4, 1, 4, 2], [99, 0, 4, 2], [3, 5, 7, 0], [99, 255, 4, 2]] {
+        // Sizes zero, one, too much, and one that there is no room for.
+        for rest in
+            [[3, 0, 7, 1], [4, 1, 4, 2], [99, 0, 4, 2], [3, 5, 7, 0], [99, 255, 4, 2], [1, 1, 1, 3]]
+        {
             assert_eq!(after(rest), is(Some(1460), None, false), "{rest:?}");
         }
-        // No room for a size, or for the value.
-        assert_eq!(after([1, 1, 1, 3]), is(Some(1460), None, false));
-        assert_eq!(after([1, 1, 3, 3]), is(Some(1460), None, false));
-        assert_eq!(after([1, 1, 2, 4]), is(Some(1460), None, false));
+    }
+
+    /// As if zeros followed: never more than was meant.
+    #[test]
+    fn an_option_that_is_cut_says_less() {
+        assert_eq!(read(&[1, 1, 3, 3]), is(None, Some(0), false));
+        assert_eq!(read(&[1, 2, 4, 5]), is(Some(1280), None, false));
+        assert_eq!(read(&[4, 2, 2, 4]), is(None, None, true));
     }
 
     #[test]
@@ -144,15 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn more_options_than_are_read_at_most_are_ignored() {
-        let many = |nothings: usize| {
-            let mut options = vec![1; nothings];
-            options.extend([4, 2]);
-            options.resize(40, 0);
-            read(&options)
-        };
-        assert_eq!(many(MOST - 1), is(None, None, true));
-        assert_eq!(many(MOST), NONE);
+    fn the_last_place_is_read_too() {
+        let last = |option: &[u8]| read(&[&vec![1; 40 - option.len()], option].concat());
+        assert_eq!(last(&[4, 2]), is(None, None, true));
+        assert_eq!(last(&[2, 4, 5, 180]), is(Some(1460), None, false));
+        assert_eq!(last(&[3, 3, 4]), is(None, Some(4), false));
+        assert_eq!(last(&[4]), NONE);
+        assert_eq!(last(&[2, 4]), NONE);
     }
 
     #[test]
@@ -181,12 +284,13 @@ mod tests {
             options.resize(options.len().next_multiple_of(4), 0);
             let mut tcp = TcpHeader::default();
             tcp.set_options_raw(&options).unwrap();
-            // It knows fewer lengths that are right, and no limit: it may stop earlier, not read
-            // something else.
+            // It knows fewer lengths that are right: it may stop earlier, not read something else.
             let mut expected = NONE;
-            for option in tcp.options_iterator().take(MOST) {
+            for option in tcp.options_iterator() {
                 match option {
-                    Ok(TcpOptionElement::MaximumSegmentSize(mss)) => expected.mss = Some(mss),
+                    Ok(TcpOptionElement::MaximumSegmentSize(mss)) => {
+                        expected.mss = Some(mss).filter(|mss| *mss != 0);
+                    }
                     Ok(TcpOptionElement::WindowScale(scale)) => {
                         expected.window_scale = Some(scale.min(MOST_SCALE));
                     }

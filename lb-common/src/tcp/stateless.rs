@@ -5,8 +5,8 @@
 
 use super::{
     answer::{Answer, LONG, SHORT},
-    cookie::{Check, Data},
-    options::{ROOM, SynOptions},
+    cookie::{Check, Data, Handshake},
+    options::{Plain, ROOM},
     segment::Segment,
 };
 use crate::{
@@ -45,11 +45,14 @@ pub fn treat<const L3: usize, F: Frame, T: Tables>(
         let offered = offer::<L3, F>(frame);
         return answer_syn::<L3, F, T>(frame, tables, offered);
     }
+    let packet = frame.window::<L3, IPV4_TCP>();
+    let Some(segment) = packet.and_then(|packet| Segment::read(packet)) else { return MALFORMED };
     if flags.rst() {
         return Verdict::Drop(Event::DropResetNoFlow);
     }
     if flags.ack() && flags.0 & TcpFlags::SYN == 0 {
-        match check::<L3, F, T>(frame, tables) {
+        let (handshake, cookie) = segment.completes();
+        match check(tables, &handshake, cookie) {
             COMPLETES => return Verdict::Punt(Event::PuntCookie),
             FOLLOWS => return Verdict::Punt(Event::PuntEarly),
             _ => {}
@@ -69,7 +72,7 @@ fn offer<const L3: usize, F: Frame>(frame: &mut F) -> u32 {
     if !frame.load(L3 + IPV4, syn.header, &mut header) {
         return NOTHING;
     }
-    Data::new(&SynOptions::read(&header, syn.header)).byte().into()
+    Data::of(Plain::read(&header, syn.header)).byte().into()
 }
 
 const NOTHING: u32 = 256;
@@ -93,13 +96,11 @@ const FOREIGN: u32 = 0;
 const FOLLOWS: u32 = 1;
 const COMPLETES: u32 = 2;
 
-/// What an acknowledgement shows.
+/// What an acknowledgement shows. It gets what it needs of the packet, not the frame: the compiler
+/// would hand it the packet's bounds by value, which to the verifier are numbers.
 #[inline(never)]
-fn check<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u32 {
-    let packet = frame.window::<L3, IPV4_TCP>();
-    let Some(segment) = packet.and_then(|packet| Segment::read(packet)) else { return FOREIGN };
-    let (handshake, cookie) = segment.completes();
-    match tables.secrets().check(tables.nanos(), &handshake, cookie) {
+fn check<T: Tables>(tables: &T, handshake: &Handshake, cookie: u32) -> u32 {
+    match tables.secrets().check(tables.nanos(), handshake, cookie) {
         Check::Completes(_) => COMPLETES,
         Check::Follows => FOLLOWS,
         Check::Foreign => FOREIGN,

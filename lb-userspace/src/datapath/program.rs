@@ -103,7 +103,7 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        let handshakes = Arc::new(map_handshakes(&mut ebpf)?);
+        let handshakes = Arc::new(map_handshakes(&ebpf)?);
         Ok(Self { pins, geometry, ebpf, sockets, interfaces, handshakes })
     }
 
@@ -233,12 +233,13 @@ pub fn open_pinned(pins: &Pins) -> Result<(Geometry, MappedTable, CatalogMap), D
     Ok((geometry, table, catalog))
 }
 
-fn map_handshakes(ebpf: &mut Ebpf) -> Result<MappedHandshakes, DatapathError> {
-    let (cookies, pressure) = (take(ebpf, "cookies")?, take(ebpf, "pressure")?);
-    let (Map::Array(cookies), Map::Array(pressure)) = (&cookies, &pressure) else {
-        return Err(DatapathError::kernel("cookies", "is not an array"));
+/// The maps stay where they are: the program, not loaded yet, goes by their file descriptors.
+fn map_handshakes(ebpf: &Ebpf) -> Result<MappedHandshakes, DatapathError> {
+    let fd = |name: &str| match ebpf.map(name) {
+        Some(Map::Array(map)) => Ok(map.fd()),
+        _ => Err(DatapathError::kernel(format!("map {name}"), "is not an array in the object")),
     };
-    MappedHandshakes::new(cookies.fd(), pressure.fd())
+    MappedHandshakes::new(fd("cookies")?, fd("pressure")?)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
