@@ -2,44 +2,39 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::wire::at;
+use crate::wire::{at, put};
 
 /// An address of either family in 16 bytes; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
 ///
 /// Its bytes lie in memory as on the wire. They are held as words, for the program makes keys of
-/// maps with them, and would make a call of every run of zeros.
+/// maps with them: byte by byte it would call a function for every run of zeros.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Address([u32; 4]);
+pub struct Address([u64; 2]);
 
 const _: () = assert!(size_of::<Address>() == 16);
 
 impl Address {
     /// `::`, which is nobody's.
-    pub const UNSPECIFIED: Self = Self([0; 4]);
+    pub const UNSPECIFIED: Self = Self([0; 2]);
 
     /// The address of an IPv4 host given by its four bytes.
     #[inline(always)]
     pub const fn v4(octets: [u8; 4]) -> Self {
-        Self([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(octets)])
+        let [a, b, c, d] = octets;
+        Self([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
     }
 
     /// The address of an IPv6 host.
     pub const fn v6(octets: &[u8; 16]) -> Self {
-        Self([
-            u32::from_ne_bytes(at::<0, 4, _>(octets)),
-            u32::from_ne_bytes(at::<4, 4, _>(octets)),
-            u32::from_ne_bytes(at::<8, 4, _>(octets)),
-            u32::from_ne_bytes(at::<12, 4, _>(octets)),
-        ])
+        Self([u64::from_ne_bytes(at::<0, 8, _>(octets)), u64::from_ne_bytes(at::<8, 8, _>(octets))])
     }
 
     /// Its bytes, as on the wire.
-    pub fn octets(self) -> [u8; 16] {
+    pub const fn octets(self) -> [u8; 16] {
         let mut octets = [0; 16];
-        for (bytes, word) in octets.as_chunks_mut().0.iter_mut().zip(self.0) {
-            *bytes = word.to_ne_bytes();
-        }
+        put::<0, 8, _>(&mut octets, self.0[0].to_ne_bytes());
+        put::<8, 8, _>(&mut octets, self.0[1].to_ne_bytes());
         octets
     }
 

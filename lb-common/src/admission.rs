@@ -18,8 +18,8 @@ pub const ARRIVALS: u32 = 131_072;
 pub struct PolicyClient {
     /// The policy's number in this instance.
     pub policy: u32,
-    /// The client.
-    pub client: Address,
+    /// The client's address, as on the wire.
+    pub client: [u8; 16],
 }
 
 const _: () = assert!(size_of::<PolicyClient>() == 20);
@@ -27,6 +27,17 @@ const _: () = assert!(size_of::<PolicyClient>() == 20);
 impl PolicyClient {
     /// Bits of the policy's number.
     pub const POLICY_BITS: u32 = 32;
+
+    /// A client under a policy.
+    #[inline(always)]
+    pub const fn new(policy: u32, client: Address) -> Self {
+        Self { policy, client: client.octets() }
+    }
+
+    /// The client's address.
+    pub const fn address(&self) -> Address {
+        Address::v6(&self.client)
+    }
 }
 
 /// The value of the `client_prefixes` map: whether clients of this prefix may begin flows.
@@ -58,15 +69,23 @@ pub struct ClientPrefix {
 pub struct RateKey {
     /// The virtual service's number.
     pub service: u32,
+    #[doc(hidden)]
+    pub reserved: u32,
     /// The client, or [`RateKey::EVERYONE`].
     pub client: Address,
 }
 
-const _: () = assert!(size_of::<RateKey>() == 20);
+const _: () = assert!(size_of::<RateKey>() == 24);
 
 impl RateKey {
     /// All clients of the service together: the unspecified address is nobody's.
     pub const EVERYONE: Address = Address::UNSPECIFIED;
+
+    /// A client's flows to a service.
+    #[inline(always)]
+    pub const fn new(service: u32, client: Address) -> Self {
+        Self { service, reserved: 0, client }
+    }
 }
 
 /// How many flows may begin in a second: the generic cell rate algorithm (ITU-T I.371), which
@@ -124,8 +143,7 @@ impl Rate {
 #[inline(always)]
 pub fn is_allowed<T: Tables>(tables: &T, service: &Service, client: Address) -> bool {
     service.policy == 0
-        || tables.admission(&PolicyClient { policy: service.policy, client })
-            != Some(Admission::DENY)
+        || tables.admission(&PolicyClient::new(service.policy, client)) != Some(Admission::DENY)
 }
 
 /// Whether the limits of a service let a client begin one more flow now. Its own limit comes
@@ -133,8 +151,8 @@ pub fn is_allowed<T: Tables>(tables: &T, service: &Service, client: Address) -> 
 #[inline(always)]
 pub fn is_in_time<T: Tables>(tables: &T, service: &Service, client: Address) -> bool {
     let Service { id, rate, client_rate, .. } = *service;
-    admitted(tables, &client_rate, RateKey { service: id, client })
-        && admitted(tables, &rate, RateKey { service: id, client: RateKey::EVERYONE })
+    admitted(tables, &client_rate, RateKey::new(id, client))
+        && admitted(tables, &rate, RateKey::new(id, RateKey::EVERYONE))
 }
 
 #[inline(always)]

@@ -29,8 +29,9 @@ impl HashSeed {
     }
 }
 
+/// The finalizer alone: a bijection that scatters what is regular.
 #[inline(always)]
-const fn mix(mut word: u64) -> u64 {
+pub const fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)

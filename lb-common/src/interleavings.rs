@@ -244,3 +244,35 @@ fn of_two_workers_that_insert_one_key_at_most_one_succeeds() {
         assert!(!(mine && other.join().unwrap()), "the key is in the table twice");
     });
 }
+
+/// The same where one finds both buckets full and takes a slot of the stash, which the other looks
+/// at only if the bucket says that a key overflowed.
+fn insert_into(slots: &[SharedSlotV4; 2], stashed: bool) -> bool {
+    let [second, stash] = slots;
+    let (mine, other) = if stashed { (stash, second) } else { (second, stash) };
+    assert!(mine.claim(), "nobody else is there");
+    if stashed {
+        second.set_overflowed();
+    }
+    mine.fill(&key(1), &Entry::default(), &Activity::default());
+    fence(Ordering::SeqCst);
+    if (stashed || second.overflowed()) && other.raw_key() == key(1) {
+        mine.free();
+        return false;
+    }
+    mine.publish();
+    true
+}
+
+#[test]
+fn nobody_overlooks_a_key_that_is_just_going_to_the_stash() {
+    model(|| {
+        let slots: Arc<[SharedSlotV4; 2]> = Arc::default();
+        let other = {
+            let slots = Arc::clone(&slots);
+            thread::spawn(move || insert_into(&slots, true))
+        };
+        let mine = insert_into(&slots, false);
+        assert!(!(mine && other.join().unwrap()), "the key is in the table twice");
+    });
+}

@@ -15,7 +15,7 @@ pub const NEXT_HOPS: u32 = 16_384;
 
 /// The value of the `next_hops` map. Flows point into it, so that a new MAC is one write and
 /// not a walk over flows.
-#[repr(C, align(32))]
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NextHop {
     /// Destination MAC, and source MAC, the interface's own: as a frame begins.

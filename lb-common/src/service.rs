@@ -21,16 +21,16 @@ pub struct ServiceKey {
     /// IANA protocol number.
     pub protocol: u8,
     #[doc(hidden)]
-    pub reserved: u8,
+    pub reserved: [u8; 5],
 }
 
-const _: () = assert!(size_of::<ServiceKey>() == 20);
+const _: () = assert!(size_of::<ServiceKey>() == 24);
 
 impl ServiceKey {
     /// The key of a service.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
-        Self { address, port, protocol: protocol.number(), reserved: 0 }
+        Self { address, port, protocol: protocol.number(), reserved: [0; 5] }
     }
 }
 

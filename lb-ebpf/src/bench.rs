@@ -6,7 +6,9 @@
 #![no_main]
 
 mod frame;
+mod global;
 mod maps;
+mod object;
 
 use aya_ebpf::{
     bindings::xdp_action, btf_maps::PerCpuArray, macros::btf_map, macros::xdp, programs::XdpContext,
@@ -16,7 +18,7 @@ use lb_common::{
     wire::{ETHERNET, IPV4_PORTS},
 };
 
-use crate::{frame::XdpFrame, maps::Maps};
+use crate::{frame::XdpFrame, global::global, maps::Maps};
 
 /// How many flows there are, less one: a power of two less one.
 #[unsafe(no_mangle)]
@@ -99,18 +101,6 @@ fn vary(context: &XdpContext) {
     [packet[20], packet[21], packet[22], packet[23]] = global(&PORTS).to_be_bytes();
 }
 
-#[inline(always)]
-fn global(value: &'static u32) -> u32 {
-    // SAFETY: an initialised static. Volatile, for the benchmark overrides what the compiler sees.
-    unsafe { core::ptr::read_volatile(value) }
-}
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
 /// Keeps the maps that only the daemon uses in the object, as in the product's own.
 #[xdp]
 pub fn daemon_maps(context: XdpContext) -> u32 {
@@ -119,8 +109,3 @@ pub fn daemon_maps(context: XdpContext) -> u32 {
     maps::count(lb_common::event::Event::PassNotOurs);
     if exist { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
 }
-
-/// The kernel lends some helpers only to programs under the GPL.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -90,16 +90,6 @@ static FLOW_BUCKETS: u32 = 1;
 #[unsafe(no_mangle)]
 static FLOW_SEED: [u64; 5] = [0; 5];
 
-/// A key where the verifier wants it. An IPv4 address in a key begins with two words of zeros, which
-/// the compiler writes as one of eight bytes, wherever they are: on the stack they must lie at a
-/// multiple of eight.
-#[repr(C, align(8))]
-struct Aligned<K>(K);
-
-/// The same for keys whose address comes after one word.
-#[repr(C, align(8))]
-struct AlignedBehind<K>(u32, K);
-
 /// The maps as the packet path uses them.
 pub struct Maps;
 
@@ -134,29 +124,29 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn roles(&self, address: &Address) -> Roles {
-        let key = Aligned(*address);
         // SAFETY: the value is copied at once; an entry reused meanwhile can only be another
         // address's roles, for one packet, while the configuration changes.
-        unsafe { ADDRESS_ROLES.get(&key.0) }.copied().unwrap_or_default()
+        unsafe { ADDRESS_ROLES.get(address) }.copied().unwrap_or_default()
     }
 
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<Service> {
-        let key = Aligned(*key);
         // SAFETY: copied at once, as above.
-        unsafe { SERVICES.get(&key.0) }.copied()
+        unsafe { SERVICES.get(key) }.copied()
     }
 
     #[inline(always)]
     fn admission(&self, client: &PolicyClient) -> Option<Admission> {
+        /// The compiler writes words where bytes follow each other; on the stack, the verifier
+        /// wants these aligned.
+        #[repr(align(8))]
+        struct Aligned(Key<PolicyClient>);
         let bits = 8 * size_of::<PolicyClient>() as u32;
-        let key = Aligned(Key::new(bits, *client));
-        PREFIXES.get(&key.0).copied()
+        PREFIXES.get(&Aligned(Key::new(bits, *client)).0).copied()
     }
 
     #[inline(always)]
     fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
-        let AlignedBehind(_, key) = &AlignedBehind(0, *key);
         let due = DUE.get_ptr_mut(key).or_else(|| {
             let _ = DUE.insert(key, 0, 0);
             DUE.get_ptr_mut(key)

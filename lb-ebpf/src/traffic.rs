@@ -3,9 +3,10 @@
 #![no_std]
 #![no_main]
 
-#[allow(dead_code, reason = "some of it is for the benchmark alone")]
 mod counter;
 mod frame;
+mod global;
+mod object;
 
 use aya_ebpf::{
     bindings::xdp_action, btf_maps::Array, helpers::generated::bpf_ktime_get_ns, macros::btf_map,
@@ -20,6 +21,7 @@ use lb_common::{
 use crate::{
     counter::{BUCKETS, COUNTERS, Counter, STANDING, STANDING_FLOWS, bucket},
     frame::XdpFrame,
+    global::global,
 };
 
 /// Headers, then when the frame was sent and what it is.
@@ -267,20 +269,3 @@ fn add(counter: Counter, more: u64) -> u64 {
     put(counter, before + more);
     before
 }
-
-#[inline(always)]
-fn global(value: &'static u32) -> u32 {
-    // SAFETY: an initialised static. Volatile, for the benchmark overrides what the compiler sees.
-    unsafe { core::ptr::read_volatile(value) }
-}
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The kernel lends some helpers only to programs under the GPL.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

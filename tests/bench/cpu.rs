@@ -30,7 +30,18 @@ pub fn pin(core: usize) -> Result<()> {
 
 /// Lets this thread come before all others, as if the core were its own.
 pub fn come_first() -> Result<()> {
-    setpriority_process(None, -20).context("cannot set a priority")
+    setpriority_process(None, -20).context("cannot set a priority")?;
+    let_group_come_first("self")
+}
+
+/// Priorities count among a session's threads only where the kernel shares cores among sessions
+/// first (`sched_autogroup_enabled` of sched(7)).
+fn let_group_come_first(pid: &str) -> Result<()> {
+    let group = format!("/proc/{pid}/autogroup");
+    if !fs::exists(&group)? {
+        return Ok(());
+    }
+    fs::write(&group, "-20").with_context(|| format!("cannot set a priority by {group}"))
 }
 
 /// The same for all threads of a process.
@@ -39,7 +50,7 @@ pub fn let_come_first(host: &Namespace, pid: u32) -> Result<()> {
         let task = task?.file_name();
         host.run(&["renice", "-n", "-20", "-p", &task.to_string_lossy()])?;
     }
-    Ok(())
+    let_group_come_first(&pid.to_string())
 }
 
 /// A thread of the kernel that does what else would be done in interrupts: what an interface
@@ -70,6 +81,12 @@ impl Napi {
             host.run(&["chrt", "--fifo", "-p", "1", &id])?;
         }
         Ok(Self { pid })
+    }
+
+    /// Lets it wait for its turn on a core that it shares with the generator, as if packets came
+    /// in bursts, rather than be woken for each.
+    pub fn take_turns(self, host: &Namespace) -> Result<()> {
+        host.run(&["chrt", "--batch", "-p", "0", &self.pid.to_string()]).map(drop)
     }
 
     /// What it has taken of its core.

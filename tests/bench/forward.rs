@@ -172,14 +172,18 @@ impl Subject {
     }
 
     fn punted(&self) -> Result<u64> {
-        let Some(balancer) = &self.balancer else { return Ok(0) };
-        let status = balancer.status_json()?;
-        let events = status["events"].as_object().into_iter().flatten();
-        Ok(events
-            .filter(|(name, _)| name.starts_with("punt_"))
-            .filter_map(|(_, count)| count.as_u64())
-            .sum())
+        self.balancer.as_ref().map_or(Ok(0), punted)
     }
+}
+
+/// How many packets the program has given to a worker.
+pub fn punted(balancer: &Balancer) -> Result<u64> {
+    let status = balancer.status_json()?;
+    let events = status["events"].as_object().into_iter().flatten();
+    Ok(events
+        .filter(|(name, _)| name.starts_with("punt_"))
+        .filter_map(|(_, count)| count.as_u64())
+        .sum())
 }
 
 fn reflector() -> Result<Subject> {

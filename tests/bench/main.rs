@@ -4,7 +4,9 @@ mod cpu;
 mod flows;
 mod forward;
 mod link;
+mod pktgen;
 mod program;
+mod scale;
 mod script;
 mod tcp;
 mod traffic;
@@ -21,7 +23,10 @@ fn main() -> Result<()> {
         "forward" => forward::measure(),
         "new-flows" => flows::measure(),
         "script" => script::measure(),
+        "scale" => scale::measure(),
+        scale::FILL => scale::fill(),
         "tcp" => tcp::measure(),
+        "pktgen" => pktgen::measure(),
         _ => bail!("there is no benchmark `{name}`: run `cargo xtask bench`"),
     }
 }

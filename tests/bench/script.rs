@@ -36,7 +36,7 @@ const ROUNDS: usize = 15;
 const RUNS: u32 = 20_000;
 /// First packets a round; the flow table holds them all.
 const FLOWS: u32 = 40_000;
-const NOW: Duration = Duration::from_secs(1000);
+pub const NOW: Duration = Duration::from_secs(1000);
 const CONTROL: &str = "control: empty Lua function";
 
 const EMPTY: &str = "";
@@ -187,7 +187,7 @@ fn runs(report: &mut Report) -> Result<()> {
 }
 
 /// Clients behind one next hop, servers behind another.
-struct Net;
+pub struct Net;
 
 impl Neighbours for Net {
     fn toward(&self, destination: IpAddr) -> Toward {
@@ -202,21 +202,27 @@ impl Neighbours for Net {
 
 /// A worker's engine over an empty flow table.
 fn engine(config: &Arc<Config>) -> Result<Engine> {
+    let shared = Arc::new(Shared { tables: tables(config, FLOWS), ..shared(config) });
+    worker(config, &shared, Position { worker: 0, workers: 1 })
+}
+
+/// What workers share, around an empty flow table.
+pub fn shared(config: &Config) -> Shared {
     let instance = &config.instance;
     let seed = HashSeed([11, 22, 33, 44, 55].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let geometry = Geometry { buckets: Geometry::buckets_for(instance.flow_capacity), seed };
     let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
-    let catalog = Catalog::new([], Box::new(()));
-    let mut shared = Shared::new(table, catalog, instance, instance.flow_capacity);
-    shared.tables = tables(config, FLOWS);
-    let shared = Arc::new(shared);
-    let generation = Arc::new(Generation::new(1, Arc::clone(config), &shared)?);
-    let position = Position { worker: 0, workers: 1 };
-    Ok(Engine::new(position, shared, Arc::new(Counters::default()), generation)?)
+    Shared::new(table, Catalog::new([], Box::new(())), instance, instance.flow_capacity)
+}
+
+/// One of the workers.
+pub fn worker(config: &Arc<Config>, shared: &Arc<Shared>, position: Position) -> Result<Engine> {
+    let generation = Arc::new(Generation::new(1, Arc::clone(config), shared)?);
+    Ok(Engine::new(position, Arc::clone(shared), Arc::new(Counters::default()), generation)?)
 }
 
 /// A datagram of 40 bytes to the service.
-fn frame() -> Vec<u8> {
+pub fn frame() -> Vec<u8> {
     let mut frame = vec![0; 14 + 20 + 8 + 40];
     frame[12] = 8;
     frame[14] = 0x45;

@@ -128,7 +128,7 @@ impl Traffic {
     }
 
     /// Waits until nothing comes any more.
-    fn wait_for_stragglers(&mut self) -> Result<()> {
+    pub fn wait_for_stragglers(&mut self) -> Result<()> {
         let (mut before, mut since) = ((0, 0), Instant::now());
         wait_until("packets that are under way", STRAGGLERS, || {
             let now = (self.get(Counter::Received)?, self.get(Counter::StandingReceived)?);

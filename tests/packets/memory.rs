@@ -119,8 +119,7 @@ impl Tables for Memory {
 
     fn admission(&self, asked: &PolicyClient) -> Option<Admission> {
         let holds = |prefix: &&ClientPrefix| {
-            let [of, asked_for] =
-                [prefix.of.client, asked.client].map(|a| u128::from_be_bytes(a.octets()));
+            let [of, asked_for] = [prefix.of.client, asked.client].map(u128::from_be_bytes);
             let differing = (of ^ asked_for).leading_zeros();
             prefix.of.policy == asked.policy && differing >= prefix.bits
         };

@@ -238,10 +238,10 @@ impl Setup {
     pub fn prefixes() -> Vec<ClientPrefix> {
         let (allow, deny) = (Admission::ALLOW, Admission::DENY);
         let v4 = |address: [u8; 4], length: u32, admission| {
-            let of = PolicyClient { policy: POLICY, client: Address::v4(address) };
+            let of = PolicyClient::new(POLICY, Address::v4(address));
             ClientPrefix { bits: 96 + length, of, admission }
         };
-        let others = PolicyClient { policy: POLICY, client: RateKey::EVERYONE };
+        let others = PolicyClient::new(POLICY, RateKey::EVERYONE);
         vec![
             v4([198, 51, 100, 0], 24, allow),
             v4([198, 51, 100, 64], 26, deny),

@@ -7,13 +7,15 @@ use anyhow::Result;
 
 use crate::command::{announce, cargo, run};
 
-/// Tests of random scripts, payloads, packets, captures, configurations, patterns and tables.
-const TESTS: [&str; 7] = [
+/// Tests of random scripts, payloads, packets, segments, captures, configurations, patterns and
+/// tables.
+const TESTS: [&str; 8] = [
     "script::tests::fuzz",
     "script::tests::parsers::random",
     "replay::tests",
     "table::model_tests",
     "engine::tests::hostile",
+    "engine::inspect::tests",
     "config::tests::random",
     "script::tests::library",
 ];

@@ -7,6 +7,7 @@ mod deny;
 mod ebpf;
 mod fuzz;
 mod packages;
+mod plot;
 mod style;
 mod test;
 mod toolchain;
@@ -54,6 +55,15 @@ enum Task {
         #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = bench::BASELINE)]
         compare: Option<PathBuf>,
     },
+    /// Draw what was measured at several sizes, an SVG file each
+    Plot {
+        /// What `bench --json` has written
+        #[arg(value_name = "JSON")]
+        json: PathBuf,
+        /// Where the pictures go
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Run the property tests whose input is hostile for longer, with other cases each time
     Fuzz {
         /// How long, about
@@ -74,6 +84,7 @@ fn main() -> Result<()> {
         Task::Bench { names, json, compare } => {
             bench::all(&names, json.as_deref(), compare.as_deref())
         }
+        Task::Plot { json, folder } => plot::draw(&json, &folder),
         Task::Fuzz { seconds } => fuzz::run_for(seconds),
         Task::Demo => demo::run(),
         Task::Deny => deny::check(),

@@ -78,6 +78,30 @@ pub const BALANCERS: &[Package] = &[
     ),
 ];
 
+/// For benchmarks with the kernel's packet generator, beside what else the kernel has.
+pub const PKTGEN: &[Package] = &[
+    package("iproute2", "ip", "makes namespaces and links"),
+    package("ethtool", "ethtool", "switches off checksum offload on links"),
+    package("procps", "sysctl", "lets a kernel forward"),
+    package("util-linux", "chrt", "puts threads of the kernel on a core, and first there"),
+    package("nftables", "nft", "is compared with"),
+    package("ipvsadm", "ipvsadm", "is compared with"),
+    package("kmod", "depmod", "loads the generator's module"),
+];
+
+/// For a virtual machine with Debian's kernel.
+pub const MACHINE: &[Package] = &[
+    package("qemu-system-x86", "qemu-system-x86_64", "emulates the machine"),
+    // Another package's busybox needs libraries.
+    package(
+        "busybox-static",
+        "/var/lib/dpkg/info/busybox-static.list",
+        "mounts the machine's files at its start",
+    ),
+    package("udev", "udevadm", "lets the machine find what it prints to"),
+    package("python3-pip", "pip3", "installs virtme-ng, which boots the machine"),
+];
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.shown_by.starts_with('/') {

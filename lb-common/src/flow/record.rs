@@ -77,6 +77,7 @@ const _: () = assert!(size_of::<SharedRecord>() == size_of::<FlowRecord>());
 #[cfg(not(target_arch = "bpf"))]
 impl SharedRecord {
     /// The record. Of use only together with a slot that is seen unchanged before and after.
+    #[inline]
     pub fn load(&self) -> FlowRecord {
         let word = |index: usize| self.0[index].load(Relaxed);
         let [partner, idle_timeout] = halves(word(1));
@@ -105,7 +106,14 @@ impl SharedRecord {
         }
     }
 
+    /// The partner alone.
+    #[inline]
+    pub fn partner(&self) -> u32 {
+        halves(self.0[1].load(Relaxed))[0]
+    }
+
     /// Writes the record: before its slot is published, or by its owner.
+    #[inline]
     pub fn store(&self, record: &FlowRecord) {
         let ([a, b], [c, d]) =
             (record.packet_wraps.to_ne_bytes(), record.reply_packet_wraps.to_ne_bytes());

@@ -212,6 +212,7 @@ impl SharedSlotV4 {
 #[cfg(not(target_arch = "bpf"))]
 impl SharedSlotV4 {
     /// Key, entry and activity, if the slot is in use and nobody is changing it.
+    #[inline]
     pub fn snapshot(&self) -> Option<(FlowKeyV4, Entry, Activity)> {
         let version = self.version.load(Acquire);
         let key = FlowKeyV4::unpacked(self.packed_key());
@@ -222,6 +223,7 @@ impl SharedSlotV4 {
     }
 
     /// What XDP has counted. Each number is whole; together they may be a packet apart.
+    #[inline]
     pub fn activity(&self) -> Activity {
         Activity {
             last_seen: Tick(self.last_seen.load(Relaxed)),
@@ -233,6 +235,7 @@ impl SharedSlotV4 {
     }
 
     /// Takes a free slot: nobody else can from now on, and no reader sees what is in it.
+    #[inline]
     pub fn claim(&self) -> bool {
         let version = self.version.load(Acquire);
         version & 1 == 0
@@ -244,6 +247,7 @@ impl SharedSlotV4 {
     }
 
     /// Fills a claimed slot, still hidden from readers.
+    #[inline]
     pub fn fill(&self, key: &FlowKeyV4, entry: &Entry, activity: &Activity) {
         // Readers that began before the claim must see the odd version with any of this.
         fence(Release);
@@ -267,6 +271,7 @@ impl SharedSlotV4 {
     }
 
     /// Shows a filled slot to readers.
+    #[inline]
     pub fn publish(&self) {
         let version = self.version.load(Relaxed);
         debug_assert!(version & 1 == 1, "only a claimed slot is published");
@@ -309,6 +314,7 @@ impl SharedSlotV4 {
     }
 
     /// Whether the slot could be claimed, as far as this look tells.
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.version.load(Relaxed) & 1 == 0 && self.key[1].load(Relaxed) == 0
     }
@@ -319,6 +325,7 @@ impl SharedSlotV4 {
     }
 
     /// The key in the slot, published or not; zero in one that is free or retired.
+    #[inline]
     pub fn raw_key(&self) -> FlowKeyV4 {
         FlowKeyV4::unpacked(self.packed_key())
     }

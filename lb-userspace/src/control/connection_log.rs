@@ -162,11 +162,11 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::engine::log::{EndReason, timestamp};
+    use crate::engine::log::EndReason;
 
     fn record() -> FlowLog {
         FlowLog {
-            time: timestamp(SystemTime::UNIX_EPOCH),
+            time: SystemTime::UNIX_EPOCH,
             duration: 0.0,
             protocol: "udp",
             client: ([192, 0, 2, 2], 1024).into(),

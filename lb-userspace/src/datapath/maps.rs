@@ -102,12 +102,9 @@ impl ServiceMap {
         for (key, service) in services {
             self.0.insert(PodServiceKey(*key), PodService(*service), 0).map_err(io_error)?;
         }
-        let gone: Vec<_> = self
-            .0
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| !services.iter().any(|(kept, _)| *kept == key.0))
-            .collect();
+        let kept: HashSet<_> = services.iter().map(|(key, _)| *key).collect();
+        let is_gone = |key: &PodServiceKey| !kept.contains(&key.0);
+        let gone: Vec<_> = self.0.keys().filter_map(Result::ok).filter(is_gone).collect();
         gone.iter().try_for_each(|key| self.0.remove(key)).map_err(io_error)
     }
 }

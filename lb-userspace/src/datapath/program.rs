@@ -12,7 +12,8 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::{
-    admission::{ARRIVALS, CLIENT_PREFIXES},
+    address::Address,
+    admission::{ARRIVALS, CLIENT_PREFIXES, RateKey},
     event::EVENTS,
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
@@ -21,7 +22,7 @@ use lb_common::{
         SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
-    service::{ADDRESSES, Service, VIRTUAL_SERVICES},
+    service::{ADDRESSES, Service, ServiceKey, VIRTUAL_SERVICES},
     tcp::cookie::Secrets,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -313,11 +314,11 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
         array("cookies", size_of::<Secrets>(), 1),
         array("pressure", size_of::<Pressure>(), 1),
-        hash("virtual_services", 20, size_of::<Service>(), VIRTUAL_SERVICES),
+        hash("virtual_services", size_of::<ServiceKey>(), size_of::<Service>(), VIRTUAL_SERVICES),
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
-        Shape { kind: MapType::LruHash, ..hash("arrivals", 20, 8, ARRIVALS) },
-        hash("addresses", 16, 4, ADDRESSES),
+        Shape { kind: MapType::LruHash, ..hash("arrivals", size_of::<RateKey>(), 8, ARRIVALS) },
+        hash("addresses", size_of::<Address>(), 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },
         Shape { kind: MapType::XskMap, ..array("sockets", 4, SOCKETS) },

@@ -8,8 +8,9 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
+use rustix::net::{SendFlags, send};
 use xdp::{
-    RingConfigBuilder, Umem, WakableRings,
+    Packet, RingConfigBuilder, Umem, WakableRings,
     nic::NicIndex,
     slab::{HeapSlab, Slab as _},
     socket::{XdpSocket, XdpSocketBuilder},
@@ -22,15 +23,20 @@ const RING: u32 = 2048;
 /// Half of the frames wait for packets, half carry what is sent.
 const FRAMES: u32 = 2 * RING;
 const BATCH: usize = 64;
+/// Frames that one call makes a kernel send that copies them (`TX_BATCH_SIZE` of net/xdp/xsk.c).
+const SENT_AT_ONCE: usize = 32;
 
 /// One AF_XDP socket with memory of its own, bound to one receive queue.
 pub struct Socket {
-    // Before `umem`: packets in the slabs and descriptors in the rings point into it.
+    // Before `umem`: packets in the slabs, in the batch and descriptors in the rings point into it.
     received: HeapSlab,
+    batch: Vec<Packet>,
     to_send: HeapSlab,
     rings: WakableRings,
     socket: XdpSocket,
     umem: Umem,
+    /// Whether the driver takes frames where they are, and has to be told of them.
+    shares_memory: bool,
 }
 
 // SAFETY: the raw pointers inside point into the socket's own mappings, which any thread may use
@@ -69,8 +75,12 @@ impl Socket {
         // SAFETY: the frames belong to the UMEM that the ring was built for, and both stay here.
         unsafe { rings.fill_ring.enqueue(&mut umem, RING as usize, true) }
             .map_err(|error| failed(&error))?;
+        let shares_memory =
+            shares_memory(&socket).map_err(|error| DatapathError::kernel(what(), error))?;
         Ok(Self {
+            shares_memory,
             received: HeapSlab::with_capacity(BATCH),
+            batch: Vec::with_capacity(BATCH),
             to_send: HeapSlab::with_capacity(RING as usize),
             rings,
             socket,
@@ -83,26 +93,41 @@ impl Socket {
         self.as_fd().try_clone_to_owned().map(DropCounts::new)
     }
 
-    /// Hands each frame that has come to `handle`, up to a batch. Returns how many there were.
-    pub fn receive(&mut self, mut handle: impl FnMut(&[u8])) -> io::Result<usize> {
-        let Some(ring) = self.rings.rx_ring.as_mut() else {
-            return Ok(0);
-        };
-        // SAFETY: the packets stay in this function, and the UMEM outlives it.
-        let count = unsafe { ring.recv(&self.umem, &mut self.received) };
+    /// Takes in what has come, up to a batch. Returns how many frames there are.
+    pub fn receive(&mut self) -> usize {
+        if let Some(ring) = self.rings.rx_ring.as_mut() {
+            // SAFETY: the packets stay in this socket, which they were received by, and go before
+            // its UMEM.
+            unsafe { ring.recv(&self.umem, &mut self.received) };
+        }
         while let Some(packet) = self.received.pop_back() {
-            handle(&packet);
+            self.batch.push(packet);
+        }
+        self.batch.len()
+    }
+
+    /// The frames that were taken in, in order.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.batch.iter().map(|packet| &**packet)
+    }
+
+    /// Forgets them, and gives their memory back to the kernel.
+    pub fn release(&mut self) -> io::Result<()> {
+        let count = self.batch.len();
+        for packet in self.batch.drain(..) {
             self.umem.free_packet(packet);
         }
-        self.refill(count)?;
-        Ok(count)
+        self.refill(count)
     }
 
     fn refill(&mut self, mut missing: usize) -> io::Result<()> {
         missing = missing.min(RING as usize);
         if missing > 0 {
             // SAFETY: the frames belong to the UMEM that the ring was built for.
-            match unsafe { self.rings.fill_ring.enqueue(&mut self.umem, missing, true) } {
+            let queued = unsafe {
+                self.rings.fill_ring.enqueue(&mut self.umem, missing, self.shares_memory)
+            };
+            match queued {
                 // They are in the ring, where the driver finds them when the interface is up again.
                 Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
                 other => {
@@ -138,19 +163,22 @@ impl Socket {
         if self.to_send.is_empty() {
             return Ok(());
         }
+        let mut calls = self.to_send.len().div_ceil(SENT_AT_ONCE);
         if let Some(ring) = self.rings.tx_ring.as_mut() {
             // SAFETY: the packets lie in the UMEM that the ring was built for.
-            match unsafe { ring.send(&mut self.to_send, true) } {
-                // The kernel is busy sending what it has, or the interface is down: it takes the
-                // rest at a later call, of which the worker's poll(2) is one.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN)
-                    ) => {}
-                other => {
-                    other?;
+            let mut sent = unsafe { ring.send(&mut self.to_send, true) }.map(drop);
+            while let Err(error) = sent {
+                match error.raw_os_error() {
+                    // It has sent what it does in one call.
+                    Some(libc::EAGAIN) if calls > 1 => calls -= 1,
+                    // A signal came, the kernel is busy sending what it has, or the interface is
+                    // down: the rest is taken at a later call, of which the worker's poll(2) is one.
+                    Some(
+                        libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN,
+                    ) => break,
+                    _ => return Err(error),
                 }
+                sent = send(self.as_fd(), &[], SendFlags::DONTWAIT).map(drop).map_err(Into::into);
             }
         }
         self.complete();
@@ -167,6 +195,27 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as the socket lives.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
+}
+
+/// Whether the driver shares the socket's memory; else the kernel copies every frame.
+fn shares_memory(socket: &XdpSocket) -> io::Result<bool> {
+    let mut options = libc::xdp_options { flags: 0 };
+    let mut length = size_of_val(&options) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes of plain numbers into the structure.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_OPTIONS,
+            (&raw mut options).cast(),
+            &raw mut length,
+        )
+    };
+    if failed != 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 }
 

@@ -15,10 +15,10 @@ use super::{
     Engine, Generation, Ingress, Known, Now, Toward, Turn,
     decide::{Choice, Decided, Decision},
     explanation::Query,
-    flows,
     held::Waiting,
     install::{self, NewFlow},
     log::{DecidedBy, EndReason},
+    obituary::Refused,
     packet::Packet,
     ports::Peer,
     reset,
@@ -182,7 +182,7 @@ impl Engine {
         self.flows.begin(id, record.created, &self.shared);
         let policy = generation.pools.pool(choice.pool).policy();
         self.shared.servers.spend(record.server, policy, turn.now.monotonic);
-        let entry = self.shared.flows.find(&first.packet.key()).map(|(_, entry)| entry);
+        let entry = self.shared.flows.slot(id).snapshot().map(|(_, entry, _)| entry);
         entry.map(|entry| (id, entry)).ok_or(Event::DropNoFlow)
     }
 
@@ -235,7 +235,7 @@ impl Engine {
             }
             Protocol::Udp => {}
         }
-        let refused = flows::Refused {
+        let refused = Refused {
             record: &record,
             packet: first.packet,
             bytes: first.ingress.frame.len(),

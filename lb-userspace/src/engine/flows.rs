@@ -1,10 +1,6 @@
 //! The flows that belong to a worker: begun, watched, ended, logged.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use lb_common::{
     address::Protocol,
@@ -13,18 +9,20 @@ use lb_common::{
 };
 
 use super::{
-    Now, Packet, Turn,
+    Now, Turn,
     gone::{self, Farewell, Telling},
     install::tick,
     lifecycle::{self, Hand, State, Timeouts},
-    log::{DecidedBy, EndReason, FlowLog, Note, SCRIPT_FAILED, seconds, timestamp},
-    ports::{Peer, Ports, share},
+    log::{DecidedBy, EndReason, FlowLog},
+    obituary::ended_log,
+    ports::{Peer, Ports},
     shared::Shared,
     view::Found,
+    watched::{List, Mine, Watched, next_visit},
 };
 use crate::{
     config::Instance,
-    flow_table::{FlowTable, SlotId, Ticket},
+    flow_table::{SlotId, Ticket},
 };
 
 /// Established flows that are visited a second, at most. A visit meets four cache lines that nobody
@@ -37,7 +35,8 @@ const SETTLED_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Flows {
     worker: u16,
     timeouts: Timeouts,
-    /// Those that may soon be something else: each is visited once a round of the hand.
+    /// Those that may soon be something else: once a round of the hand each is asked whether its
+    /// visit is due.
     brisk: Watched,
     /// Established ones. With many of them a round takes longer, and it takes as long to notice
     /// that one was closed.
@@ -45,25 +44,6 @@ pub(super) struct Flows {
     /// How often servers have left their flows when the hand looked last.
     departures: u32,
     ended: VecDeque<Ended>,
-}
-
-/// Flows, and the hand that goes over them.
-struct Watched {
-    flows: Vec<Mine>,
-    hand: Hand,
-}
-
-impl Watched {
-    fn by(hand: Hand) -> Self {
-        Self { flows: Vec::new(), hand }
-    }
-}
-
-/// A flow of this worker: its slot, and when it was made, to tell it from a later one there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mine {
-    id: SlotId,
-    created: u64,
 }
 
 /// What became of a flow whose client opens a connection from the same port.
@@ -90,10 +70,8 @@ struct Ended {
 /// What became of a flow that was looked after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Visit {
-    /// It may soon be something else.
-    Brisk,
-    /// It stays as it is for a while.
-    Settled,
+    /// It goes on, and is to be visited then.
+    Stays(List, Tick),
     /// It has ended, or is this worker's no longer.
     Over,
     /// It has ended for want of its server.
@@ -118,14 +96,14 @@ impl Flows {
 
     /// A flow of this worker has been inserted.
     pub fn begin(&mut self, id: SlotId, created: u64, shared: &Shared) {
-        self.brisk.flows.push(Mine { id, created });
+        self.brisk.flows.push(Mine::new(id, created));
         let record = shared.flows.record(id).load();
         shared.gauge.begun(false);
         shared.servers.begun(record.server);
         shared.services.begun(&record);
     }
 
-    /// Flows of an earlier daemon, found by [`adopt`].
+    /// Flows of an earlier daemon, found by [`super::adopt`].
     pub fn take_over(&mut self, flows: &[SlotId], shared: &Shared, ports: &mut Ports) {
         for id in flows {
             let Some(found) = Found::at(&shared.flows, *id) else { continue };
@@ -133,7 +111,8 @@ impl Flows {
             if let Some((peer, snat)) = snat_port(&found) {
                 ports.adopt(peer, snat, &shared.snat_ports);
             }
-            self.brisk.flows.push(Mine { id: *id, created: found.record.created });
+            let (created, due) = (found.record.created, found.forward.last_seen);
+            self.brisk.flows.push(Mine { id: *id, due, created });
             shared.gauge.begun(found.record.has(FlowRecord::ESTABLISHED));
             shared.servers.adopted(found.record.server);
             shared.services.adopted(&found.record);
@@ -194,10 +173,11 @@ impl Flows {
     pub fn tick(&mut self, turn: &mut Turn<'_>, shared: &Shared, ports: &mut Ports) {
         let departures = shared.servers.departures();
         if departures != std::mem::replace(&mut self.departures, departures) {
-            self.settled.hand.hurry(self.settled.flows.len());
+            self.settled.hurry();
+            self.brisk.hurry();
         }
-        let gone = self.go_round(Visit::Settled, 0, turn, shared);
-        self.go_round(Visit::Brisk, gone, turn, shared);
+        let gone = self.go_round(List::Settled, 0, turn, shared);
+        self.go_round(List::Brisk, gone, turn, shared);
         let mut told = 0;
         while told < gone::AT_ONCE
             && self.ended.front().is_some_and(|ended| shared.grace.is_over(ended.ticket))
@@ -215,36 +195,38 @@ impl Flows {
     /// tick; returns how many have when it is done.
     fn go_round(
         &mut self,
-        list: Visit,
+        list: List,
         mut gone: usize,
         turn: &mut Turn<'_>,
         shared: &Shared,
     ) -> usize {
+        let now = tick(turn.now.monotonic);
         let mut watched = std::mem::replace(self.list(list), Watched::by(Hand::default()));
-        for _ in 0..watched.hand.due(turn.now.monotonic, watched.flows.len()) {
+        for step in 0..watched.steps(turn.now.monotonic) {
             if watched.flows.is_empty() || gone == gone::AT_ONCE {
                 break;
             }
-            let place = watched.hand.next(watched.flows.len());
-            let visit = self.visit(watched.flows[place], turn, shared);
-            gone += usize::from(visit == Visit::ServerGone);
-            if visit == list {
-                watched.hand.advance();
-                continue;
-            }
-            let flow = watched.flows.swap_remove(place);
-            if matches!(visit, Visit::Brisk | Visit::Settled) {
-                self.list(visit).flows.push(flow);
+            let Some((place, flow)) = watched.step(step, now, &shared.flows) else { continue };
+            match self.visit(flow, turn, shared) {
+                Visit::Stays(on, due) if on == list => watched.keep(place, due),
+                Visit::Stays(other, due) => {
+                    watched.remove(place);
+                    self.list(other).flows.push(Mine { due, ..flow });
+                }
+                visit => {
+                    watched.remove(place);
+                    gone += usize::from(visit == Visit::ServerGone);
+                }
             }
         }
         *self.list(list) = watched;
         gone
     }
 
-    fn list(&mut self, visit: Visit) -> &mut Watched {
-        match visit {
-            Visit::Settled => &mut self.settled,
-            _ => &mut self.brisk,
+    fn list(&mut self, list: List) -> &mut Watched {
+        match list {
+            List::Settled => &mut self.settled,
+            List::Brisk => &mut self.brisk,
         }
     }
 
@@ -281,8 +263,12 @@ impl Flows {
         if changed {
             shared.flows.record(flow.id).store(&record);
         }
-        let lasts = timeout.saturating_sub(idle) >= Tick::ticks(SETTLED_FOR);
-        if state == State::Established && lasts { Visit::Settled } else { Visit::Brisk }
+        let left = timeout.saturating_sub(idle);
+        if state == State::Established && left >= Tick::ticks(SETTLED_FOR) {
+            return Visit::Stays(List::Settled, tick(now.monotonic));
+        }
+        let age = now.monotonic.saturating_sub(Duration::from_nanos(record.created));
+        Visit::Stays(List::Brisk, next_visit(tick(now.monotonic), age, left))
     }
 
     /// Nothing can touch the flow any more: its counts are final.
@@ -362,136 +348,5 @@ fn give_port_back(found: &Found, now: Duration, ports: &mut Ports) {
         ports.rest(&peer, snat, last_packet, now);
     } else {
         ports.give_back(&peer, snat, now);
-    }
-}
-
-/// The source addresses that flows use, found by [`adopt`].
-pub fn snat_sources(table: &FlowTable, flows: &[Vec<SlotId>]) -> BTreeSet<IpAddr> {
-    let found = flows.iter().flatten().filter_map(|id| Found::at(table, *id));
-    found.filter_map(|found| Some(found.snat()?.ip())).collect()
-}
-
-/// Looks through a table that an earlier daemon left: says which flows each worker is to take
-/// over, and gives back what belongs to no whole flow. To be called before any worker runs.
-///
-/// A flow goes to the worker whose share holds its SNAT port, so that no other can give that
-/// port out; one without, to the worker of its old owner's number.
-pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<SlotId>> {
-    let mut flows = vec![Vec::new(); usize::from(workers.max(1))];
-    for id in table.slots() {
-        let slot = table.slot(id);
-        if slot.is_owned() {
-            // Its owner died while filling it, or before the grace period was over.
-            slot.free();
-        } else if let Some(found) = Found::at(table, id).filter(|found| is_whole(table, found)) {
-            flows[usize::from(worker_of(&found, instance, workers))].push(id);
-        } else if slot.snapshot().is_some() && !is_reply_of_whole(table, id) {
-            slot.retire();
-            slot.free();
-        }
-    }
-    flows
-}
-
-fn worker_of(found: &Found, instance: &Instance, workers: u16) -> u16 {
-    let by_port = found.snat().and_then(|snat| {
-        (0..workers)
-            .find(|worker| share(&instance.snat_ports, *worker, workers).contains(&snat.port()))
-    });
-    by_port.unwrap_or(found.record.owner % workers.max(1))
-}
-
-/// Whether a forward direction has its reply.
-fn is_whole(table: &FlowTable, found: &Found) -> bool {
-    if found.record.partner == FlowRecord::ALONE {
-        return found.entry.flags.has(Flags::CLOSED);
-    }
-    let partner = SlotId(found.record.partner);
-    partner.bucket() < table.geometry().total()
-        && table.record(partner).load().partner == found.id.0
-        && table.slot(partner).snapshot().is_some_and(|(_, entry, _)| entry.flags.has(Flags::REPLY))
-}
-
-fn is_reply_of_whole(table: &FlowTable, id: SlotId) -> bool {
-    let forward = SlotId(table.record(id).load().partner);
-    forward.bucket() < table.geometry().total()
-        && Found::at(table, forward)
-            .is_some_and(|found| found.record.partner == id.0 && is_whole(table, &found))
-}
-
-fn ended_log(found: &Found, reason: EndReason, now: Now, shared: &Shared) -> FlowLog {
-    let note = shared.notes.take(found.id);
-    let view = found.view(&shared.catalog, Note::default(), now.monotonic);
-    FlowLog {
-        time: timestamp(now.wall),
-        duration: view.age_seconds,
-        protocol: view.protocol,
-        client: view.client,
-        vip: view.vip,
-        virtual_service: view.virtual_service.unwrap_or_default(),
-        pool: view.pool,
-        server: view.server,
-        snat: view.snat,
-        decided_by: view.decided_by,
-        rule: view.rule,
-        script: view.script,
-        line: view.line,
-        reason,
-        packets: view.packets,
-        bytes: view.bytes,
-        reply_packets: view.reply_packets,
-        reply_bytes: view.reply_bytes,
-        generation: view.generation,
-        worker: view.worker,
-        significance: significance(&note),
-        ds_log: note.log,
-        error: note.failure,
-    }
-}
-
-fn significance(note: &Note) -> Vec<&'static str> {
-    note.failure.iter().map(|_| SCRIPT_FAILED).collect()
-}
-
-/// A flow that never came to be.
-pub(super) struct Refused<'a> {
-    pub record: &'a FlowRecord,
-    pub packet: &'a Packet<'a>,
-    pub bytes: usize,
-    pub reason: EndReason,
-    pub pool: Option<u32>,
-    pub server: Option<SocketAddr>,
-    pub note: Note,
-}
-
-impl Refused<'_> {
-    /// Its record in the connection log.
-    pub fn log(self, now: Now, shared: &Shared) -> FlowLog {
-        let Self { record, packet, bytes, reason, pool, server, note } = self;
-        FlowLog {
-            time: timestamp(now.wall),
-            duration: seconds(Duration::ZERO),
-            protocol: packet.protocol.name(),
-            client: packet.source(),
-            vip: packet.destination(),
-            virtual_service: shared.catalog.name(record.service).unwrap_or_default(),
-            pool: pool.and_then(|pool| shared.catalog.name(pool)),
-            server,
-            snat: None,
-            decided_by: DecidedBy::from_number(record.decided_by),
-            rule: None,
-            script: shared.catalog.name(record.script),
-            line: (record.script != 0).then_some(record.line),
-            reason,
-            packets: 1,
-            bytes: bytes as u64,
-            reply_packets: 0,
-            reply_bytes: 0,
-            generation: record.generation,
-            worker: record.owner,
-            significance: significance(&note),
-            ds_log: note.log,
-            error: note.failure,
-        }
     }
 }

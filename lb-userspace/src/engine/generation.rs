@@ -33,7 +33,7 @@ pub struct Generation {
     /// Servers, and how one is picked.
     pub pools: Pools,
     states: Arc<ServerStates>,
-    services: HashMap<ServiceKey, usize>,
+    services: hashbrown::HashMap<ServiceKey, usize>,
     address_roles: HashMap<Address, Roles>,
     service_numbers: Vec<u32>,
     pool_numbers: Vec<u32>,
@@ -231,7 +231,7 @@ impl Generation {
     pub fn admission(&self, asked: &PolicyClient) -> Option<Admission> {
         let position = self.security_numbers.iter().position(|own| *own == asked.policy)?;
         let policy = self.config.network_security_policies.get(position)?;
-        Some(admission(policy.allows(asked.client.ip())))
+        Some(admission(policy.allows(asked.address().ip())))
     }
 
     /// What the `client_prefixes` map has to hold.
@@ -269,7 +269,7 @@ fn rule_names(config: &Config, policy: usize) -> impl Iterator<Item = String> {
 
 /// A policy's prefixes, and the one of length 0 for everybody else.
 fn prefixes(policy: &NetworkSecurityPolicy, number: u32) -> impl Iterator<Item = ClientPrefix> {
-    let of = move |client| PolicyClient { policy: number, client };
+    let of = move |client| PolicyClient::new(number, client);
     let allowed = policy.allow.iter().map(|prefix| (prefix, true));
     let listed = allowed.chain(policy.deny.iter().map(|prefix| (prefix, false)));
     let listed = listed.map(move |(prefix, allowed)| {

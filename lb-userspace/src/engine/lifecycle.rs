@@ -194,6 +194,11 @@ impl Hand {
         self.hurried = count;
     }
 
+    /// Whether that goes on.
+    pub fn hurries(&self) -> bool {
+        self.hurried > 0
+    }
+
     /// How many of `count` flows are due.
     pub fn due(&mut self, now: Duration, count: usize) -> usize {
         let elapsed = self.moved.map_or(Self::ROUND, |moved| now.saturating_sub(moved));

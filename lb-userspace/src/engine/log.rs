@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{flow_table::SlotId, script};
 
@@ -108,8 +108,9 @@ impl std::fmt::Display for LoggedFailure {
 /// One record. Serialised as one JSON object a line.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct FlowLog {
-    /// When the flow ended, RFC 3339.
-    pub time: String,
+    /// When the flow ended. Written out by who writes the record: no worker has time for it.
+    #[serde(serialize_with = "as_timestamp")]
+    pub time: SystemTime,
     /// Seconds that it lasted.
     pub duration: f64,
     /// `tcp` or `udp`.
@@ -162,6 +163,10 @@ pub const SCRIPT_FAILED: &str = "ADF_DATASCRIPT_EXECUTION_FAILED";
 /// Time as the log writes it.
 pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn as_timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
 /// Seconds, to the millisecond.

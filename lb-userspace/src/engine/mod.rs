@@ -4,6 +4,7 @@
 //! touch nothing but the flow table, the tables of scripts and [`Effects`]: the same engine runs
 //! in the daemon, in replay and in tests. Time, neighbours and server status are arguments.
 
+mod adopt;
 mod candidates;
 mod counters;
 mod decide;
@@ -18,10 +19,12 @@ mod generation;
 mod gone;
 mod held;
 mod icmp;
+pub mod inspect;
 mod install;
 mod lifecycle;
 pub mod log;
 mod neighbours;
+mod obituary;
 pub mod packet;
 mod persistence;
 mod ports;
@@ -30,6 +33,7 @@ mod responses;
 mod servers;
 mod shared;
 mod view;
+mod watched;
 
 use std::{
     rc::Rc,
@@ -45,10 +49,10 @@ use lb_common::{
     wire::IPV4,
 };
 
+pub use adopt::{adopt, snat_sources};
 pub use counters::Counters;
 pub use effects::{Effects, Response, Transmit};
 pub use explanation::{Explanation, FirstPacket, Query, Ruling};
-pub use flows::{adopt, snat_sources};
 pub use generation::Generation;
 pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
@@ -218,6 +222,14 @@ impl Engine {
     /// The configuration in force.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// Fetches what [`Self::receive`] will look at, so that it need not wait for it: a worker says so
+    /// of all frames of a batch before it comes to the first.
+    pub fn expect(&self, frame: &[u8]) {
+        if let Ok(Parsed::Transport(packet)) = packet::parse(frame) {
+            self.shared.flows.fetch_places(&packet.key());
+        }
     }
 
     /// Decides about a frame that the XDP program punted.

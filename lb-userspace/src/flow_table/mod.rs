@@ -8,7 +8,10 @@ mod catalog;
 mod grace;
 mod memory;
 
-use std::sync::atomic::{Ordering, fence};
+use std::{
+    hint::black_box,
+    sync::atomic::{Ordering, fence},
+};
 
 pub use catalog::{Catalog, CatalogFull, CatalogStore, Kind};
 pub use grace::{Grace, Ticket};
@@ -98,7 +101,7 @@ impl FlowTable {
 
     /// A slot by its number.
     pub fn slot(&self, id: SlotId) -> &SharedSlotV4 {
-        &self.memory.buckets()[id.bucket() as usize].slots[id.place()]
+        slot_of(self.memory.buckets(), id)
     }
 
     /// The record beside a slot.
@@ -114,8 +117,33 @@ impl FlowTable {
 
     /// The slot that shows `key`, and its entry.
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
-        let key = &key.packed();
-        self.candidates(key).find_map(|id| self.slot(id).read(key).map(|entry| (id, entry)))
+        let (key, buckets) = (&key.packed(), self.memory.buckets());
+        self.candidates(key).find_map(|id| Some((id, slot_of(buckets, id).read(key)?)))
+    }
+
+    /// Fetches all that a look at each of these flows will read, together: memory that nobody has
+    /// touched for a while takes long to come, but many pieces of it take hardly longer than one.
+    pub fn fetch(&self, flows: impl Iterator<Item = SlotId> + Clone) {
+        let (buckets, records) = (self.memory.buckets(), self.memory.records());
+        for id in flows.clone() {
+            black_box((slot_of(buckets, id).is_free(), records[id.0 as usize].partner()));
+        }
+        for id in flows {
+            let partner = SlotId(records[id.0 as usize].partner());
+            let bucket = buckets.get(partner.bucket() as usize);
+            black_box(bucket.map(|bucket| bucket.slots[partner.place()].is_free()));
+        }
+    }
+
+    /// The same of the places where a key may be, and of the records where it will most likely be.
+    pub fn fetch_places(&self, key: &FlowKeyV4) {
+        let Choices { first, second, .. } = self.geometry.choices(&key.packed());
+        let (buckets, records) = (self.memory.buckets(), self.memory.records());
+        for place in 0..BUCKET_SLOTS {
+            let [id, other] = [first, second].map(|bucket| SlotId::new(bucket, place));
+            black_box((slot_of(buckets, id).is_free(), slot_of(buckets, other).is_free()));
+            black_box(records[id.0 as usize].partner());
+        }
     }
 
     /// Inserts both directions of a flow, or neither. `record` is the forward direction's; its
@@ -178,14 +206,18 @@ impl FlowTable {
     /// claimed, then looks for the same key in every place it may be. Both do so in the same
     /// order of all memory (the fence), so at least one sees the other, and whoever does gives
     /// up. Both may: then neither inserts, and the packet's sender tries again.
+    ///
+    /// The stash is one of these places only if the second bucket says that some key overflowed.
+    /// Whoever takes a slot there says so before the fence, as with the key itself.
     fn claim(&self, direction: &Direction) -> Result<SlotId, InsertError> {
         let (key, packed) = (&direction.key, &direction.key.packed());
         let id = self.claim_slot(packed).ok_or(InsertError::Full)?;
         self.slot(id).fill(key, &direction.entry, &direction.activity);
         fence(Ordering::SeqCst);
+        let buckets = self.memory.buckets();
         let twice = self
-            .candidates_with_stash(packed)
-            .any(|other| other != id && self.slot(other).raw_key() == *key);
+            .candidates(packed)
+            .any(|other| other != id && slot_of(buckets, other).raw_key() == *key);
         if twice {
             self.slot(id).free();
             return Err(InsertError::Exists);
@@ -224,25 +256,19 @@ impl FlowTable {
         Some(SlotId::new(bucket, place))
     }
 
-    /// Where a reader looks for the key.
-    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
-        let second = self.geometry.choices(key).second;
-        let overflowed = self.slot(SlotId::new(second, 0)).overflowed();
-        self.places(key, if overflowed { 3 } else { 2 })
-    }
-
     /// Where the key may be, or may be about to be.
-    fn candidates_with_stash(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> {
-        self.places(key, 3)
-    }
-
-    fn places(&self, key: &PackedKeyV4, count: usize) -> impl Iterator<Item = SlotId> + use<> {
+    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> + use<> {
         let choices = self.geometry.choices(key);
+        let overflowed = self.slot(SlotId::new(choices.second, 0)).overflowed();
         [choices.first, choices.second, choices.stashed]
             .into_iter()
-            .take(count)
+            .take(if overflowed { 3 } else { 2 })
             .flat_map(move |bucket| choices.places().map(|place| SlotId::new(bucket, place)))
     }
+}
+
+fn slot_of(buckets: &[SharedBucketV4], id: SlotId) -> &SharedSlotV4 {
+    &buckets[id.bucket() as usize].slots[id.place()]
 }
 
 #[cfg(test)]

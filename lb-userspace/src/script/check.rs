@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use mlua::{Lua, LuaOptions, StdLib};
 
 use super::{
-    Event, Problem, errors,
+    Event, Problem,
     lexer::{Kind, Token, tokens},
     runtime::compile,
 };
@@ -194,7 +194,7 @@ pub(super) fn syntax_problem(script: &Arc<Script>, error: &mlua::Error) -> Probl
 fn compiler_message(error: &mlua::Error) -> (u32, String) {
     let message = match error {
         mlua::Error::SyntaxError { message, .. } => message.clone(),
-        other => errors::explain(other).0,
+        other => other.to_string(),
     };
     let parts = message.match_indices(':').find_map(|(at, _)| {
         let (line, text) = message[at + 1..].split_once(": ")?;

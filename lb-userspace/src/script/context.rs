@@ -1,6 +1,7 @@
 //! What the functions that scripts call know about the run they are called in.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
@@ -12,32 +13,41 @@ use lb_common::address::Protocol;
 
 use super::{
     Close, Event, Flow, LOG_CHARACTERS, Outcome, Persist, Place, Selection, TableAccess, World,
+    errors::Raise,
     limits::Meter,
     names::{Names, SetNames},
     parsers::{Modules, Parsers},
+    vm::Vm,
 };
 use crate::{
     config::{Config, Destination, PoolIndex, ServerIndex, SetIndex},
     table::{Tables, Transaction},
 };
 
-/// Shared between a runtime and the functions in its Lua state.
+/// Shared between a runtime and the functions in its Lua state, which they reach it by.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) meter: Rc<Meter>,
+    pub(super) vm: Rc<Vm>,
+    pub(super) meter: Meter,
     pub(super) memory: usize,
     pub(super) tables: Arc<Tables>,
     pub(super) config: RefCell<Option<Arc<Config>>>,
     pub(super) parsers: RefCell<Parsers>,
     /// The run has ended by `persist`: no `pcall` may keep it alive.
     pub(super) ended: Cell<bool>,
+    /// What a function of ours has raised, until Lua has it.
+    pub(super) raised: RefCell<Raise>,
+    /// Lua's stack at the last error that no script has caught.
+    pub(super) traceback: RefCell<String>,
+    /// What a function of ours has panicked with: it goes on when Lua has been left.
+    pub(super) panic: RefCell<Option<Box<dyn Any + Send>>>,
     pub(super) run: RefCell<Run>,
 }
 
 impl Context {
     /// Whether the script must not execute another statement.
     pub(super) fn stopped(&self) -> bool {
-        self.ended.get() || self.meter.is_exhausted()
+        self.ended.get() || self.meter.is_exhausted() || self.panic.borrow().is_some()
     }
 }
 

@@ -6,10 +6,9 @@
 
 use std::cell::Cell;
 
-use mlua::{
-    Error, Lua,
-    state::{GcIncParams, GcMode},
-};
+use mlua::state::{GcIncParams, GcMode};
+
+use super::vm::Vm;
 
 /// A step's work for each byte: it goes through this many times what was made since the last.
 const PACE: usize = 4;
@@ -33,58 +32,57 @@ pub(super) struct Garbage {
 
 impl Garbage {
     /// Takes over from a state's collector.
-    pub(super) fn new(lua: &Lua, memory: usize) -> Self {
+    pub(super) fn new(vm: &Vm, memory: usize) -> Self {
         // Lua does ten bytes of work a step for each unit of the multiplier.
         let multiplier = i32::try_from(STEP / 10).unwrap_or(i32::MAX);
-        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().step_multiplier(multiplier)));
-        lua.gc_stop();
+        vm.lua()
+            .gc_set_mode(GcMode::Incremental(GcIncParams::default().step_multiplier(multiplier)));
+        vm.lua().gc_stop();
         Self { memory, seen: Cell::new(0), due: Cell::new(0) }
     }
 
     /// Before a run. Whether so much is in use that all garbage must go first.
-    pub(super) fn is_pressing(&self, lua: &Lua) -> bool {
-        lua.used_memory() > self.memory / 2
+    pub(super) fn is_pressing(&self, vm: &Vm) -> bool {
+        vm.used_memory() > self.memory / 2
     }
 
     /// Before a run: a part of a cycle that keeps pace with what the last run made.
-    pub(super) fn step(&self, lua: &Lua) -> Result<(), Error> {
-        let used = lua.used_memory();
+    pub(super) fn step(&self, vm: &Vm) {
+        let used = vm.used_memory();
         let made = used.saturating_sub(self.seen.get());
         self.seen.set(used);
         if used <= self.due.get() {
-            return Ok(());
+            return;
         }
         self.due.set(0);
         for _ in 0..=made * PACE / STEP {
-            if lua.gc_step()? {
-                self.rest(lua);
+            if vm.lua().gc_step().unwrap_or(true) {
+                self.rest(vm);
                 break;
             }
         }
-        lua.gc_stop();
-        self.seen.set(lua.used_memory());
-        Ok(())
+        vm.lua().gc_stop();
+        self.seen.set(vm.used_memory());
     }
 
     /// All of it, now.
-    pub(super) fn collect_all(&self, lua: &Lua) -> Result<(), Error> {
+    pub(super) fn collect_all(&self, vm: &Vm) {
         // Twice: what has a finalizer goes in the second round.
-        collect(lua)?;
-        collect(lua)?;
-        self.rest(lua);
-        Ok(())
+        collect(vm);
+        collect(vm);
+        self.rest(vm);
     }
 
-    fn rest(&self, lua: &Lua) {
-        self.seen.set(lua.used_memory());
-        self.due.set(lua.used_memory() + SLACK.min(self.memory / 8));
+    fn rest(&self, vm: &Vm) {
+        self.seen.set(vm.used_memory());
+        self.due.set(vm.used_memory() + SLACK.min(self.memory / 8));
     }
 }
 
 /// A whole cycle.
-pub(super) fn collect(lua: &Lua) -> Result<(), Error> {
-    lua.gc_collect()?;
+pub(super) fn collect(vm: &Vm) {
+    // Only a finalizer that fails could make it fail, and scripts cannot make one.
+    let _ = vm.lua().gc_collect();
     // Collecting makes Lua's collector run again.
-    lua.gc_stop();
-    Ok(())
+    vm.lua().gc_stop();
 }

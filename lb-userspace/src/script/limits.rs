@@ -5,14 +5,13 @@
 //! while a script runs (see [`super::garbage`]), so what is in use only grows, and its growth is
 //! what was made.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
+use std::cell::{Cell, RefCell};
+
+use super::{
+    errors::{self, Raise},
+    garbage,
+    vm::Vm,
 };
-
-use mlua::{Error, HookTriggers, Lua, VmState};
-
-use super::{errors, garbage};
 
 /// How often Lua asks whether there is budget left, in instructions.
 const STRIDE: u64 = 64;
@@ -44,6 +43,10 @@ pub(super) struct Meter {
     before: Cell<usize>,
     used: Cell<usize>,
     full: Cell<usize>,
+    /// What may be in use until it is looked at again.
+    lent: Cell<usize>,
+    /// Instructions between two looks, as asked for last.
+    stride: Cell<u64>,
     /// Where the budget ran out, and the traceback there.
     exhausted: RefCell<Option<(String, String)>>,
     #[cfg(test)]
@@ -82,7 +85,7 @@ impl Meter {
     /// For runs of so many instructions, 0 for any number, in so much memory.
     pub(super) fn new(budget: u64, memory: usize) -> Self {
         let budget = if budget == 0 { u64::MAX } else { budget };
-        let [before, used, full] = [const { Cell::new(0) }; 3];
+        let [before, used, full, lent] = [const { Cell::new(0) }; 4];
         let exhausted = RefCell::default();
         Self {
             budget,
@@ -91,6 +94,8 @@ impl Meter {
             before,
             used,
             full,
+            lent,
+            stride: Cell::new(STRIDE),
             exhausted,
             #[cfg(test)]
             pace: Pace::default(),
@@ -98,15 +103,16 @@ impl Meter {
     }
 
     /// Begins a run.
-    pub(super) fn start(self: &Rc<Self>, lua: &Lua) -> Result<(), Error> {
+    pub(super) fn start(&self, vm: &Vm) {
         self.left.set(self.budget);
         self.exhausted.take();
-        self.before.set(lua.used_memory());
-        self.watch(lua.used_memory());
-        self.lend(lua, lua.used_memory())?;
+        let used = vm.used_memory();
+        self.before.set(used);
+        self.watch(used);
+        self.lend(used);
         #[cfg(test)]
         self.pace.begin();
-        self.fire_after(lua, STRIDE.min(self.budget))
+        self.ask_after(vm, STRIDE.min(self.budget));
     }
 
     /// The message and traceback of an exhausted budget.
@@ -120,13 +126,13 @@ impl Meter {
     }
 
     /// Takes steps that Lua does not count off the budget.
-    pub(super) fn charge(self: &Rc<Self>, lua: &Lua, steps: u64) -> Result<(), Error> {
+    pub(super) fn charge(&self, vm: &Vm, steps: u64) -> Result<(), Raise> {
         #[cfg(test)]
         self.pace.look();
-        let steps = steps.saturating_add(self.made(lua)?);
+        let steps = steps.saturating_add(self.made(vm));
         self.left.set(self.left.get().saturating_sub(steps));
         if self.left.get() == 0 {
-            return Err(self.exhaust(lua));
+            return Err(self.exhaust(vm));
         }
         Ok(())
     }
@@ -137,49 +143,58 @@ impl Meter {
     }
 
     /// Bytes that the run has made and not released.
-    pub(super) fn held(&self, lua: &Lua) -> usize {
-        lua.used_memory().saturating_sub(self.before.get())
+    pub(super) fn held(&self, vm: &Vm) -> usize {
+        vm.used_memory().saturating_sub(self.before.get())
     }
 
-    /// Has Lua ask after this many instructions, counted from now, and again and again.
-    fn fire_after(self: &Rc<Self>, lua: &Lua, stride: u64) -> Result<(), Error> {
-        let meter = Rc::clone(self);
-        let triggers =
-            HookTriggers::new().every_nth_instruction(u32::try_from(stride).unwrap_or(u32::MAX));
-        lua.set_global_hook(triggers, move |lua, _| meter.tick(lua, stride))
+    /// Bytes that may be in use, until the meter looks again.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.get()
     }
 
-    fn tick(self: &Rc<Self>, lua: &Lua, stride: u64) -> Result<VmState, Error> {
+    /// Whether the run may take so much.
+    pub(super) fn has_room(&self, vm: &Vm, bytes: usize) -> bool {
+        vm.used_memory().saturating_add(bytes) <= self.lent.get()
+    }
+
+    /// Has itself asked after so many instructions, counted from now, and again and again.
+    fn ask_after(&self, vm: &Vm, stride: u64) {
+        self.stride.set(stride);
+        vm.ask_after(Some(stride));
+    }
+
+    /// So many instructions more have been executed.
+    pub(super) fn tick(&self, vm: &Vm) -> Result<(), Raise> {
         if self.is_exhausted() {
-            return Err(self.exhaust(lua));
+            return Err(self.exhaust(vm));
         }
-        let held = self.held(lua);
-        self.charge(lua, stride * (1 + held / FREE) as u64)?;
+        let (held, stride) = (self.held(vm), self.stride.get());
+        self.charge(vm, stride * (1 + held / FREE) as u64)?;
         let next = (STRIDE / (1 + held / SHORTER) as u64).clamp(1, self.left());
         if next != stride {
-            self.fire_after(lua, next)?;
+            self.ask_after(vm, next);
         }
-        Ok(VmState::Continue)
+        Ok(())
     }
 
     /// Steps for the memory that was made since the last look. When half of what was free is
     /// used, garbage is collected, which counts by what it goes through.
-    fn made(&self, lua: &Lua) -> Result<u64, Error> {
-        let used = lua.used_memory();
+    fn made(&self, vm: &Vm) -> u64 {
+        let used = vm.used_memory();
         let mut bytes = used.saturating_sub(self.used.get());
         self.used.set(used);
-        self.lend(lua, used)?;
+        self.lend(used);
         if used > self.full.get() {
             bytes += used;
-            garbage::collect(lua)?;
-            self.watch(lua.used_memory());
+            garbage::collect(vm);
+            self.watch(vm.used_memory());
         }
-        Ok(bytes as u64 / BYTES_A_STEP)
+        bytes as u64 / BYTES_A_STEP
     }
 
     /// Lets the run take more memory, up to its limit.
-    fn lend(&self, lua: &Lua, used: usize) -> Result<(), Error> {
-        lua.set_memory_limit(self.memory.min(used + AT_ONCE)).map(drop)
+    fn lend(&self, used: usize) {
+        self.lent.set(self.memory.min(used + AT_ONCE));
     }
 
     fn watch(&self, used: usize) {
@@ -188,17 +203,15 @@ impl Meter {
     }
 
     /// From here on every instruction is an error, so that each `pcall` unwinds in turn.
-    fn exhaust(self: &Rc<Self>, lua: &Lua) -> Error {
+    fn exhaust(&self, vm: &Vm) -> Raise {
         if !self.is_exhausted() {
             let text = format!("instruction budget of {} exhausted", self.budget);
-            let message = errors::positioned(lua, &text);
-            let traceback = errors::traceback(lua);
+            let message = errors::positioned(vm, &text);
+            let traceback = errors::tidy(&vm.traceback());
             self.exhausted.replace(Some((message, traceback)));
-            if let Err(error) = self.fire_after(lua, 1) {
-                return error;
-            }
+            self.ask_after(vm, 1);
         }
         let message = self.exhausted().map(|(message, _)| message);
-        Error::RuntimeError(message.unwrap_or_default())
+        Raise::Error(message.unwrap_or_default())
     }
 }

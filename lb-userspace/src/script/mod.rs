@@ -16,6 +16,7 @@ mod check;
 mod context;
 mod errors;
 mod garbage;
+mod globals;
 mod journal;
 mod lexer;
 mod limits;
@@ -27,6 +28,7 @@ mod runtime;
 mod sandbox;
 #[cfg(test)]
 mod tests;
+mod vm;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 

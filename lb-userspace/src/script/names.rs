@@ -1,6 +1,8 @@
 //! Names in a script → indices in the configuration, resolved by prebuilt maps.
 
-use std::{collections::HashMap, net::IpAddr, rc::Rc, sync::Arc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+use hashbrown::HashMap;
 
 use crate::config::{
     Config, ParserReference, Pool, PoolGroupIndex, PoolIndex, ServerIndex, SetIndex,

@@ -8,18 +8,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mlua::{Error, Function, Lua, LuaOptions, StdLib, chunk::ChunkMode};
+use mlua::{Error, Function, Lua, chunk::ChunkMode};
 
 use super::{
     Event, Failure, Flow, Outcome, RunEntry, ScriptError, World,
     check::syntax_problem,
     context::{Context, Run},
-    errors,
+    errors::{self, Raise},
     garbage::Garbage,
     limits::{AT_ONCE, Meter},
     names::{Names, SetNames},
     parsers::Parsers,
     sandbox::Sandbox,
+    vm::{Chunk, Ended, Vm},
 };
 use crate::{
     config::{Config, ScriptLimits, SetIndex},
@@ -35,7 +36,6 @@ const LONGEST_TRACEBACK: usize = 4_000;
 /// Runs DataScripts for one worker; not `Send`, as its Lua state is not.
 #[derive(Debug)]
 pub struct Runtime {
-    lua: Lua,
     context: Rc<Context>,
     sandbox: Sandbox,
     garbage: Garbage,
@@ -55,7 +55,7 @@ struct Loaded {
 
 #[derive(Debug)]
 struct Compiled {
-    function: Function,
+    chunk: Rc<Chunk>,
     /// The script's name as Lua shows it in messages: a long path is cut short.
     shown: Rc<str>,
 }
@@ -63,24 +63,26 @@ struct Compiled {
 impl Runtime {
     /// A state without scripts. `tables` are those that all workers share.
     pub fn new(limits: ScriptLimits, tables: Arc<Tables>) -> Result<Self, ScriptError> {
-        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
-        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        let vm = Rc::new(Vm::new()?);
         let context = Rc::new(Context {
-            meter: Rc::new(Meter::new(limits.instruction_budget, limits.memory)),
+            vm: Rc::clone(&vm),
+            meter: Meter::new(limits.instruction_budget, limits.memory),
             memory: limits.memory,
             run: RefCell::new(Run::idle(Arc::clone(&tables), Rc::new(SetNames::none()))),
             tables,
             config: RefCell::new(None),
             parsers: RefCell::default(),
             ended: Cell::new(false),
+            raised: RefCell::new(Raise::End),
+            traceback: RefCell::default(),
+            panic: RefCell::default(),
         });
         Ok(Self {
-            sandbox: Sandbox::new(&lua, &context)?,
-            garbage: Garbage::new(&lua, limits.memory),
+            sandbox: Sandbox::new(&vm)?,
+            garbage: Garbage::new(&vm, limits.memory),
             loaded: Loaded::default(),
             journal: None,
             context,
-            lua,
         })
     }
 
@@ -88,8 +90,9 @@ impl Runtime {
     /// has changed.
     pub fn load(&mut self, config: &Arc<Config>) -> Result<(), ScriptError> {
         let sets = (0..config.datascripts.len()).map(SetIndex);
-        let scripts = sets.map(|set| self.compile_set(config, set)).collect::<Result<_, _>>()?;
-        let parsers = Parsers::load(&self.lua, &self.sandbox, config)?;
+        let parsers = Parsers::load(&self.context, &self.sandbox, config)?;
+        let compile = |set| self.compile_set(config, set, &parsers);
+        let scripts = sets.map(compile).collect::<Result<_, _>>()?;
         let loaded =
             Loaded { config: Some(Arc::clone(config)), names: Some(Names::new(config)), scripts };
         let old = std::mem::replace(&mut self.loaded, loaded);
@@ -110,15 +113,18 @@ impl Runtime {
         &self,
         config: &Config,
         set: SetIndex,
+        parsers: &Parsers,
     ) -> Result<[Option<Compiled>; Event::ALL.len()], ScriptError> {
         let mut compiled = [const { None }; Event::ALL.len()];
         for (slot, event) in compiled.iter_mut().zip(Event::ALL) {
             if let Some(script) = event.script(config, set) {
-                let function = compile(&self.lua, &script.path, &script.source);
-                let function = function
+                let vm = &self.context.vm;
+                let function = compile(vm.lua(), &script.path, &script.source)
                     .map_err(|error| ScriptError::Compile(syntax_problem(script, &error)))?;
                 let shown = function.info().short_src.unwrap_or_default().into();
-                *slot = Some(Compiled { function, shown });
+                let mut chunk = vm.chunk(function)?;
+                chunk.touches_globals |= parsers.touch_globals(config, set);
+                *slot = Some(Compiled { chunk: Rc::new(chunk), shown });
             }
         }
         Ok(compiled)
@@ -126,8 +132,8 @@ impl Runtime {
 
     /// Half of the memory is for running.
     fn check_memory(&self) -> Result<(), ScriptError> {
-        self.collect()?;
-        let (used, limit) = (self.lua.used_memory(), self.context.memory);
+        self.collect();
+        let (used, limit) = (self.context.vm.used_memory(), self.context.memory);
         if used > limit / 2 {
             return Err(ScriptError::Memory { used, limit });
         }
@@ -150,10 +156,10 @@ impl Runtime {
         if !self.begin(event, flow, world, wall) {
             return Outcome::default();
         }
-        let mut run = self.context.run.borrow_mut();
-        let service = Arc::clone(&run.service);
-        run.tables.begin(&service, now);
-        drop(run);
+        {
+            let run = &mut *self.context.run.borrow_mut();
+            run.tables.begin(&run.service, now);
+        }
         self.run_sets(event, sets, |transaction| transaction.commit(now))
     }
 
@@ -235,10 +241,10 @@ impl Runtime {
                     settle(&mut run.tables);
                     run.effects.merge_into(&mut outcome);
                 }
-                Err(error) => {
+                Err(ended) => {
                     run.tables.abandon();
                     drop(run);
-                    outcome.failure = self.failure(event, set, &script.shown, &error);
+                    outcome.failure = self.failure(event, set, &script.shown, ended);
                     break;
                 }
             }
@@ -249,38 +255,37 @@ impl Runtime {
         outcome
     }
 
-    fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Error> {
-        let lua = &self.lua;
+    fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Ended> {
+        let context = &*self.context;
+        let vm = &*context.vm;
         if let Some(names) = self.loaded.names.as_ref().and_then(|names| names.set(set)) {
-            let mut run = self.context.run.borrow_mut();
+            let mut run = context.run.borrow_mut();
             run.begin_script(set, &script.shown, names);
-            run.modules.begin(&script.function);
+            run.modules.begin(&script.chunk);
         }
-        self.context.ended.set(false);
-        if self.garbage.is_pressing(lua) {
-            self.collect()?;
+        context.ended.set(false);
+        if self.garbage.is_pressing(vm) {
+            self.collect();
         }
-        self.garbage.step(lua)?;
-        // Bounds memory too, but only while the script runs: what we do around it must not fail.
-        self.context.meter.start(lua)?;
-        let result = self.sandbox.run(&script.function);
-        lua.set_memory_limit(0)?;
-        self.context.run.borrow_mut().modules.end(lua)?;
-        if is_memory(result.as_ref()) {
-            self.collect()?;
+        self.garbage.step(vm);
+        context.meter.start(vm);
+        let result = self.sandbox.run(context, &script.chunk);
+        context.run.borrow_mut().modules.end(vm);
+        if result.as_ref().is_err_and(|ended| ended.memory) {
+            self.collect();
         }
-        if self.context.ended.get() {
+        if context.ended.get() {
             return Ok(());
         }
         result
     }
 
     /// Frees all memory that no script needs any more.
-    fn collect(&self) -> Result<(), Error> {
+    fn collect(&self) {
         for script in self.loaded.scripts.iter().flatten().flatten() {
-            self.sandbox.forget(&script.function)?;
+            self.sandbox.forget(&script.chunk);
         }
-        self.garbage.collect_all(&self.lua)
+        self.garbage.collect_all(&self.context.vm);
     }
 
     /// How long the last run went unwatched, at most.
@@ -292,23 +297,25 @@ impl Runtime {
     /// Bytes that Lua uses once nothing is left to collect.
     #[cfg(test)]
     pub(super) fn used_memory(&self) -> usize {
-        self.collect().expect("collecting does not fail");
-        self.lua.used_memory()
+        self.collect();
+        self.context.vm.used_memory()
     }
 
-    fn failure(&self, event: Event, set: SetIndex, shown: &str, error: &Error) -> Option<Failure> {
+    fn failure(&self, event: Event, set: SetIndex, shown: &str, ended: Ended) -> Option<Failure> {
         let config = self.loaded.config.as_ref()?;
         let (message, traceback) = match self.context.meter.exhausted() {
             Some(exhausted) => exhausted,
-            None if is_memory(Err(error)) => (self.memory_message(), String::new()),
-            None => errors::explain(error),
+            None if ended.memory => (self.memory_message(), String::new()),
+            None => (ended.message, errors::tidy(&ended.traceback)),
         };
         let positioned = errors::split_position(shown, &message);
         let line = positioned.map(|(line, _)| line);
         let line = line.or_else(|| errors::line_in(shown, &traceback));
-        let text = match positioned.map_or(errors::without_ours(&message), |(_, text)| text) {
-            "" => "the script raised an error without a message",
-            text => text,
+        let text = positioned.map_or(errors::without_ours(&message), |(_, text)| text);
+        let text = if text.chars().all(|it| it.is_control() || it.is_whitespace()) {
+            "the script raised an error without a message"
+        } else {
+            text
         };
         Some(Failure {
             set,
@@ -343,13 +350,4 @@ pub(super) fn compile(lua: &Lua, path: &Path, source: &str) -> Result<Function, 
         .set_name(format!("@{}", path.display()))
         .set_mode(ChunkMode::Text)
         .into_function()
-}
-
-/// Whether memory ran out, in Lua or in a function of ours.
-fn is_memory(result: Result<&(), &Error>) -> bool {
-    match result {
-        Err(Error::MemoryError(_)) => true,
-        Err(Error::CallbackError { cause, .. }) => is_memory(Err(cause)),
-        _ => false,
-    }
 }

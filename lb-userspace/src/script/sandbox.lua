@@ -1,10 +1,11 @@
 -- Runs once in each Lua state, with Lua's own globals, before there is any script. Returns the
--- function that runs scripts, and the one that runs parsers of ours.
+-- metatable of each run's globals, and the function that runs parsers of ours.
 
-local api, settle, stopped = ...
+local api = ...
 
 local byte, sub, find = string.byte, string.sub, api.string.find
 local scan, charge, traverse = api.host.scan, api.host.charge, api.host.traverse
+local settle, stopped = api.host.settle, api.host.stopped
 local error, select, type, tostring, tonumber = error, select, type, tostring, tonumber
 local raw_pcall, raw_xpcall, abs = pcall, xpcall, math.abs
 
@@ -290,13 +291,4 @@ local function build_in(name, chunk)
   return seal(name, setfenv(chunk, setmetatable({}, closed))(name))
 end
 
-local globals_meta = { __index = base, __metatable = false }
-
-local function run(script)
-  local globals = {}
-  globals._G = globals
-  setfenv(script, setmetatable(globals, globals_meta))
-  return script() -- as a tail call: nothing of ours is on the script's stack
-end
-
-return run, build_in
+return { __index = base, __metatable = false }, build_in

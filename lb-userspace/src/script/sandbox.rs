@@ -5,56 +5,50 @@ use std::rc::Rc;
 use mlua::{Function, Lua, Result, Table, Value};
 
 use super::{
-    api::{self, functions::functions},
+    api::functions::functions,
     context::Context,
     errors::PRELUDE,
+    vm::{Anchor, Chunk, Ended, Ground, Vm},
 };
 
 /// Makes environments. What one run assigns, no other run sees: each gets a table of its own, and
 /// everything that is reached through its metatable is closed to writing.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    /// Runs a function with globals that nobody has touched.
-    run: Function,
+    vm: Rc<Vm>,
+    ground: Ground,
     /// Makes a module that nothing can change of a chunk.
     build_in: Function,
-    /// The globals of functions that do not run.
-    none: Table,
 }
 
 impl Sandbox {
     /// Closes a fresh state's libraries.
-    pub(super) fn new(lua: &Lua, context: &Rc<Context>) -> Result<Self> {
-        let own = Rc::clone(context);
-        let settle = move |lua: &Lua, caught: Value| api::settle(lua, &own, caught);
-        let own = Rc::clone(context);
-        let stopped = move |_: &Lua, ()| Ok(own.stopped());
+    pub(super) fn new(vm: &Rc<Vm>) -> Result<Self> {
+        let lua = vm.lua();
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
-        let arguments =
-            (library(lua, context)?, lua.create_function(settle)?, lua.create_function(stopped)?);
         let prelude = prelude.into_function()?;
         prelude.set_environment(copy(lua, &lua.globals())?)?;
-        let (run, build_in) = prelude.call(arguments)?;
-        // Nobody sees them any more but tracebacks, which look for every function's name in all of
-        // them: that takes longer than the run. What a function was called by is known without.
+        let (globals, build_in): (Table, _) = prelude.call(library(vm)?)?;
+        // What is not a script's is nobody's any more.
         lua.globals().clear()?;
-        Ok(Self { run, build_in, none: lua.create_table()? })
+        Ok(Self { ground: vm.ground(globals)?, vm: Rc::clone(vm), build_in })
     }
 
     /// Runs a protocol parser of ours: a module that cannot be changed and keeps nothing.
-    pub(super) fn built_in(&self, lua: &Lua, name: &str, source: &str) -> Result<Value> {
-        let chunk = lua.load(source).set_name(format!("={name}")).into_function()?;
-        self.build_in.call((name, chunk))
+    pub(super) fn built_in(&self, context: &Context, name: &str, source: &str) -> Result<Anchor> {
+        let chunk = self.vm.lua().load(source).set_name(format!("={name}")).into_function()?;
+        let module: Value = self.vm.within(context, || self.build_in.call((name, chunk)))?;
+        self.vm.anchor(module)
     }
 
-    /// Runs a compiled script.
-    pub(super) fn run(&self, script: &Function) -> Result<()> {
-        self.run.call(script)
+    /// Runs a compiled script with globals that nobody has touched.
+    pub(super) fn run(&self, context: &Context, script: &Chunk) -> std::result::Result<(), Ended> {
+        self.vm.run(context, &self.ground, script)
     }
 
     /// Lets go of what a script's last run has left in its globals.
-    pub(super) fn forget(&self, script: &Function) -> Result<()> {
-        script.set_environment(self.none.clone()).map(drop)
+    pub(super) fn forget(&self, script: &Chunk) {
+        self.vm.share_globals(None, script);
     }
 }
 
@@ -63,7 +57,8 @@ fn copy(lua: &Lua, table: &Table) -> Result<Table> {
 }
 
 /// The functions as tables in tables, by the dots in their names.
-fn library(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
+fn library(vm: &Vm) -> Result<Table> {
+    let lua = vm.lua();
     let root = lua.create_table()?;
     for function in functions() {
         let mut table = root.clone();
@@ -72,7 +67,7 @@ fn library(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
         for part in path {
             table = inner(lua, &table, part)?;
         }
-        table.raw_set(last, function.create(lua, context)?)?;
+        table.raw_set(last, vm.function(function)?)?;
     }
     Ok(root)
 }

@@ -48,7 +48,8 @@ pub struct Listed {
     pub remaining: u64,
 }
 
-pub(super) fn remaining(deadline: Duration, now: Duration) -> u64 {
+/// Seconds from `now` to a deadline, rounded up.
+pub(crate) fn remaining(deadline: Duration, now: Duration) -> u64 {
     let left = deadline.saturating_sub(now);
     left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0))
 }

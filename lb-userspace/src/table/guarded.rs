@@ -45,6 +45,12 @@ impl Guarded {
         Locked { shard: self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner), due }
     }
 
+    /// As [`Guarded::lock`], to look at what is there and leave it as it is: nothing is due sooner or
+    /// later for that.
+    pub(super) fn look(&self, shard: usize) -> impl Deref<Target = Shard> {
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The shards that may have something to reclaim.
     pub(super) fn due(&self, now: Duration) -> impl Iterator<Item = usize> {
         let now = nanos(now);

@@ -30,6 +30,7 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 
+pub(crate) use entry::remaining;
 pub use entry::{DEFAULT_LIFETIME, Found, Listed, Value};
 use guarded::{Guarded, Locked};
 use shard::Placed;
@@ -260,7 +261,19 @@ impl Table {
 
     /// What is stored under a key, without any effect.
     fn peek(&self, key: &[u8], now: Duration) -> Option<Found> {
-        self.shard(key).live(key, now).map(|entry| entry.found())
+        self.read(key, now, |value, deadline| Found { value: value.clone(), deadline })
+    }
+
+    /// What `read` makes of what is stored under a key and of its deadline. The key's lock is held
+    /// meanwhile: to copy a value's bytes takes less than to share them.
+    fn read<R>(
+        &self,
+        key: &[u8],
+        now: Duration,
+        read: impl FnOnce(&Value, Duration) -> R,
+    ) -> Option<R> {
+        let shard = self.shards.look(self.place(key));
+        shard.peek(key, now).map(|entry| read(&entry.value, entry.deadline))
     }
 
     /// Promises a place for a key that is to be stored later. `false`, counted: the table is full.
@@ -332,9 +345,14 @@ impl Table {
     }
 
     fn shard(&self, key: &[u8]) -> Locked<'_> {
+        self.shards.lock(self.place(key))
+    }
+
+    /// The shard that a key is in.
+    fn place(&self, key: &[u8]) -> usize {
         // The map inside a shard uses the low and the highest bits of a hash of its own.
         let hash = self.hasher.hash_one(key);
-        self.shards.lock((hash >> 32) as usize % self.shards.count())
+        (hash >> 32) as usize % self.shards.count()
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Shard {
 /// What is stored under a key.
 #[derive(Debug)]
 pub(super) struct Entry {
-    value: Value,
+    pub(super) value: Value,
     pub(super) deadline: Duration,
     /// Never after `deadline`.
     queued: Duration,
@@ -40,6 +40,11 @@ pub(super) enum Placed {
 }
 
 impl Shard {
+    /// The entry of a key, to look at, unless it has expired.
+    pub(super) fn peek(&self, key: &[u8], now: Duration) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.deadline > now)
+    }
+
     /// The entry of a key, unless it has expired.
     pub(super) fn live(&mut self, key: &[u8], now: Duration) -> Option<&mut Entry> {
         self.entries.get_mut(key).filter(|entry| entry.deadline > now)

@@ -117,15 +117,27 @@ impl Transaction {
 
     /// See [`Table::lookup`].
     pub fn lookup(&mut self, table: &[u8], key: &[u8], extension: Duration) -> Option<Found> {
+        self.read(table, key, extension, |value, deadline| Found { value: value.clone(), deadline })
+    }
+
+    /// As [`Transaction::lookup`]: what `read` makes of value and deadline. Meanwhile a lock may be
+    /// held, that of others in the same part of the table.
+    pub fn read<R>(
+        &mut self,
+        table: &[u8],
+        key: &[u8],
+        extension: Duration,
+        read: impl FnOnce(&Value, Duration) -> R,
+    ) -> Option<R> {
         let table = self.open(table, false)?;
         if extension.is_zero() && !self.has_changed(table, key) {
-            return self.opened[table].1.peek(key, self.now);
+            return self.opened[table].1.read(key, self.now, read);
         }
         let (_, changed) = self.changed(table, key);
         let seen = changed.seen.as_mut()?;
         seen.deadline = seen.deadline.saturating_add(extension);
         changed.extended = changed.extended.map(|sum| sum.saturating_add(extension));
-        Some(seen.clone())
+        Some(read(&seen.value, seen.deadline))
     }
 
     /// What a key holds as the run sees it, without any effect.

@@ -134,8 +134,12 @@ impl Worker {
         let now = now();
         let mut received = 0;
         for Port { interface, socket } in ports {
-            let handle = |frame: &[u8]| engine.receive(now, *interface, frame, view, effects);
-            received += socket.receive(handle)?;
+            received += socket.receive();
+            socket.frames().for_each(|frame| engine.expect(frame));
+            for frame in socket.frames() {
+                engine.receive(now, *interface, frame, view, effects);
+            }
+            socket.release()?;
         }
         Ok(received)
     }

@@ -4,7 +4,7 @@
 //! them. Flows vary from packet to packet, or caches would hide what many flows cost;
 //! `control: vary` is what the varying itself costs, and is in every `hit`.
 
-mod world;
+pub mod world;
 
 use std::{env, fs, net::Ipv4Addr};
 
@@ -26,31 +26,27 @@ const MEASUREMENT: f64 = 50e6;
 /// Runs at least: the largest table must be seen whole.
 const LEAST_RUNS: u32 = 1 << 20;
 
-const DROP: u32 = 1;
-const PASS: u32 = 2;
-const TX: u32 = 3;
+pub const DROP: u32 = 1;
+pub const PASS: u32 = 2;
+pub const TX: u32 = 3;
 const REDIRECT: u32 = 4;
 
 /// One thing that is measured.
-struct Case {
-    program: &'static str,
+pub struct Case {
+    pub program: &'static str,
     /// Index of the world that it runs in, and the way that its packets go there.
-    world: usize,
-    way: Way,
-    frame: Vec<u8>,
+    pub world: usize,
+    pub way: Way,
+    pub frame: Vec<u8>,
     /// What the program must return: a case that measures something else is worth nothing.
-    returns: u32,
-    repeat: u32,
-    nanos: Measured,
+    pub returns: u32,
+    pub repeat: u32,
+    pub nanos: Measured,
 }
 
 /// Measures it.
 pub fn measure() -> Result<()> {
-    mount_bpffs()?;
-    check_environment()?;
-    let object = env::var_os("LB_EBPF_BENCH_OBJECT")
-        .context("LB_EBPF_BENCH_OBJECT is not set: run `cargo xtask bench`")?;
-    let object = fs::read(&object).with_context(|| object.display().to_string())?;
+    let object = object()?;
     let mut worlds = worlds(&object)?;
     let mut cases = controls();
     for (index, world) in worlds.iter().enumerate() {
@@ -58,7 +54,7 @@ pub fn measure() -> Result<()> {
     }
     cases.extend(others());
     for case in &mut cases {
-        case.calibrate(&mut worlds[case.world])?;
+        case.calibrate(&mut worlds[case.world], LEAST_RUNS)?;
     }
     for _ in 0..ROUNDS {
         for case in &mut cases {
@@ -70,6 +66,15 @@ pub fn measure() -> Result<()> {
     report_costs(&mut report, &cases);
     report_verified(&mut report, &mut worlds[0])?;
     report.write()
+}
+
+/// The object that [`World`]s are made of; fails where no program can be run.
+pub fn object() -> Result<Vec<u8>> {
+    mount_bpffs()?;
+    check_environment()?;
+    let object = env::var_os("LB_EBPF_BENCH_OBJECT")
+        .context("LB_EBPF_BENCH_OBJECT is not set: run `cargo xtask bench`")?;
+    fs::read(&object).with_context(|| object.display().to_string())
 }
 
 /// A world a mode, transport and number of flows; the first two carry the misses as well.
@@ -88,19 +93,24 @@ fn worlds(object: &[u8]) -> Result<Vec<World>> {
 }
 
 impl Case {
-    fn new(name: impl Into<String>, program: &'static str, frame: Vec<u8>, returns: u32) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        program: &'static str,
+        frame: Vec<u8>,
+        returns: u32,
+    ) -> Self {
         let nanos = Measured::new(name, "ns");
         Self { program, world: 0, way: Way::Forward, frame, returns, repeat: LEAST_RUNS, nanos }
     }
 
     /// Finds out how many runs take about as long as a measurement is to take.
-    fn calibrate(&mut self, world: &mut World) -> Result<()> {
-        let nanos = self.run(world, LEAST_RUNS)? / f64::from(LEAST_RUNS);
-        self.repeat = ((MEASUREMENT / nanos) as u32).max(LEAST_RUNS);
+    pub fn calibrate(&mut self, world: &mut World, least: u32) -> Result<()> {
+        let nanos = self.run(world, least)? / f64::from(least);
+        self.repeat = ((MEASUREMENT / nanos) as u32).max(least);
         Ok(())
     }
 
-    fn measure(&mut self, world: &mut World) -> Result<()> {
+    pub fn measure(&mut self, world: &mut World) -> Result<()> {
         // What the call itself costs, with as few runs as the kernel prepares for in the same way.
         let call = self.run(world, 2)?;
         let all = self.run(world, self.repeat)?;
@@ -126,19 +136,22 @@ impl Case {
     }
 }
 
-fn processor_time() -> f64 {
+/// Nanoseconds that this thread has taken of a processor.
+pub fn processor_time() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-fn controls() -> Vec<Case> {
+/// What a packet costs at least.
+pub fn controls() -> Vec<Case> {
     let control = |(name, program): (&str, &'static str)| {
         Case::new(format!("control: {name}"), program, frame(Protocol::Tcp, VIP), TX)
     };
     CONTROLS.map(control).into()
 }
 
-fn hit(index: usize, world: &World, way: Way) -> Case {
+/// Packets of all flows of a world in turn.
+pub fn hit(index: usize, world: &World, way: Way) -> Case {
     let World { mode, protocol, flows, .. } = world;
     let way_name = if way == Way::Reply { ", reply" } else { "" };
     let name = format!("hit: {protocol}, {mode}{way_name}, {}", grouped(*flows));
@@ -161,7 +174,7 @@ fn others() -> Vec<Case> {
 }
 
 /// A frame of 64 bytes to `destination`, from a client that has no flow.
-fn frame(protocol: Protocol, destination: [u8; 4]) -> Vec<u8> {
+pub fn frame(protocol: Protocol, destination: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0; 64];
     frame[12] = 8;
     frame[14] = 0x45;

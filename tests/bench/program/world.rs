@@ -28,10 +28,13 @@ pub const CONTROLS: [(&str, &str); 3] = [
 ];
 /// The virtual service's address.
 pub const VIP: [u8; 4] = [192, 0, 2, 10];
+/// The first of many virtual services, and the first of as many addresses that mean nothing.
+const SERVICES: [u8; 4] = [10, 64, 0, 0];
+const FOREIGN: [u8; 4] = [10, 128, 0, 0];
 const SNAT: [u8; 4] = [192, 0, 2, 9];
-/// Client and server of flow 0; the flow's number is added to both.
+/// Client and server of flow 0; the flow's number, of 22 bits at most, is added to both.
 const CLIENT: [u8; 4] = [10, 0, 0, 0];
-const SERVER: [u8; 4] = [172, 16, 0, 0];
+const SERVER: [u8; 4] = [100, 64, 0, 0];
 /// The loopback interface: test runs come in by it, so a next hop there means `XDP_TX`.
 const LOOPBACK: u32 = 1;
 
@@ -73,8 +76,8 @@ pub struct World {
     pub flows: u32,
     product: Datapath,
     ways: [Datapath; 2],
-    // Keep what they belong to reachable for as long as the programs run.
-    _table: FlowTable,
+    table: FlowTable,
+    // Stays open for as long as the programs run.
     _socket: Option<Socket>,
 }
 
@@ -89,8 +92,35 @@ impl Drop for Unpin {
 }
 
 impl World {
-    /// Loads the programs and fills the table.
+    /// Loads the programs and fills the table. There is one virtual service.
     pub fn new(object: &[u8], mode: Mode, protocol: Protocol, flows: u32) -> Result<Self> {
+        let globals = Way::ALL.map(|way| globals(mode, way, flows));
+        let mut world = Self::load(object, mode, protocol, flows, &globals)?;
+        for number in 0..flows {
+            let (forward, reply) = flow(number, mode, protocol);
+            world.table.insert(&forward, Some(&reply), &FlowRecord::default())?;
+        }
+        fill(&mut world.product, &[VIP])?;
+        Ok(world)
+    }
+
+    /// An empty table and so many virtual services, a power of two. Packets of [`Way::Forward`] go
+    /// to one after the other, those of [`Way::Reply`] to as many addresses that are not theirs.
+    pub fn of_services(object: &[u8], services: u32) -> Result<Self> {
+        let globals = [SERVICES, FOREIGN].map(|first| globals_of_misses(first, services));
+        let mut world = Self::load(object, Mode::Snat, Protocol::Tcp, 0, &globals)?;
+        let addresses: Vec<_> = (0..services).map(|number| plus(SERVICES, number)).collect();
+        fill(&mut world.product, &addresses)?;
+        Ok(world)
+    }
+
+    fn load(
+        object: &[u8],
+        mode: Mode,
+        protocol: Protocol,
+        flows: u32,
+        globals: &[Globals; 2],
+    ) -> Result<Self> {
         let options = Options {
             instance: format!("bench-{}", process::id()),
             flow_capacity: flows.max(64),
@@ -99,22 +129,16 @@ impl World {
         };
         let _unpin = Unpin(Pins::new(&options.instance));
         let mut product = Datapath::load(&options)?;
-        let load = |way| -> Result<Datapath> {
-            let globals = globals(mode, way, flows);
-            let mut datapath = Datapath::load_object(&options, object, &globals)?;
+        let load = |globals: &Globals| -> Result<Datapath> {
+            let mut datapath = Datapath::load_object(&options, object, globals)?;
             for name in CONTROLS.map(|(_, program)| program).iter().chain([&FORWARD]) {
                 program(&mut datapath, name)?.load()?;
             }
             Ok(datapath)
         };
-        let ways = [load(Way::Forward)?, load(Way::Reply)?];
+        let ways = [load(&globals[0])?, load(&globals[1])?];
         let table = FlowTable::new(product.geometry(), Box::new(product.map_flow_table()?));
-        for number in 0..flows {
-            let (forward, reply) = flow(number, mode, protocol);
-            table.insert(&forward, Some(&reply), &FlowRecord::default())?;
-        }
-        fill(&mut product)?;
-        Ok(Self { mode, protocol, flows, product, ways, _table: table, _socket: None })
+        Ok(Self { mode, protocol, flows, product, ways, table, _socket: None })
     }
 
     /// Opens a worker's socket, so that packets can be punted.
@@ -141,7 +165,9 @@ fn program<'a>(datapath: &'a mut Datapath, name: &str) -> Result<&'a mut Xdp> {
 }
 
 /// What `vary` in lb-ebpf/src/bench.rs makes packets of.
-fn globals(mode: Mode, way: Way, flows: u32) -> [(&'static str, u32); 6] {
+type Globals = [(&'static str, u32); 6];
+
+fn globals(mode: Mode, way: Way, flows: u32) -> Globals {
     let all = flows - 1;
     let number = u32::from_be_bytes;
     let ports = |from: u32, to: u32| from << 16 | to;
@@ -160,11 +186,28 @@ fn globals(mode: Mode, way: Way, flows: u32) -> [(&'static str, u32); 6] {
     ]
 }
 
+/// Packets of one client to so many addresses.
+fn globals_of_misses(first: [u8; 4], addresses: u32) -> Globals {
+    let all = addresses - 1;
+    [
+        ("FLOW_MASK", all),
+        ("SOURCE", u32::from_be_bytes(CLIENT)),
+        ("SOURCE_MASK", 0),
+        ("DESTINATION", u32::from_be_bytes(first)),
+        ("DESTINATION_MASK", all),
+        ("PORTS", 1024 << 16 | 80),
+    ]
+}
+
+/// The address so many after another.
+fn plus(base: [u8; 4], number: u32) -> [u8; 4] {
+    (u32::from_be_bytes(base) | number).to_be_bytes()
+}
+
 /// Both directions of a flow.
 fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
-    let plus = |base: [u8; 4]| (u32::from_be_bytes(base) | number).to_be_bytes();
     let from = EndpointsV4 {
-        source: plus(CLIENT),
+        source: plus(CLIENT, number),
         destination: VIP,
         source_port: Port::new(1024),
         destination_port: Port::new(80),
@@ -173,7 +216,7 @@ fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
         Mode::Snat => (SNAT, Port::new(5000)),
         Mode::Dnat => (from.source, from.source_port),
     };
-    let destination = plus(SERVER);
+    let destination = plus(SERVER, number);
     let to = EndpointsV4 { source, destination, source_port, destination_port: Port::new(8080) };
     let direction = |from: EndpointsV4, to: EndpointsV4, flags| Direction {
         key: FlowKeyV4::new(&from, protocol),
@@ -189,8 +232,8 @@ fn flow(number: u32, mode: Mode, protocol: Protocol) -> (Direction, Direction) {
     (direction(from, to, Flags::default()), reply)
 }
 
-/// A next hop, and one virtual service.
-fn fill(datapath: &mut Datapath) -> Result<()> {
+/// A next hop, and a virtual service at each of these addresses.
+fn fill(datapath: &mut Datapath, vips: &[[u8; 4]]) -> Result<()> {
     let next_hop = NextHop::new(LOOPBACK, [2; 6], [4; 6]);
     let target = NextHopTarget {
         address: Address::v4([10, 0, 0, 1]),
@@ -199,8 +242,11 @@ fn fill(datapath: &mut Datapath) -> Result<()> {
         reserved: [0; 6],
     };
     datapath.take_next_hops()?.set(NextHopId(1), &target, &next_hop)?;
-    let service = ServiceKey::new(Address::v4(VIP), Port::new(80), Protocol::Tcp);
-    datapath.take_services()?.replace(&[(service, Service { id: 1, ..Service::default() })])?;
-    datapath.take_addresses()?.replace(&[(Address::v4(VIP), Roles::VIRTUAL_SERVICE)].into())?;
+    let key = |vip: &[u8; 4]| ServiceKey::new(Address::v4(*vip), Port::new(80), Protocol::Tcp);
+    let service = Service { id: 1, ..Service::default() };
+    let services: Vec<_> = vips.iter().map(|vip| (key(vip), service)).collect();
+    datapath.take_services()?.replace(&services)?;
+    let roles = vips.iter().map(|vip| (Address::v4(*vip), Roles::VIRTUAL_SERVICE));
+    datapath.take_addresses()?.replace(&roles.collect())?;
     Ok(())
 }

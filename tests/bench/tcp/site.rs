@@ -98,7 +98,8 @@ impl Site {
     }
 }
 
-/// The links are all alike: checksums are computed and segments cut as for a wire.
+/// The links are all alike: checksums are computed, segments cut as for a wire and never merged
+/// again, so that nobody forwards fewer packets than clients and servers send.
 fn join(client: &Namespace, middle: &Namespace, servers: &Namespace) -> Result<()> {
     veth(
         &End { namespace: client, device: "eth0", addresses: &["192.0.2.2/24"] },
@@ -110,6 +111,11 @@ fn join(client: &Namespace, middle: &Namespace, servers: &Namespace) -> Result<(
         &End { namespace: servers, device: "eth0", addresses: &["10.0.0.11/24", "10.0.0.12/24"] },
         1,
     )?;
+    let ends = [(client, "eth0"), (middle, "clients"), (middle, "servers"), (servers, "eth0")];
+    for (host, device) in ends {
+        // GRO stays on, for a veth polls only with it; no two segments fit below this size.
+        host.ip(&["link", "set", device, "gro_max_size", "1514"])?;
+    }
     client.ip(&["route", "add", "default", "via", "192.0.2.1"])?;
     servers.ip(&["route", "add", "default", "via", "10.0.0.1"])?;
     for host in [client, middle, servers] {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`.
 
 mod compare;
+mod machine;
 
 use std::{
     env, fs, io,
@@ -10,9 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
-use lb_tests::{check_stopped, report, stop_on_signals};
+use lb_tests::{check_stopped, has_pktgen, report, stop_on_signals};
 use serde_json::Value;
 use tempfile::NamedTempFile;
+
+pub use compare::read;
 
 use crate::{
     command::{announce, cargo, run},
@@ -35,8 +38,13 @@ pub enum Bench {
     NewFlows,
     /// DataScripts, per run, and new flows a second of an engine alone
     Script,
+    /// How figures grow with flows, servers, services, scripts and cores; much of it needs root
+    Scale,
     /// Connections with real sockets, beside other balancers; needs root
     Tcp,
+    /// Packets of the kernel's own generator, beside IPVS and nftables: here as root, or in a
+    /// virtual machine with Debian's kernel where this one has no pktgen
+    Pktgen,
 }
 
 impl Bench {
@@ -47,14 +55,15 @@ impl Bench {
 
     const fn packages(self) -> &'static [Package] {
         match self {
-            Self::Program | Self::Script => &[],
+            Self::Program | Self::Script | Self::Scale => &[],
             Self::Forward | Self::NewFlows => packages::LINKS,
             Self::Tcp => packages::BALANCERS,
+            Self::Pktgen => packages::PKTGEN,
         }
     }
 
     const fn needs_lb(self) -> bool {
-        matches!(self, Self::Forward | Self::NewFlows | Self::Tcp)
+        matches!(self, Self::Forward | Self::NewFlows | Self::Tcp | Self::Pktgen)
     }
 }
 
@@ -63,7 +72,7 @@ impl Bench {
 pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Result<()> {
     let names = if names.is_empty() { Bench::value_variants() } else { names };
     // Before hours of measuring, not after.
-    let baseline = baseline.map(compare::read).transpose()?;
+    let baseline = baseline.map(read).transpose()?;
     let unasked_for = NamedTempFile::new().context("cannot make a file for the figures")?;
     let json = fresh(json.unwrap_or(unasked_for.path()))?;
     let benches = build(names)?;
@@ -78,7 +87,7 @@ pub fn all(names: &[Bench], json: Option<&Path>, baseline: Option<&Path>) -> Res
         }
     }
     if let Some(baseline) = baseline {
-        compare::show(&baseline, &compare::read(&json)?)?;
+        compare::show(&baseline, &read(&json)?)?;
     }
     ensure!(failed.is_empty(), "not measured, or not whole: {}", failed.join(", "));
     Ok(())
@@ -121,6 +130,9 @@ fn measure(bench: Bench, benches: &Path, json: &Path) -> Result<()> {
         packages::ensure(bench.packages(), "this benchmark")?;
     }
     announce(&format!("measuring: {}", bench.name()));
+    if bench == Bench::Pktgen && !has_pktgen() {
+        return machine::measure(benches, &bench.name(), json);
+    }
     let mut command = Command::new(benches);
     command.arg(bench.name()).current_dir(workspace::root()).env(report::JSON, json);
     for (variable, object) in [("BENCH", "lb-ebpf-bench.o"), ("TRAFFIC", "lb-ebpf-traffic.o")] {

@@ -16,13 +16,14 @@ mod set;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use lb_common::address::Protocol;
 
 use super::Position;

@@ -1,12 +1,8 @@
 //! The ports toward one server, of all source addresses.
 
-use std::{
-    hash::{Hash as _, Hasher as _},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
-use siphasher::sip::SipHasher13;
+use lb_common::hash::mix;
 
 use super::{Lease, Offer, set::Set};
 
@@ -157,7 +153,14 @@ impl Server {
 /// The address with the highest is a client's own: rendezvous hashing (Thaler and Ravishankar
 /// 1998). The same on every worker and every instance.
 fn affinity(client: IpAddr, source: IpAddr) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(0, 0);
-    (client, source).hash(&mut hasher);
-    hasher.finish()
+    mix(number(client) ^ mix(number(source)))
+}
+
+/// An address as a number that says little of its neighbours'.
+fn number(address: IpAddr) -> u64 {
+    let bits = match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    mix(mix((bits >> 64) as u64) ^ bits as u64)
 }

@@ -82,7 +82,7 @@ fn a_flow_that_ends_is_logged_with_all_that_is_known() {
     world.wait(ROUND).nothing();
     let step = world.wait(600 * SECOND);
     let ended = step.ended();
-    assert_eq!(ended.time, "1970-01-01T00:26:40.300Z");
+    assert_eq!(serde_json::to_value(ended).unwrap()["time"], "1970-01-01T00:26:40.300Z");
     assert_eq!((ended.client, ended.vip), (client(40_000).into(), web().into()));
     assert_eq!((&*ended.virtual_service, ended.pool.as_deref()), ("web", Some("web")));
     assert_eq!(

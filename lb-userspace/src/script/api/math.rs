@@ -1,17 +1,16 @@
 //! `math.random`, so that a replay draws what the first run drew.
 
-use mlua::{MultiValue, Result};
-
-use super::call::{Call, nothing};
+use super::call::{Answer, Call};
+use crate::script::errors::Raise;
 
 /// Up to here every whole number is a number of Lua's.
 const EXACT: f64 = (1u64 << 53) as f64;
 
 /// `([m [, n]])`, as Lua 5.1's.
-pub(super) fn random(call: &mut Call<'_>) -> Result<MultiValue> {
+pub(super) fn random(call: &mut Call<'_>) -> Answer {
     // 53 bits: every value in [0, 1) that Lua can tell apart.
     let unit = (next(&mut call.run.random) >> 11) as f64 / (1u64 << 53) as f64;
-    let (low, high) = match call.count() {
+    let (low, high) = match call.count {
         0 => return call.reply(unit),
         1 => (1.0, limit(call, 0, "m")?),
         _ => (limit(call, 0, "m")?, limit(call, 1, "n")?),
@@ -22,7 +21,7 @@ pub(super) fn random(call: &mut Call<'_>) -> Result<MultiValue> {
     call.reply((unit * (high - low + 1.0)).floor() + low)
 }
 
-fn limit(call: &Call<'_>, index: usize, name: &str) -> Result<f64> {
+fn limit(call: &Call<'_>, index: usize, name: &str) -> Result<f64, Raise> {
     let limit = call.number(index, name)?;
     if limit.is_nan() || limit.abs() > EXACT {
         return Err(call.bad(index, name, "number that is exact to the unit"));
@@ -31,9 +30,9 @@ fn limit(call: &Call<'_>, index: usize, name: &str) -> Result<f64> {
 }
 
 /// `(seed)`: for this run.
-pub(super) fn randomseed(call: &mut Call<'_>) -> Result<MultiValue> {
+pub(super) fn randomseed(call: &mut Call<'_>) -> Answer {
     call.run.random = call.number(0, "seed")?.to_bits();
-    nothing()
+    Ok(())
 }
 
 /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).

@@ -2,9 +2,8 @@
 
 use std::{fmt::Write, time::SystemTime};
 
-use mlua::{MultiValue, Result, Table, Value};
-
-use super::call::Call;
+use super::call::{Answer, Call};
+use crate::script::{errors::Raise, vm::Argument};
 
 const DAY: i64 = 86_400;
 const DAYS: [&str; 7] =
@@ -28,30 +27,30 @@ const MONTHS: [&str; 12] = [
 const RANGE: f64 = 1e12;
 
 /// `([table])`.
-pub(super) fn time(call: &mut Call<'_>) -> Result<MultiValue> {
-    match call.arguments.front() {
-        None | Some(Value::Nil) => call.reply(now(call)),
-        Some(Value::Table(table)) => {
-            let seconds = from_table(call, table)?;
+pub(super) fn time(call: &mut Call<'_>) -> Answer {
+    match call.get(0) {
+        Argument::Missing | Argument::Nil => call.reply(now(call)),
+        Argument::Table => {
+            let seconds = from_table(call)?;
             call.reply(seconds)
         }
-        Some(_) => Err(call.bad(0, "time", "table")),
+        _ => Err(call.bad(0, "time", "table")),
     }
 }
 
 /// `([format [, time]])`; a `!` before the format changes nothing: all is UTC.
-pub(super) fn date(call: &mut Call<'_>) -> Result<MultiValue> {
-    let format = match call.count() {
+pub(super) fn date(call: &mut Call<'_>) -> Answer {
+    let format = match call.count {
         0 => "%c".to_owned(),
         _ => {
             let format = call.string(0, "format")?;
-            call.context.meter.charge(call.lua, format.as_bytes().len() as u64 / 4)?;
-            format.to_string_lossy()
+            call.charge(format.len() as u64 / 4)?;
+            String::from_utf8_lossy(&format).into_owned()
         }
     };
-    let seconds = match call.arguments.get(1) {
-        None | Some(Value::Nil) => now(call),
-        Some(_) => call.number(1, "time")?,
+    let seconds = match call.stack.is_nil(1) {
+        true => now(call),
+        false => call.number(1, "time")?,
     };
     if seconds.is_nan() || seconds.abs() > RANGE {
         return Err(call.bad(1, "time", "time that a calendar has"));
@@ -59,14 +58,15 @@ pub(super) fn date(call: &mut Call<'_>) -> Result<MultiValue> {
     let moment = Moment::at(seconds as i64);
     let format = format.trim_start_matches('!');
     if format.starts_with("*t") {
-        return call.reply(moment.table(call.lua)?);
+        moment.push_table(call);
+        return Ok(());
     }
-    call.reply(moment.format(format))
+    call.reply(&*moment.format(format))
 }
 
 /// How much processor time was used is not measured: it would differ in a replay.
-pub(super) fn clock(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(0)
+pub(super) fn clock(call: &mut Call<'_>) -> Answer {
+    call.reply(0.0)
 }
 
 fn now(call: &Call<'_>) -> f64 {
@@ -74,10 +74,10 @@ fn now(call: &Call<'_>) -> f64 {
     since.map_or(0.0, |since| since.as_secs() as f64)
 }
 
-fn from_table(call: &Call<'_>, table: &Table) -> Result<f64> {
-    let field = |name: &str, default: Option<f64>| -> Result<f64> {
-        let value: Value = table.raw_get(name)?;
-        let number = call.lua.coerce_number(value)?.or(default);
+/// The moment that the first argument says.
+fn from_table(call: &Call<'_>) -> Result<f64, Raise> {
+    let field = |name: &str, default: Option<f64>| {
+        let number = call.stack.field(0, name).or(default);
         number
             .filter(|number| number.abs() <= RANGE)
             .ok_or_else(|| call.error(format!("field \"{name}\" of the time must be a number")))
@@ -138,18 +138,21 @@ impl Moment {
         }
     }
 
-    fn table(&self, lua: &mlua::Lua) -> Result<Table> {
-        let table = lua.create_table()?;
-        table.raw_set("year", self.year)?;
-        table.raw_set("month", self.month + 1)?;
-        table.raw_set("day", self.day)?;
-        table.raw_set("hour", self.hour)?;
-        table.raw_set("min", self.minute)?;
-        table.raw_set("sec", self.second)?;
-        table.raw_set("wday", self.weekday + 1)?;
-        table.raw_set("yday", self.yearday + 1)?;
-        table.raw_set("isdst", false)?;
-        Ok(table)
+    fn push_table(&self, call: &Call<'_>) {
+        let table = call.stack.push_table();
+        for (name, value) in [
+            ("year", self.year),
+            ("month", self.month + 1),
+            ("day", self.day),
+            ("hour", self.hour),
+            ("min", self.minute),
+            ("sec", self.second),
+            ("wday", self.weekday + 1),
+            ("yday", self.yearday + 1),
+        ] {
+            table.set_field(name, value as f64);
+        }
+        table.set_field("isdst", false);
     }
 
     /// C's `strftime` in the C locale; what it does not know stays as it is.

@@ -1,68 +1,67 @@
 //! `avi.vs`: the flow and its virtual service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+};
 
-use mlua::{Error, MultiValue, Result, Value};
-
-use super::call::{Call, nothing};
+use super::call::{Answer, Call};
 use crate::{
     config::Destination,
-    script::{Close, Persist, context::append_log},
+    script::{Close, Persist, context::append_log, errors::Raise, vm::Argument},
 };
 
 /// Seconds that `persist` keeps a key if not told otherwise.
 const PERSIST_LIFETIME: u32 = 300;
 
-pub(super) fn log(call: &mut Call<'_>) -> Result<MultiValue> {
-    for index in 0..call.arguments.len() {
-        log_one(call, index)?;
-    }
-    nothing()
+pub(super) fn log(call: &mut Call<'_>) -> Answer {
+    (0..call.stack.len()).try_for_each(|index| log_one(call, index))
 }
 
-fn log_one(call: &mut Call<'_>, index: usize) -> Result<()> {
-    match &call.arguments[index] {
-        Value::Nil => append_log(&mut call.run.effects.log, "nil"),
-        Value::Boolean(true) => append_log(&mut call.run.effects.log, "true"),
-        Value::Boolean(false) => append_log(&mut call.run.effects.log, "false"),
-        Value::String(_) | Value::Integer(_) | Value::Number(_) => {
+fn log_one(call: &mut Call<'_>, index: usize) -> Answer {
+    let argument = call.get(index);
+    let log = &mut call.run.effects.log;
+    match argument {
+        Argument::Nil => append_log(log, "nil"),
+        Argument::Boolean(true) => append_log(log, "true"),
+        Argument::Boolean(false) => append_log(log, "false"),
+        Argument::Text(_) | Argument::Number(_) => {
             let text = call.string(index, "value")?;
-            let bytes = text.as_bytes();
-            append_log(&mut call.run.effects.log, &String::from_utf8_lossy(&bytes));
+            append_log(&mut call.run.effects.log, &String::from_utf8_lossy(&text));
         }
         _ => return Err(call.bad(index, "value", "string, number, boolean or nil")),
     }
     Ok(())
 }
 
-pub(super) fn close_conn(call: &mut Call<'_>) -> Result<MultiValue> {
-    let reset = match call.arguments.front() {
-        None | Some(Value::Nil) => false,
-        Some(Value::Boolean(reset)) => *reset,
-        Some(_) => return Err(call.bad(0, "reset", "boolean")),
+pub(super) fn close_conn(call: &mut Call<'_>) -> Answer {
+    let reset = match call.get(0) {
+        Argument::Missing | Argument::Nil => false,
+        Argument::Boolean(reset) => reset,
+        _ => return Err(call.bad(0, "reset", "boolean")),
     };
     let by = call.place();
     call.run.effects.close = Some(Close { reset, by });
-    nothing()
+    Ok(())
 }
 
-pub(super) fn client_ip(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(ip_text(call.run.client))
+pub(super) fn client_ip(call: &mut Call<'_>) -> Answer {
+    call.reply(&*IpText::new(call.run.client))
 }
 
-pub(super) fn client_port(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(call.run.client.port().to_string())
+pub(super) fn client_port(call: &mut Call<'_>) -> Answer {
+    call.reply(call.run.client.port().to_string().as_str())
 }
 
-pub(super) fn ip(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(ip_text(call.run.vip))
+pub(super) fn ip(call: &mut Call<'_>) -> Answer {
+    call.reply(&*IpText::new(call.run.vip))
 }
 
-pub(super) fn port(call: &mut Call<'_>) -> Result<MultiValue> {
-    call.reply(call.run.vip.port().to_string())
+pub(super) fn port(call: &mut Call<'_>) -> Answer {
+    call.reply(call.run.vip.port().to_string().as_str())
 }
 
-pub(super) fn name(call: &mut Call<'_>) -> Result<MultiValue> {
+pub(super) fn name(call: &mut Call<'_>) -> Answer {
     call.reply(&*call.run.service)
 }
 
@@ -70,37 +69,54 @@ pub(super) fn name(call: &mut Call<'_>) -> Result<MultiValue> {
 ///
 /// Of IPv4 written by hand: nearly every script asks for it, and the standard library's way,
 /// which knows of padding, took a tenth of such a script's whole time.
-pub(super) fn ip_text(address: SocketAddr) -> String {
-    let IpAddr::V4(v4) = address.ip().to_canonical() else { return address.ip().to_string() };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for (place, octet) in v4.octets().into_iter().enumerate() {
-        if place > 0 {
-            text.push('.');
+pub(super) enum IpText {
+    V4([u8; "255.255.255.255".len()], usize),
+    V6(String),
+}
+
+impl IpText {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        let IpAddr::V4(v4) = address.ip().to_canonical() else {
+            return Self::V6(address.ip().to_string());
+        };
+        let (mut text, mut length) = ([0; _], 0);
+        for (place, octet) in v4.octets().into_iter().enumerate() {
+            let dot = usize::from(place == 0);
+            let characters = [b'.', octet / 100 + b'0', octet / 10 % 10 + b'0', octet % 10 + b'0'];
+            let leading = 1 + usize::from(octet < 100) + usize::from(octet < 10);
+            for character in characters[dot..1].iter().chain(&characters[leading..]) {
+                text[length] = *character;
+                length += 1;
+            }
         }
-        push_decimal(&mut text, octet);
+        Self::V4(text, length)
     }
-    text
 }
 
-fn push_decimal(text: &mut String, octet: u8) {
-    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| char::from(b'0' + digit));
-    let leading = usize::from(octet < 100) + usize::from(octet < 10);
-    text.extend(digits.into_iter().skip(leading));
+impl Deref for IpText {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::V4(text, length) => &text[..*length],
+            Self::V6(text) => text.as_bytes(),
+        }
+    }
 }
 
-pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
-    let key = call.string(0, "key")?.as_bytes().to_vec();
+pub(super) fn persist(call: &mut Call<'_>) -> Answer {
+    let key = call.string(0, "key")?.to_vec();
     let limit = call.context.tables.limits().key_size;
     if key.len() > limit {
         return Err(call.bad(0, "key", format!("at most {limit} bytes")));
     }
-    let lifetime = match call.arguments.get(1) {
-        None | Some(Value::Nil) => PERSIST_LIFETIME,
-        Some(_) => call.whole(1, "lifetime", 1..=u32::MAX)?,
+    let lifetime = match call.stack.is_nil(1) {
+        true => PERSIST_LIFETIME,
+        false => call.whole(1, "lifetime", 1..=u32::MAX)?,
     };
-    let destination = match call.arguments.get(2) {
-        None | Some(Value::Nil) => call.run.destination,
-        Some(_) => Some(Destination::Pool(call.pool(2)?.index)),
+    let destination = match call.stack.is_nil(2) {
+        true => call.run.destination,
+        false => Some(Destination::Pool(call.pool(2)?.index)),
     };
     let Some(destination) = destination else {
         let service = &call.run.service;
@@ -112,7 +128,7 @@ pub(super) fn persist(call: &mut Call<'_>) -> Result<MultiValue> {
     call.run.effects.persist = Some(Persist { key, lifetime, destination, by });
     call.context.ended.set(true);
     // Only an error leaves the script at once; that it is none is known by `ended`.
-    Err(Error::RuntimeError("avi.vs.persist ends the run".to_owned()))
+    Err(Raise::End)
 }
 
 #[cfg(test)]
@@ -123,10 +139,11 @@ mod tests {
     fn addresses_are_written_as_everybody_writes_them() {
         for octet in 0..=255u8 {
             let v4 = IpAddr::from([octet, 0, 255 - octet, octet / 2]);
-            assert_eq!(ip_text(SocketAddr::new(v4, 1)), v4.to_string());
+            assert_eq!(&*IpText::new(SocketAddr::new(v4, 1)), v4.to_string().as_bytes());
         }
         for (address, text) in [("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1")] {
-            assert_eq!(ip_text(SocketAddr::new(address.parse().unwrap(), 1)), text);
+            let address = SocketAddr::new(address.parse().unwrap(), 1);
+            assert_eq!(&*IpText::new(address), text.as_bytes());
         }
     }
 }

@@ -4,47 +4,67 @@
 //! and they have no globals to keep anything in. A user's runs anew in each script's run that
 //! requires it, with that run's globals: what it keeps is forgotten with them.
 
-use mlua::{Function, Lua, Result, Table, Value};
+use std::rc::Rc;
 
-use super::{ScriptError, check::syntax_problem, runtime::compile, sandbox::Sandbox};
-use crate::config::{BuiltInParser, Config, ParserIndex, ParserReference};
+use super::{
+    ScriptError,
+    check::syntax_problem,
+    context::Context,
+    runtime::compile,
+    sandbox::Sandbox,
+    vm::{Anchor, Chunk, Vm},
+};
+use crate::config::{BuiltInParser, Config, ParserIndex, ParserReference, SetIndex};
 
 /// The parsers of a configuration, as a state has them.
 #[derive(Debug, Default)]
 pub(super) struct Parsers {
     /// Those that some set references.
-    built_in: Vec<(BuiltInParser, Value)>,
+    built_in: Vec<(BuiltInParser, Anchor)>,
     /// By [`ParserIndex`]: what makes the module when it is called.
-    configured: Vec<Function>,
+    configured: Vec<Rc<Chunk>>,
 }
 
 impl Parsers {
     pub(super) fn load(
-        lua: &Lua,
+        context: &Context,
         sandbox: &Sandbox,
         config: &Config,
-    ) -> std::result::Result<Self, ScriptError> {
+    ) -> Result<Self, ScriptError> {
         let mut parsers = Self::default();
         for parser in BuiltInParser::ALL.into_iter().filter(|parser| references(config, *parser)) {
-            let module = sandbox.built_in(lua, parser.name(), source(parser))?;
+            let module = sandbox.built_in(context, parser.name(), source(parser))?;
             parsers.built_in.push((parser, module));
         }
         for parser in &config.protocol_parsers {
             let script = &parser.script;
-            let chunk = compile(lua, &script.path, &script.source)
+            let chunk = compile(context.vm.lua(), &script.path, &script.source)
                 .map_err(|error| ScriptError::Compile(syntax_problem(script, &error)))?;
-            parsers.configured.push(chunk);
+            parsers.configured.push(Rc::new(context.vm.chunk(chunk)?));
         }
         Ok(parsers)
     }
 
-    /// A sealed module; nil if no set references it.
-    pub(super) fn built_in(&self, parser: BuiltInParser) -> Value {
+    /// A sealed module; `None` if no set references it.
+    pub(super) fn built_in(&self, parser: BuiltInParser) -> Option<&Anchor> {
         let found = self.built_in.iter().find(|(own, _)| *own == parser);
-        found.map_or(Value::Nil, |(_, module)| module.clone())
+        found.map(|(_, module)| module)
     }
 
-    pub(super) fn configured(&self, index: ParserIndex) -> Option<&Function> {
+    /// Whether a parser of the user's that a set references may touch the globals that it shares with
+    /// the set's scripts.
+    pub(super) fn touch_globals(&self, config: &Config, set: SetIndex) -> bool {
+        let set = config.datascripts.get(set.0);
+        let mut references = set.iter().flat_map(|set| &set.protocol_parsers);
+        references.any(|reference| match reference {
+            ParserReference::BuiltIn(_) => false,
+            ParserReference::Configured(index) => {
+                self.configured(*index).is_none_or(|chunk| chunk.touches_globals)
+            }
+        })
+    }
+
+    pub(super) fn configured(&self, index: ParserIndex) -> Option<&Rc<Chunk>> {
         self.configured.get(index.0)
     }
 }
@@ -67,22 +87,22 @@ const fn source(parser: BuiltInParser) -> &'static str {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     /// The script that runs.
-    script: Option<Function>,
+    script: Option<Rc<Chunk>>,
     made: Vec<Made>,
 }
 
 #[derive(Debug)]
 struct Made {
     parser: ParserIndex,
-    chunk: Function,
+    chunk: Rc<Chunk>,
     /// `None` before the chunk has returned.
-    module: Option<Table>,
+    module: Option<Anchor>,
 }
 
 /// What `require` finds of a user's parser.
 #[derive(Debug)]
-pub(super) enum Found {
-    Module(Table),
+pub(super) enum Found<'a> {
+    Module(&'a Anchor),
     /// Its file has begun to run and has not come to its end.
     Unfinished,
     /// Nothing: its file is to run.
@@ -90,41 +110,37 @@ pub(super) enum Found {
 }
 
 impl Modules {
-    pub(super) fn find(&self, parser: ParserIndex) -> Found {
+    pub(super) fn find(&self, parser: ParserIndex) -> Found<'_> {
         match self.made.iter().find(|made| made.parser == parser) {
             None => Found::Nothing,
             Some(Made { module: None, .. }) => Found::Unfinished,
-            Some(Made { module: Some(module), .. }) => Found::Module(module.clone()),
+            Some(Made { module: Some(module), .. }) => Found::Module(module),
         }
     }
 
     /// For a run of this script.
-    pub(super) fn begin(&mut self, script: &Function) {
-        self.script = Some(script.clone());
+    pub(super) fn begin(&mut self, script: &Rc<Chunk>) {
+        self.script = Some(Rc::clone(script));
     }
 
     /// A parser's file is about to run, with the globals of the script.
-    pub(super) fn start(&mut self, parser: ParserIndex, chunk: &Function) -> Result<()> {
-        if let Some(globals) = self.script.as_ref().and_then(Function::environment) {
-            chunk.set_environment(globals)?;
-        }
-        self.made.push(Made { parser, chunk: chunk.clone(), module: None });
-        Ok(())
+    pub(super) fn start(&mut self, parser: ParserIndex, chunk: &Rc<Chunk>, vm: &Vm) {
+        vm.share_globals(self.script.as_deref(), chunk);
+        self.made.push(Made { parser, chunk: Rc::clone(chunk), module: None });
     }
 
     /// Keeps what a parser's file has returned.
-    pub(super) fn finish(&mut self, parser: ParserIndex, module: &Table) {
+    pub(super) fn finish(&mut self, parser: ParserIndex, module: Anchor) {
         if let Some(made) = self.made.iter_mut().find(|made| made.parser == parser) {
-            made.module = Some(module.clone());
+            made.module = Some(module);
         }
     }
 
     /// Forgets it all: not even a chunk holds on to the run's globals.
-    pub(super) fn end(&mut self, lua: &Lua) -> Result<()> {
+    pub(super) fn end(&mut self, vm: &Vm) {
         self.script = None;
         for made in self.made.drain(..) {
-            made.chunk.set_environment(lua.globals())?;
+            vm.share_globals(None, &made.chunk);
         }
-        Ok(())
     }
 }

@@ -260,3 +260,34 @@ fn nothing_runs_where_nothing_is_loaded() {
     bench.config = Arc::new(config(&["error('never loaded')"], None));
     assert_eq!(bench.run(), Outcome::default());
 }
+
+#[test]
+fn a_panic_in_a_function_of_ours_goes_on_beyond_lua_and_the_state_survives_it() {
+    struct Broken;
+    impl World for Broken {
+        fn server_up(&self, _: PoolIndex, _: ServerIndex) -> bool {
+            panic!("broken");
+        }
+    }
+    let source = "if avi.l4.read() == 'hello' then \
+                  pcall(avi.pool.get_servers) avi.vs.log('alive') end avi.vs.log('fine')";
+    let mut bench = Bench::new(&[source]);
+    let world: std::rc::Rc<dyn World> = std::rc::Rc::new(Broken);
+    let flow = Flow {
+        virtual_service: "dns",
+        protocol: Protocol::Udp,
+        client: bench.client,
+        vip: bench.client,
+        payload: b"hello",
+        destination: Some(Destination::Pool(PoolIndex(0))),
+        server: None,
+    };
+    let runtime = &mut bench.runtime;
+    let run = std::panic::AssertUnwindSafe(|| {
+        runtime.run(Event::L4Request, &[SetIndex(0)], &flow, &world, bench.now, wall())
+    });
+    let panic = std::panic::catch_unwind(run).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"broken"));
+    bench.payload.clear();
+    assert_eq!(bench.log(), "fine");
+}

@@ -117,3 +117,10 @@ proptest! {
         check::assert_syntax_agrees(&source);
     }
 }
+
+#[test]
+fn a_function_of_ours_may_have_more_results_than_lua_makes_room_for() {
+    let source = "local text, pattern = ('a'):rep(32), ('(a)'):rep(32) \
+                  avi.vs.log(select('#', text:find(pattern)), ' ', (select(34, text:find(pattern))))";
+    assert_eq!(log_of(source), "34 a");
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{BuiltInParser, ParserReference};
 
 const EXHAUSTED: &str = "instruction budget of 100000 exhausted";
 
@@ -62,6 +63,17 @@ fn an_exhausted_run_does_not_harm_the_next() {
         bench.payload.clear();
         assert_eq!(bench.log(), "fine");
     }
+}
+
+#[test]
+fn an_exhausted_run_does_not_harm_a_load() {
+    let mut bench = Bench::new(&["while true do end"]);
+    assert_eq!(bench.failure().message, EXHAUSTED);
+    let mut next = config(&["avi.vs.log(type(require 'Default-TLS'))"], None);
+    next.datascripts[0].protocol_parsers = vec![ParserReference::BuiltIn(BuiltInParser::Tls)];
+    bench.config = Arc::new(next);
+    bench.runtime.load(&bench.config).unwrap();
+    assert_eq!(bench.log(), "userdata");
 }
 
 #[test]

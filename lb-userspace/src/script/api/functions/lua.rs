@@ -94,6 +94,8 @@ pub(super) const HOST: &[Function] = &[
     ]),
     function("host.keep", ANY, parser::keep)
         .takes(&[required("protocol parser", Parser), optional("module", Truth)]),
+    function("host.settle", ANY, library::settle).takes(&[optional("caught", Truth)]),
+    function("host.stopped", ANY, library::stopped),
     function("host.traverse", ANY, library::traverse),
     function("host.charge", ANY, library::charge).takes(&[required("steps", Number)]),
 ];

@@ -6,9 +6,10 @@
 mod avi;
 mod lua;
 
-use mlua::{MultiValue, Result};
-
-use super::{call::Call, l4};
+use super::{
+    call::{Answer, Call},
+    l4,
+};
 use crate::script::Event;
 
 /// Functions that belong together.
@@ -52,7 +53,7 @@ pub(in crate::script) struct Function {
     pub(in crate::script) fails: &'static str,
     /// Lua, where an example says more.
     pub(in crate::script) example: &'static str,
-    pub(super) call: fn(&mut Call<'_>) -> Result<MultiValue>,
+    pub(super) call: fn(&mut Call<'_>) -> Answer,
 }
 
 /// An argument of a function.
@@ -120,7 +121,7 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
 const fn function(
     name: &'static str,
     events: &'static [Event],
-    call: fn(&mut Call<'_>) -> Result<MultiValue>,
+    call: fn(&mut Call<'_>) -> Answer,
 ) -> Function {
     Function {
         name,

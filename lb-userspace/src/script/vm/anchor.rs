@@ -1,0 +1,121 @@
+//! Values that stay in a state: scripts, modules, and what all runs have in common.
+
+use std::{ffi::c_int, rc::Rc};
+
+use mlua::{Function, IntoLua, Result, Table, ffi};
+
+use super::{Vm, entry};
+use crate::script::globals;
+
+/// A value of a state that stays.
+#[derive(Debug)]
+pub(in crate::script) struct Anchor {
+    pub(super) vm: Rc<Vm>,
+    pub(super) key: c_int,
+}
+
+/// A compiled chunk.
+#[derive(Debug)]
+pub(in crate::script) struct Chunk {
+    pub(in crate::script) function: Anchor,
+    /// Whether it may do more with its globals than read what each run has: then it needs its own.
+    pub(in crate::script) touches_globals: bool,
+}
+
+/// What all runs have in common.
+#[derive(Debug)]
+pub(in crate::script) struct Ground {
+    /// Catches what a script raises.
+    pub(super) handler: Anchor,
+    /// The metatable of globals.
+    pub(super) globals: Anchor,
+    /// Globals that nobody can touch.
+    pub(super) untouched: Anchor,
+    /// The string `_G`.
+    pub(super) name: Anchor,
+}
+
+impl Vm {
+    /// Keeps a value.
+    pub(in crate::script) fn anchor(self: &Rc<Self>, value: impl IntoLua) -> Result<Anchor> {
+        let mut key = ffi::LUA_NOREF;
+        // SAFETY: the closure takes the one value and owns nothing.
+        unsafe {
+            self.lua.exec_raw::<()>(value, |state| {
+                key = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+            })?;
+        }
+        Ok(Anchor { vm: Rc::clone(self), key })
+    }
+
+    /// Keeps a chunk.
+    pub(in crate::script) fn chunk(self: &Rc<Self>, function: Function) -> Result<Chunk> {
+        let touches_globals = globals::touches(&function.dump(true));
+        Ok(Chunk { function: self.anchor(function)?, touches_globals })
+    }
+
+    /// What runs need, of the metatable of their globals.
+    pub(in crate::script) fn ground(self: &Rc<Self>, globals: Table) -> Result<Ground> {
+        let slot = self.slot();
+        // SAFETY: the closure pushes one value and owns nothing; the upvalue is what
+        // `entry::handler` expects.
+        let handler: Function = unsafe {
+            self.lua.exec_raw((), |state| {
+                ffi::lua_pushlightuserdata(state, slot);
+                ffi::lua_pushcclosure(state, entry::handler, 1);
+            })?
+        };
+        let untouched = self.lua.create_table()?;
+        untouched.set_metatable(Some(globals.clone()))?;
+        Ok(Ground {
+            handler: self.anchor(handler)?,
+            globals: self.anchor(globals)?,
+            untouched: self.anchor(untouched)?,
+            name: self.anchor("_G")?,
+        })
+    }
+
+    /// Lets a chunk share a script's globals, or leaves it without any.
+    pub(in crate::script) fn share_globals(&self, script: Option<&Chunk>, chunk: &Chunk) {
+        let state = self.state();
+        // SAFETY: both are functions of this state; the stack is left as it was. Called where no
+        // limit is set.
+        unsafe {
+            ffi::lua_checkstack(state, 3);
+            chunk.function.push(state);
+            match script {
+                Some(script) => {
+                    script.function.push(state);
+                    ffi::lua_getfenv(state, -1);
+                    ffi::lua_remove(state, -2);
+                }
+                None => ffi::lua_pushvalue(state, ffi::LUA_GLOBALSINDEX),
+            }
+            if ffi::lua_istable(state, -1) != 0 {
+                ffi::lua_setfenv(state, -2);
+            } else {
+                ffi::lua_pop(state, 1);
+            }
+            ffi::lua_pop(state, 1);
+        }
+    }
+}
+
+impl Anchor {
+    /// # Safety
+    ///
+    /// `state` is this anchor's, and has room on its stack.
+    pub(super) unsafe fn push(&self, state: *mut ffi::lua_State) {
+        debug_assert_eq!(state, self.vm.state());
+        // SAFETY: reads a field of the registry.
+        unsafe { ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, self.key) };
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        // SAFETY: the key is this anchor's own. Sets fields of the registry, which may take memory:
+        // anchors are let go outside of runs or by functions of ours, where no limit is set.
+        unsafe { ffi::luaL_unref(self.vm.state(), ffi::LUA_REGISTRYINDEX, self.key) };
+    }
+}
