@@ -21,7 +21,9 @@ pub struct ServiceKey {
     /// IANA protocol number.
     pub protocol: u8,
     #[doc(hidden)]
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    #[doc(hidden)]
+    pub also_reserved: u32,
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 24);
@@ -30,7 +32,7 @@ impl ServiceKey {
     /// The key of a service.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
-        Self { address, port, protocol: protocol.number(), reserved: [0; 5] }
+        Self { address, port, protocol: protocol.number(), reserved: 0, also_reserved: 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{cookie::Data, segment::Segment};
 use crate::{
     checksum::Sum,
-    wire::{TcpFlags, at, put},
+    wire::{TcpFlags, put},
 };
 
 /// An answer without options but the segment size, or with none; padded to the shortest payload
@@ -25,7 +25,8 @@ const TTL: u8 = 64;
 /// A segment without payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Answer {
-    addresses: [u8; 8],
+    source: [u8; 4],
+    destination: [u8; 4],
     ports: [u8; 4],
     sequence: u32,
     acknowledgement: u32,
@@ -33,8 +34,9 @@ pub struct Answer {
     window: u16,
     /// Bytes of the TCP header.
     header: u8,
-    /// Segment size; selective acknowledgement; window scale: four bytes each.
-    options: [[u8; 4]; 3],
+    size: [u8; 4],
+    sack: [u8; 4],
+    scale: [u8; 4],
 }
 
 impl Answer {
@@ -52,7 +54,9 @@ impl Answer {
             flags: TcpFlags::SYN | TcpFlags::ACK,
             window: WINDOW,
             header: if sacks || scales { 32 } else { 24 },
-            options: [[2, 4, a, b], sack, scale],
+            size: [2, 4, a, b],
+            sack,
+            scale,
             ..Self::to(syn)
         }
     }
@@ -76,14 +80,17 @@ impl Answer {
         let [a, b, c, d, e, f, g, h] = segment.addresses;
         let [i, j, k, l] = segment.ports;
         Self {
-            addresses: [e, f, g, h, a, b, c, d],
+            source: [e, f, g, h],
+            destination: [a, b, c, d],
             ports: [k, l, i, j],
             sequence: 0,
             acknowledgement: 0,
             flags: TcpFlags::RST,
             window: 0,
             header: 20,
-            options: [[0; 4]; 3],
+            size: [0; 4],
+            sack: [0; 4],
+            scale: [0; 4],
         }
     }
 
@@ -101,27 +108,26 @@ impl Answer {
         self.write_network(packet);
         let [a, b] = self.window.to_be_bytes();
         let control = [self.header << 2, self.flags, a, b];
-        let [size, sack, scale] = self.options;
         let (sequence, acknowledgement) =
             (self.sequence.to_be_bytes(), self.acknowledgement.to_be_bytes());
         // The pseudo-header (RFC 9293 §3.1): addresses, protocol, length.
         let sum = Sum(0)
-            .plus4(at::<0, 4, _>(&self.addresses))
-            .plus4(at::<4, 4, _>(&self.addresses))
+            .plus4(self.source)
+            .plus4(self.destination)
             .plus4([0, 6, 0, self.header])
             .plus4(self.ports)
             .plus4(sequence)
             .plus4(acknowledgement)
             .plus4(control)
-            .plus4(size);
+            .plus4(self.size);
         put::<20, 4, _>(packet, self.ports);
         put::<24, 4, _>(packet, sequence);
         put::<28, 4, _>(packet, acknowledgement);
         put::<32, 4, _>(packet, control);
-        put::<40, 4, _>(packet, size);
+        put::<40, 4, _>(packet, self.size);
         let sum = if N == LONG {
-            write_more(packet, sack, scale);
-            sum.plus4(sack).plus4(scale)
+            write_more(packet, self.sack, self.scale);
+            sum.plus4(self.sack).plus4(self.scale)
         } else {
             put::<44, 2, _>(packet, [0, 0]);
             sum
@@ -139,13 +145,14 @@ impl Answer {
             .plus4(start)
             .plus4(fragments)
             .plus(ends)
-            .plus4(at::<0, 4, _>(&self.addresses))
-            .plus4(at::<4, 4, _>(&self.addresses))
+            .plus4(self.source)
+            .plus4(self.destination)
             .checksum();
         put::<0, 4, _>(packet, start);
         put::<4, 4, _>(packet, fragments);
         put::<8, 4, _>(packet, [ends[0], ends[1], a, b]);
-        put::<12, 8, _>(packet, self.addresses);
+        put::<12, 4, _>(packet, self.source);
+        put::<16, 4, _>(packet, self.destination);
     }
 }
 
