@@ -137,7 +137,7 @@ const fn is_zero(number: u32) -> u32 {
 /// Of numbers below 2^31: a mask, all ones if so. The compiler must not see that it is a truth: it
 /// would branch by it.
 #[inline(always)]
-pub(super) const fn is_less(number: u32, than: u32) -> u32 {
+const fn is_less(number: u32, than: u32) -> u32 {
     0u32.wrapping_sub(black_box(number.wrapping_sub(than) >> 31))
 }
 
