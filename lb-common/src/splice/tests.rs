@@ -24,6 +24,14 @@ impl Frame for Bytes {
     fn grow_head(&mut self, _: i32) -> bool {
         false
     }
+
+    fn set_length(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn load<const N: usize>(&mut self, _: usize, _: usize, _: &mut [u8; N]) -> bool {
+        false
+    }
 }
 
 /// What a test says of a segment.

@@ -1,0 +1,139 @@
+//! What becomes of packets that belong to no flow, or are of a kind that none is looked up for.
+
+use super::{Frame, Tables, Verdict, find};
+use crate::{
+    address::{Address, Protocol},
+    admission,
+    event::Event,
+    service::{Roles, Service, ServiceKey},
+    tcp::stateless,
+    wire::{self, IPV4, IPV4_PORTS, Ipv4, TcpFlags},
+};
+
+pub(super) const MALFORMED: Verdict = Verdict::Drop(Event::DropMalformed);
+
+/// Headers that cannot be, if the packet is for a virtual service.
+#[inline(always)]
+pub(super) fn malformed<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    protocol: Protocol,
+) -> Verdict {
+    match wanted_service::<L3, F, T>(frame, tables, protocol, false) {
+        Ok(_) => MALFORMED,
+        Err(verdict) => verdict,
+    }
+}
+
+/// A whole packet of no flow. Only one that begins a flow counts against the service's limits:
+/// what belongs to a connection that is gone is to be reset, however many flows begin.
+#[inline(always)]
+pub(super) fn no_flow<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    protocol: Protocol,
+    tcp: TcpFlags,
+) -> Verdict {
+    let begins = protocol == Protocol::Udp || tcp.opens();
+    match wanted_service::<L3, F, T>(frame, tables, protocol, begins) {
+        Ok(service) if protocol == Protocol::Tcp && stateless::is_for(tables, &service, tcp) => {
+            stateless::treat::<L3, F, T>(frame, tables, tcp)
+        }
+        Ok(_) => Verdict::Punt(Event::PuntFirstPacket),
+        Err(verdict) => verdict,
+    }
+}
+
+/// The virtual service that a packet is for, if its policy lets the sender in and, when the packet
+/// `begins` a flow, its limits do; else what becomes of the packet.
+#[inline(always)]
+fn wanted_service<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    protocol: Protocol,
+    begins: bool,
+) -> Result<Service, Verdict> {
+    let not_ours = Verdict::Pass(Event::PassNotOurs);
+    let packet = Ipv4(frame.window::<L3, IPV4_PORTS>().ok_or(not_ours)?);
+    let address = Address::v4(packet.destination());
+    // One lookup tells most foreign traffic apart, whatever its port.
+    if !tables.roles(&address).any(Roles::VIRTUAL_SERVICE) {
+        return Err(not_ours);
+    }
+    let key = ServiceKey::new(address, packet.destination_port(), protocol);
+    let client = Address::v4(packet.source());
+    let service = tables.service(&key).ok_or(not_ours)?;
+    if !admission::is_allowed(tables, &service, client) {
+        return Err(Verdict::Drop(Event::DropDenied));
+    }
+    if begins && !admission::is_in_time(tables, &service, client) {
+        return Err(Verdict::Drop(Event::DropRateLimited));
+    }
+    Ok(service)
+}
+
+/// Shorter than header and ports: only the last of a packet's fragments can be, where no link
+/// pads (veth does not).
+#[inline(always)]
+pub(super) fn short<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
+    let Some(header) = frame.window::<L3, IPV4>() else {
+        return Verdict::Pass(Event::PassNotIpv4);
+    };
+    let mut padded = [0; IPV4_PORTS];
+    if let Some(start) = padded.first_chunk_mut::<IPV4>() {
+        *start = *header;
+    }
+    let packet = Ipv4(&padded);
+    if packet.is_fragment() && Protocol::from_number(packet.protocol()).is_some() {
+        irregular(packet, tables)
+    } else {
+        Verdict::Pass(Event::PassNotIpv4)
+    }
+}
+
+/// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.
+#[inline(always)]
+pub(super) fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
+    let to_us = Roles::VIRTUAL_SERVICE.and(Roles::SNAT);
+    let ours = tables.roles(&Address::v4(packet.destination())).any(to_us)
+        || tables.roles(&Address::v4(packet.source())).any(Roles::DNAT_SERVER);
+    if ours && packet.is_v4() {
+        Verdict::Punt(Event::PuntIrregular)
+    } else {
+        Verdict::Pass(Event::PassNotOurs)
+    }
+}
+
+/// Neither TCP nor UDP: ours only if it is an ICMP error about one of our flows.
+#[inline(always)]
+pub(super) fn other_protocol<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+) -> Verdict {
+    let not_ours = Verdict::Pass(Event::PassNotOurs);
+    // IPv4 and ICMP header, then the quoted IPv4 header and eight bytes (RFC 792).
+    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else {
+        return not_ours;
+    };
+    let outer = Ipv4(&*window);
+    let quotes = outer.protocol() == wire::ICMP && wire::icmp_quotes(outer.icmp_type());
+    if !quotes || !outer.is_plain() || outer.is_fragment() {
+        return not_ours;
+    }
+    let Some((_, quoted)) = window.split_first_chunk::<28>() else {
+        return not_ours;
+    };
+    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else {
+        return not_ours;
+    };
+    let quoted = Ipv4(quoted);
+    if Protocol::from_number(quoted.protocol()).is_none() || !quoted.is_plain() {
+        return not_ours;
+    }
+    // What is quoted is a packet as we sent it. Seen from its receiver it is a packet of the
+    // flow's other direction.
+    match find(tables, &quoted.reverse_flow_key()) {
+        Some(_) => Verdict::Punt(Event::PuntIcmpError),
+        None => not_ours,
+    }
+}
