@@ -2,10 +2,10 @@
 
 use super::{Frame, Tables, Verdict, find};
 use crate::{
-    address::{Address, Protocol},
+    address::{Address, Port, Protocol},
     admission,
     event::Event,
-    service::{Roles, Service, ServiceKey},
+    service::{Roles, ServiceKey},
     tcp::stateless,
     wire::{self, IPV4, IPV4_PORTS, Ipv4, TcpFlags},
 };
@@ -19,9 +19,10 @@ pub(super) fn malformed<const L3: usize, F: Frame, T: Tables>(
     tables: &T,
     protocol: Protocol,
 ) -> Verdict {
-    match wanted_service::<L3, F, T>(frame, tables, protocol, false) {
-        Ok(_) => MALFORMED,
-        Err(verdict) => verdict,
+    match reception::<L3, F, T>(frame, tables, Kind { protocol, tcp: TcpFlags(0), begins: false }) {
+        Reception::NotOurs => NOT_OURS,
+        Reception::Denied => Verdict::Drop(Event::DropDenied),
+        _ => MALFORMED,
     }
 }
 
@@ -35,41 +36,81 @@ pub(super) fn no_flow<const L3: usize, F: Frame, T: Tables>(
     tcp: TcpFlags,
 ) -> Verdict {
     let begins = protocol == Protocol::Udp || tcp.opens();
-    match wanted_service::<L3, F, T>(frame, tables, protocol, begins) {
-        Ok(service) if protocol == Protocol::Tcp && stateless::is_for(tables, &service, tcp) => {
+    match reception::<L3, F, T>(frame, tables, Kind { protocol, tcp, begins }) {
+        Reception::NotOurs => NOT_OURS,
+        Reception::Denied => Verdict::Drop(Event::DropDenied),
+        Reception::TooMany => Verdict::Drop(Event::DropRateLimited),
+        Reception::Stateless if protocol == Protocol::Tcp => {
             stateless::treat::<L3, F, T>(frame, tables, tcp)
         }
-        Ok(_) => Verdict::Punt(Event::PuntFirstPacket),
-        Err(verdict) => verdict,
+        Reception::Wanted | Reception::Stateless => Verdict::Punt(Event::PuntFirstPacket),
     }
 }
 
-/// The virtual service that a packet is for, if its policy lets the sender in and, when the packet
-/// `begins` a flow, its limits do; else what becomes of the packet.
+const NOT_OURS: Verdict = Verdict::Pass(Event::PassNotOurs);
+
+/// What kind of packet belongs to no flow.
+#[derive(Clone, Copy)]
+struct Kind {
+    protocol: Protocol,
+    tcp: TcpFlags,
+    /// Whether it begins a flow.
+    begins: bool,
+}
+
+/// How a packet of no flow is received.
+#[derive(Clone, Copy)]
+enum Reception {
+    /// No virtual service listens there.
+    NotOurs,
+    /// The service's policy does not let the sender in.
+    Denied,
+    /// It begins a flow, and the service's limits do not let it.
+    TooMany,
+    /// A worker is to see it.
+    Wanted,
+    /// It is for [`stateless`].
+    Stateless,
+}
+
 #[inline(always)]
-fn wanted_service<const L3: usize, F: Frame, T: Tables>(
+fn reception<const L3: usize, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
-    protocol: Protocol,
-    begins: bool,
-) -> Result<Service, Verdict> {
-    let not_ours = Verdict::Pass(Event::PassNotOurs);
-    let packet = Ipv4(frame.window::<L3, IPV4_PORTS>().ok_or(not_ours)?);
-    let address = Address::v4(packet.destination());
+    kind: Kind,
+) -> Reception {
+    let Some(window) = frame.window::<L3, IPV4_PORTS>() else { return Reception::NotOurs };
+    let packet = Ipv4(window);
+    ask(tables, packet.source(), packet.destination(), packet.destination_port(), kind)
+}
+
+/// Not inlined, lest the keys of the maps lie on the stack of everything else. Five words are what
+/// a function of the program can be given.
+#[inline(never)]
+fn ask<T: Tables>(
+    tables: &T,
+    client: [u8; 4],
+    address: [u8; 4],
+    port: Port,
+    kind: Kind,
+) -> Reception {
+    let (client, address) = (Address::v4(client), Address::v4(address));
     // One lookup tells most foreign traffic apart, whatever its port.
     if !tables.roles(&address).any(Roles::VIRTUAL_SERVICE) {
-        return Err(not_ours);
+        return Reception::NotOurs;
     }
-    let key = ServiceKey::new(address, packet.destination_port(), protocol);
-    let client = Address::v4(packet.source());
-    let service = tables.service(&key).ok_or(not_ours)?;
+    let key = ServiceKey::new(address, port, kind.protocol);
+    let Some(service) = tables.service(&key) else { return Reception::NotOurs };
     if !admission::is_allowed(tables, &service, client) {
-        return Err(Verdict::Drop(Event::DropDenied));
+        return Reception::Denied;
     }
-    if begins && !admission::is_in_time(tables, &service, client) {
-        return Err(Verdict::Drop(Event::DropRateLimited));
+    if kind.begins && !admission::is_in_time(tables, &service, client) {
+        return Reception::TooMany;
     }
-    Ok(service)
+    if kind.protocol == Protocol::Tcp && stateless::is_for(tables, &service, kind.tcp) {
+        return Reception::Stateless;
+    }
+    Reception::Wanted
 }
 
 /// Shorter than header and ports: only the last of a packet's fragments can be, where no link

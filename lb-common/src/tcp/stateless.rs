@@ -33,26 +33,29 @@ const fn is_syn(flags: TcpFlags) -> bool {
 /// A segment of no flow, behind a header that begins at `L3`: answered, dropped, or a worker's.
 ///
 /// What is done about it is not inlined: what happens to packets of flows must neither be slower
-/// nor need more stack for it. It is several functions, for what they need together is too much
-/// beside the program's own.
+/// nor need more stack for it. It is several functions, one after the other, for a program's stack
+/// is 512 bytes, of all functions that call each other.
 #[inline(always)]
 pub fn treat<const L3: usize, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     flags: TcpFlags,
 ) -> Verdict {
-    if is_syn(flags) {
-        let offered = offer::<L3, F>(frame);
-        return answer_syn::<L3, F, T>(frame, tables, offered);
-    }
+    let offered = if is_syn(flags) { offer::<L3, F>(frame) } else { NOTHING };
     let packet = frame.window::<L3, IPV4_TCP>();
     let Some(segment) = packet.and_then(|packet| Segment::read(packet)) else { return MALFORMED };
+    if is_syn(flags) {
+        let Ok(offered) = u8::try_from(offered) else { return MALFORMED };
+        let Segment { addresses, ports, sequence, .. } = segment;
+        let cookie = make(tables, addresses, ports, sequence, offered);
+        return answer_syn::<L3, F>(frame, offered, cookie);
+    }
     if flags.rst() {
         return Verdict::Drop(Event::DropResetNoFlow);
     }
     if flags.ack() && flags.0 & TcpFlags::SYN == 0 {
-        let (handshake, cookie) = segment.completes();
-        match check(tables, &handshake, cookie) {
+        let (Handshake { addresses, ports, sequence }, cookie) = segment.completes();
+        match check(tables, addresses, ports, sequence, cookie) {
             COMPLETES => return Verdict::Punt(Event::PuntCookie),
             FOLLOWS => return Verdict::Punt(Event::PuntEarly),
             _ => {}
@@ -77,18 +80,26 @@ fn offer<const L3: usize, F: Frame>(frame: &mut F) -> u32 {
 
 const NOTHING: u32 = 256;
 
+/// The cookie of a client that offers this now. It gets what it needs of the packet, not the
+/// frame: the compiler would hand it the packet's bounds by value, which to the verifier are numbers.
 #[inline(never)]
-fn answer_syn<const L3: usize, F: Frame, T: Tables>(
-    frame: &mut F,
+fn make<T: Tables>(
     tables: &T,
-    offered: u32,
-) -> Verdict {
+    addresses: [u8; 8],
+    ports: [u8; 4],
+    sequence: u32,
+    offered: u8,
+) -> u32 {
+    let handshake = Handshake { addresses, ports, sequence };
+    tables.secrets().make(tables.nanos(), &handshake, Data::from_byte(offered))
+}
+
+#[inline(never)]
+fn answer_syn<const L3: usize, F: Frame>(frame: &mut F, offered: u8, cookie: u32) -> Verdict {
     let packet = frame.window::<L3, IPV4_TCP>();
-    let syn = packet.and_then(|packet| Segment::read(packet));
-    let (Some(syn), Ok(offered)) = (syn, u8::try_from(offered)) else { return MALFORMED };
-    let offered = Data::from_byte(offered);
-    let cookie = tables.secrets().make(tables.nanos(), &syn.begins(), offered);
-    send::<L3, F>(frame, &Answer::syn_ack(&syn, offered, cookie), Event::AnswerCookie)
+    let Some(syn) = packet.and_then(|packet| Segment::read(packet)) else { return MALFORMED };
+    let answer = Answer::syn_ack(&syn, Data::from_byte(offered), cookie);
+    send::<L3, F>(frame, &answer, Event::AnswerCookie)
 }
 
 /// [`Check`] in a word.
@@ -96,11 +107,17 @@ const FOREIGN: u32 = 0;
 const FOLLOWS: u32 = 1;
 const COMPLETES: u32 = 2;
 
-/// What an acknowledgement shows. It gets what it needs of the packet, not the frame: the compiler
-/// would hand it the packet's bounds by value, which to the verifier are numbers.
+/// What an acknowledgement of this cookie shows now.
 #[inline(never)]
-fn check<T: Tables>(tables: &T, handshake: &Handshake, cookie: u32) -> u32 {
-    match tables.secrets().check(tables.nanos(), handshake, cookie) {
+fn check<T: Tables>(
+    tables: &T,
+    addresses: [u8; 8],
+    ports: [u8; 4],
+    sequence: u32,
+    cookie: u32,
+) -> u32 {
+    let handshake = Handshake { addresses, ports, sequence };
+    match tables.secrets().check(tables.nanos(), &handshake, cookie) {
         Check::Completes(_) => COMPLETES,
         Check::Follows => FOLLOWS,
         Check::Foreign => FOREIGN,

@@ -19,7 +19,7 @@ use lb_common::{
 use crate::{
     fixture::{self, Case},
     observed,
-    packet::{Packet, Tcp, endpoints},
+    packet::{Packet, Tcp as Numbers, endpoints},
     setup::{CLIENT, POLICY, PORT, SECRETS, Setup, VIP, snat},
 };
 
@@ -66,7 +66,7 @@ fn answer(to: &Packet, flags: u8, numbers: [u32; 2], window: u16, options: &[u8]
         macs: [client, own],
         ttl: 64,
         endpoints: to.endpoints.reversed(),
-        tcp: Tcp { sequence, acknowledgement, window, options: options.to_vec() },
+        tcp: Numbers { sequence, acknowledgement, window, options: options.to_vec() },
         payload: Vec::new(),
         padding: 46usize.saturating_sub(40 + options.len()),
         ..to.clone()
