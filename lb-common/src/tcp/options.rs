@@ -54,28 +54,19 @@ impl Plain {
     pub const fn read(header: &[u8; ROOM], length: usize) -> Self {
         let (mut walk, mut at) = (Walk::BEGIN, 20);
         while at < LONGEST && at < length {
-            let [a, b, c, d, e, f, g] = seven(header, at);
-            walk = walk.step([a, b, c, d]).step([b, c, d, e]).step([c, d, e, f]).step([d, e, f, g]);
-            at += 4;
+            walk = walk.step(four(header, at));
+            at += 1;
         }
         walk.end()
     }
 }
 
-/// The seven bytes from there.
+/// The four bytes from there.
 #[inline(always)]
-const fn seven(header: &[u8; ROOM], at: usize) -> [u32; 7] {
+const fn four(header: &[u8; ROOM], at: usize) -> [u32; 4] {
     // Never beyond the buffer, and the compiler sees it.
-    let at = if at > ROOM - 7 { ROOM - 7 } else { at };
-    [
-        header[at] as u32,
-        header[at + 1] as u32,
-        header[at + 2] as u32,
-        header[at + 3] as u32,
-        header[at + 4] as u32,
-        header[at + 5] as u32,
-        header[at + 6] as u32,
-    ]
+    let at = if at > ROOM - 4 { ROOM - 4 } else { at };
+    [header[at] as u32, header[at + 1] as u32, header[at + 2] as u32, header[at + 3] as u32]
 }
 
 /// A walk over options, byte by byte, also through what they hold.
