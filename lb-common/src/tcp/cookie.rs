@@ -19,10 +19,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::{
+    answer::WINDOW_SCALE,
     options::{Plain, SynOptions},
     siphash::SipHash,
 };
-use crate::{atomic::AtomicU64, rewrite::EndpointsV4};
+use crate::{atomic::AtomicU64, rewrite::EndpointsV4, splice::ClientScales};
 
 /// Segment sizes that a cookie can remember, ascending. What a client says is rounded down: above
 /// 1,220 bytes it loses 6 % at most, but for what lies between Ethernet's own and jumbo frames'.
@@ -73,14 +74,22 @@ impl Data {
         SEGMENT_SIZES[(self.0 & 7) as usize]
     }
 
-    /// By how many bits the client's windows are to be shifted, if it offered that: then ours are
-    /// too, by [`WINDOW_SCALE`](super::answer::WINDOW_SCALE).
+    /// By how many bits the client's windows are to be shifted, if it offered that.
     #[inline(always)]
     #[must_use]
     pub const fn window_scale(self) -> Option<u8> {
         match self.0 >> 3 & 0xf {
             Plain::NO_SCALE => None,
             scale => Some(scale),
+        }
+    }
+
+    /// The scales that were agreed with the client: it got ours if it offered its own.
+    #[must_use]
+    pub const fn scales(self) -> Option<ClientScales> {
+        match self.window_scale() {
+            Some(its_own) => Some(ClientScales { its_own, ours: WINDOW_SCALE }),
+            None => None,
         }
     }
 
