@@ -8,7 +8,7 @@ pub const EVENTS: u32 = 128;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
-        /// Why a packet was passed, punted or dropped. Each has a counter.
+        /// Why a packet was passed, punted, dropped or answered. Each has a counter.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub enum Event { $($(#[doc = $doc])+ $name = $number,)+ }
@@ -52,6 +52,11 @@ events! {
     PuntInspected = 22, "punt_inspected";
     /// From the client of a spliced connection, with unusual TCP options.
     PuntOptions = 23, "punt_options";
+    /// The ACK that completes a handshake begun with a cookie: the client is where it says it is.
+    PuntCookie = 24, "punt_cookie";
+    /// Of a client that was given a cookie, and not the ACK that completes the handshake: the
+    /// worker may know the flow by now.
+    PuntEarly = 25, "punt_early";
 
     /// Needed a worker, and none is running on this queue.
     DropNoWorker = 32, "drop_no_worker";
@@ -67,6 +72,15 @@ events! {
     DropDenied = 37, "drop_denied";
     /// More new flows than the service's limits allow, of this client or of all.
     DropRateLimited = 38, "drop_rate_limited";
+    /// No room in the frame for the answer to a SYN.
+    DropNoTailroom = 39, "drop_no_tailroom";
+    /// A TCP RST of no flow, to a service that answers with cookies.
+    DropResetNoFlow = 40, "drop_reset_no_flow";
+
+    /// A SYN, answered with a cookie: nothing is kept of it.
+    AnswerCookie = 48, "answer_cookie";
+    /// TCP of no flow and without a good cookie, answered with a RST.
+    AnswerReset = 49, "answer_reset";
 
     /// No flow, and not the start of one.
     DropNoFlow = 64, "drop_no_flow";
@@ -132,6 +146,7 @@ mod tests {
             let prefix = match event.number() {
                 0..16 => "pass_",
                 16..32 => "punt_",
+                48..64 => "answer_",
                 _ => "drop_",
             };
             assert!(event.name().starts_with(prefix), "{event:?}");

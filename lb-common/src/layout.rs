@@ -1,9 +1,11 @@
 //! Names and versions of what is pinned.
 
-use crate::hash::HashSeed;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::{atomic::AtomicU32, hash::HashSeed};
 
 /// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Most receive queues, over all interfaces of an instance.
 pub const SOCKETS: u32 = 1024;
@@ -52,3 +54,26 @@ const _: () = assert!(size_of::<CatalogEntry>() == 128);
 
 /// Size of the `catalog` map.
 pub const CATALOG: u32 = 65_536;
+
+/// The value of the one-element `pressure` map: 0 while there is none. Workers write it, through
+/// mapped memory; the program reads it.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Pressure(AtomicU32);
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Pressure>() == 4);
+
+impl Pressure {
+    /// Whether there is any.
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    /// Says that there is, or is not.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set(&self, on: bool) {
+        self.0.store(on.into(), Relaxed);
+    }
+}

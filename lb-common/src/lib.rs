@@ -27,5 +27,6 @@ pub mod path;
 pub mod rewrite;
 pub mod service;
 pub mod splice;
+pub mod tcp;
 pub mod time;
 pub mod wire;

@@ -4,18 +4,21 @@
 //! the packet and says where it goes. It knows nothing of BPF: [`Frame`] and [`Tables`] stand for
 //! the packet and the maps, and the daemon's tests run the same function over plain memory.
 
+mod miss;
+
 use crate::{
     address::{Address, Protocol},
-    admission::{self, Admission, PolicyClient, Rate, RateKey},
+    admission::{Admission, PolicyClient, Rate, RateKey},
     event::Event,
     flow::{Choices, Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
     next_hop::{NextHop, NextHopId},
     rewrite::RewriteV4,
     service::{Roles, Service, ServiceKey},
     splice::Splice,
+    tcp::cookie::Secrets,
     time::Tick,
     wire::{
-        self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4, IPV4_PORTS, IPV4_TCP,
+        self, ETHERNET, ETHERNET_VLAN, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_PORTS, IPV4_TCP,
         IPV4_UDP, Ipv4, TcpFlags, at, put,
     },
 };
@@ -31,6 +34,8 @@ pub enum Verdict {
     Punt(Event),
     /// Rewritten; out by the interface that it came in by.
     Transmit,
+    /// Made into an answer; out by the interface that it came in by.
+    Answer(Event),
     /// Rewritten; out by another interface.
     Redirect {
         /// That interface's index.
@@ -48,6 +53,11 @@ pub trait Frame {
     fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]>;
     /// Makes room for `grow` bytes in front, or with a negative number takes them away.
     fn grow_head(&mut self, grow: i32) -> bool;
+    /// Makes it so many bytes long: what is too much at its end goes, what is missing is zero.
+    fn set_length(&mut self, length: usize) -> bool;
+    /// Copies `length` bytes at `offset` to the beginning of a buffer that is no shorter; false if
+    /// the packet ends before.
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool;
 }
 
 /// The maps.
@@ -73,6 +83,10 @@ pub trait Tables {
     fn admission(&self, client: &PolicyClient) -> Option<Admission>;
     /// Whether the rate lets one more flow begin now, by the word that is kept for this key.
     fn is_due(&self, key: &RateKey, rate: &Rate) -> bool;
+    /// What cookies are made with.
+    fn secrets(&self) -> Secrets;
+    /// Whether so many handshakes are open that services which may answer with cookies should.
+    fn is_pressed(&self) -> bool;
 }
 
 /// The slot that holds `key`, and its entry.
@@ -139,14 +153,14 @@ pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
 #[inline(always)]
 fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u16) -> Verdict {
     let Some(window) = frame.window::<L3, IPV4_PORTS>() else {
-        return short::<L3, F, T>(frame, tables);
+        return miss::short::<L3, F, T>(frame, tables);
     };
     let packet = Ipv4(window);
     let Some(protocol) = Protocol::from_number(packet.protocol()) else {
-        return other_protocol::<L3, F, T>(frame, tables);
+        return miss::other_protocol::<L3, F, T>(frame, tables);
     };
     if !packet.is_plain() || packet.is_fragment() {
-        return irregular(packet, tables);
+        return miss::irregular(packet, tables);
     }
     match protocol {
         Protocol::Tcp => {
@@ -175,17 +189,16 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
 ) -> Verdict {
     let length = frame.length();
     let Some(window) = frame.window::<L3, HEADERS>() else {
-        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false);
+        return miss::malformed::<L3, F, T>(frame, tables, protocol);
     };
     let (packet, tcp) = (Ipv4(&*window), flags(window));
     let (key, total_length) = (packet.flow_key(), packet.total_length() as usize);
     // Ethernet pads short packets, so a frame may be longer than its packet, never shorter.
     if total_length < HEADERS || total_length + L3 > length {
-        return unless_ours::<L3, F, T>(frame, tables, protocol, MALFORMED, false);
+        return miss::malformed::<L3, F, T>(frame, tables, protocol);
     }
     let Some((slot, entry)) = find(tables, &key) else {
-        let begins = protocol == Protocol::Udp || tcp.opens();
-        return unless_ours::<L3, F, T>(frame, tables, protocol, FIRST_PACKET, begins);
+        return miss::no_flow::<L3, F, T>(frame, tables, protocol, tcp);
     };
     if let Some(verdict) = held_up(&entry, tcp, packet.ttl()) {
         return verdict;
@@ -200,7 +213,7 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
             if !splice.packet::<L3, F>(frame, total_length) {
                 return Verdict::Punt(Event::PuntOptions);
             }
-            let Some(window) = frame.window::<L3, HEADERS>() else { return MALFORMED };
+            let Some(window) = frame.window::<L3, HEADERS>() else { return miss::MALFORMED };
             window
         }
     };
@@ -270,103 +283,4 @@ fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2
     put::<0, 12, ETHERNET>(header, next_hop.macs);
     put::<12, 2, ETHERNET>(header, ethertype);
     true
-}
-
-const MALFORMED: Verdict = Verdict::Drop(Event::DropMalformed);
-const FIRST_PACKET: Verdict = Verdict::Punt(Event::PuntFirstPacket);
-
-/// A packet of no flow: `ours` becomes of it if it is for a virtual service, else it is passed.
-/// Only one that `begins` a flow counts against the service's limits: what belongs to a connection
-/// that is gone is to be reset, however many flows begin.
-#[inline(always)]
-fn unless_ours<const L3: usize, F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    protocol: Protocol,
-    ours: Verdict,
-    begins: bool,
-) -> Verdict {
-    let not_ours = Verdict::Pass(Event::PassNotOurs);
-    let Some(window) = frame.window::<L3, IPV4_PORTS>() else { return not_ours };
-    let packet = Ipv4(window);
-    let address = Address::v4(packet.destination());
-    // One lookup tells most foreign traffic apart, whatever its port.
-    if !tables.roles(&address).any(Roles::VIRTUAL_SERVICE) {
-        return not_ours;
-    }
-    let key = ServiceKey::new(address, packet.destination_port(), protocol);
-    let client = Address::v4(packet.source());
-    match tables.service(&key) {
-        None => not_ours,
-        Some(service) if !admission::is_allowed(tables, &service, client) => {
-            Verdict::Drop(Event::DropDenied)
-        }
-        Some(service) if begins && !admission::is_in_time(tables, &service, client) => {
-            Verdict::Drop(Event::DropRateLimited)
-        }
-        Some(_) => ours,
-    }
-}
-
-/// Shorter than header and ports: only the last of a packet's fragments can be, where no link
-/// pads (veth does not).
-#[inline(always)]
-fn short<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
-    let Some(header) = frame.window::<L3, IPV4>() else {
-        return Verdict::Pass(Event::PassNotIpv4);
-    };
-    let mut padded = [0; IPV4_PORTS];
-    if let Some(start) = padded.first_chunk_mut::<IPV4>() {
-        *start = *header;
-    }
-    let packet = Ipv4(&padded);
-    if packet.is_fragment() && Protocol::from_number(packet.protocol()).is_some() {
-        irregular(packet, tables)
-    } else {
-        Verdict::Pass(Event::PassNotIpv4)
-    }
-}
-
-/// TCP or UDP with IP options or in fragments: ports are elsewhere, or in another packet.
-#[inline(always)]
-fn irregular<T: Tables>(packet: Ipv4<'_, IPV4_PORTS>, tables: &T) -> Verdict {
-    let to_us = Roles::VIRTUAL_SERVICE.and(Roles::SNAT);
-    let ours = tables.roles(&Address::v4(packet.destination())).any(to_us)
-        || tables.roles(&Address::v4(packet.source())).any(Roles::DNAT_SERVER);
-    if ours && packet.is_v4() {
-        Verdict::Punt(Event::PuntIrregular)
-    } else {
-        Verdict::Pass(Event::PassNotOurs)
-    }
-}
-
-/// Neither TCP nor UDP: ours only if it is an ICMP error about one of our flows.
-#[inline(always)]
-fn other_protocol<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
-    let not_ours = Verdict::Pass(Event::PassNotOurs);
-    // IPv4 and ICMP header, then the quoted IPv4 header and eight bytes (RFC 792).
-    let Some(window) = frame.window::<L3, { 28 + IPV4_PORTS }>() else {
-        return not_ours;
-    };
-    let outer = Ipv4(&*window);
-    let quotes = outer.protocol() == wire::ICMP && wire::icmp_quotes(outer.icmp_type());
-    if !quotes || !outer.is_plain() || outer.is_fragment() {
-        return not_ours;
-    }
-    let Some((_, quoted)) = window.split_first_chunk::<28>() else {
-        return not_ours;
-    };
-    let Some(quoted) = quoted.first_chunk::<IPV4_PORTS>() else {
-        return not_ours;
-    };
-    let quoted = Ipv4(quoted);
-    if Protocol::from_number(quoted.protocol()).is_none() || !quoted.is_plain() {
-        return not_ours;
-    }
-    // What is quoted is a packet as we sent it. Seen from its receiver it is a packet of the
-    // flow's other direction.
-    match find(tables, &quoted.reverse_flow_key()) {
-        Some(_) => Verdict::Punt(Event::PuntIcmpError),
-        None => not_ours,
-    }
 }

@@ -21,7 +21,9 @@ pub struct ServiceKey {
     /// IANA protocol number.
     pub protocol: u8,
     #[doc(hidden)]
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    #[doc(hidden)]
+    pub also_reserved: u32,
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 24);
@@ -30,7 +32,7 @@ impl ServiceKey {
     /// The key of a service.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
-        Self { address, port, protocol: protocol.number(), reserved: [0; 5] }
+        Self { address, port, protocol: protocol.number(), reserved: 0, also_reserved: 0 }
     }
 }
 
@@ -46,9 +48,38 @@ pub struct Service {
     pub rate: Rate,
     /// How often each client may begin one.
     pub client_rate: Rate,
+    /// When TCP handshakes are answered with cookies.
+    pub cookies: Cookies,
 }
 
-const _: () = assert!(size_of::<Service>() == 24);
+const _: () = assert!(size_of::<Service>() == 28);
+
+/// When the TCP handshakes of a service are completed by the program itself, with
+/// [cookies](crate::tcp).
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cookies(pub u32);
+
+impl Cookies {
+    /// Never: a worker gets the SYN.
+    pub const NEVER: Self = Self(0);
+    /// While there is [pressure](crate::path::Tables::is_pressed).
+    pub const UNDER_PRESSURE: Self = Self(1);
+    /// Always.
+    pub const ALWAYS: Self = Self(2);
+
+    /// Whether a client may have been given one.
+    #[inline(always)]
+    pub const fn has_any(self) -> bool {
+        self.0 != Self::NEVER.0
+    }
+
+    /// Whether every client is given one.
+    #[inline(always)]
+    pub const fn is_always(self) -> bool {
+        self.0 == Self::ALWAYS.0
+    }
+}
 
 /// The value of the `addresses` map: what an address is to this instance, as a set of bits.
 #[repr(transparent)]

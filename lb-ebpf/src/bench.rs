@@ -73,7 +73,7 @@ pub fn forward_varied(context: XdpContext) -> u32 {
 #[inline(always)]
 fn forward(context: &XdpContext) -> u32 {
     match path::forward(&mut XdpFrame::new(context), &Maps) {
-        Verdict::Transmit => xdp_action::XDP_TX,
+        Verdict::Transmit | Verdict::Answer(_) => xdp_action::XDP_TX,
         Verdict::Redirect { .. } => xdp_action::XDP_REDIRECT,
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) | Verdict::Punt(_) => xdp_action::XDP_DROP,

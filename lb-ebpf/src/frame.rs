@@ -1,6 +1,9 @@
 //! The packet behind an XDP context, as [`Frame`].
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
+use aya_ebpf::{
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
+    programs::XdpContext,
+};
 use lb_common::path::Frame;
 
 /// A packet being looked at.
@@ -41,5 +44,24 @@ impl Frame for XdpFrame<'_> {
     fn grow_head(&mut self, grow: i32) -> bool {
         // SAFETY: the context is the one this program was called with.
         unsafe { bpf_xdp_adjust_head(self.0.ctx, -grow) == 0 }
+    }
+
+    #[inline(always)]
+    fn set_length(&mut self, length: usize) -> bool {
+        let more = length as i32 - self.length() as i32;
+        // SAFETY: the context is the one this program was called with. The kernel zeroes what is
+        // added.
+        unsafe { bpf_xdp_adjust_tail(self.0.ctx, more) == 0 }
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool {
+        // Bounded once more where the verifier sees it.
+        if length == 0 || length > N {
+            return false;
+        }
+        let start = into.as_mut_ptr().cast();
+        // SAFETY: the buffer is no shorter than `length`; a helper since kernel 5.18.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, offset as u32, start, length as u32) == 0 }
     }
 }

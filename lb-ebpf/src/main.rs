@@ -32,6 +32,10 @@ pub fn firstpacket(context: XdpContext) -> u32 {
         }
         Verdict::Punt(event) => punt(&context, event),
         Verdict::Transmit => xdp_action::XDP_TX,
+        Verdict::Answer(event) => {
+            maps::count(event);
+            xdp_action::XDP_TX
+        }
         // SAFETY: a plain helper call; an index without an interface drops the packet.
         Verdict::Redirect { interface } => unsafe { bpf_redirect(interface, 0) as u32 },
     }

@@ -14,10 +14,11 @@ use lb_common::{
     event::{EVENTS, Event},
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
-    layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, QUEUES, SOCKETS},
+    layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, Pressure, QUEUES, SOCKETS},
     next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
+    tcp::cookie::{Secrets, SharedSecrets},
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -53,6 +54,14 @@ static PREFIXES: LpmTrie<PolicyClient, Admission, { CLIENT_PREFIXES as usize }> 
 /// When the next flow of a client, or of all clients, of a service is due.
 #[btf_map(name = "arrivals")]
 static DUE: LruHashMap<RateKey, u64, { ARRIVALS as usize }> = LruHashMap::new();
+
+/// What SYN cookies are made with. Control writes it through mapped memory.
+#[btf_map(name = "cookies")]
+static COOKIES: Array<Secrets, 1, MMAPABLE> = Array::new();
+
+/// Whether services that may answer with cookies should. Workers write it through mapped memory.
+#[btf_map(name = "pressure")]
+static PRESSURE: Array<u32, 1, MMAPABLE> = Array::new();
 
 /// One counter an [`Event`].
 #[btf_map(name = "events")]
@@ -146,6 +155,21 @@ impl Tables for Maps {
         // SAFETY: a map's value is aligned and lives as long as the program runs; every access is
         // of the whole word. An entry reused meanwhile is another client's, for one packet.
         rate.admits(unsafe { &*due.cast::<AtomicU64>() }, self.nanos())
+    }
+
+    #[inline(always)]
+    fn secrets(&self) -> Secrets {
+        COOKIES.get_ptr(0).map_or_else(Secrets::default, |secrets| {
+            // SAFETY: same size (asserted in lb-common), every access atomic; the map lives as
+            // long as the program.
+            unsafe { &*secrets.cast::<SharedSecrets>() }.load()
+        })
+    }
+
+    #[inline(always)]
+    fn is_pressed(&self) -> bool {
+        // SAFETY: as above.
+        PRESSURE.get_ptr(0).is_some_and(|word| unsafe { &*word.cast::<Pressure>() }.is_on())
     }
 }
 

@@ -23,6 +23,7 @@ pub fn verdict(context: &XdpContext, verdict: Verdict) {
         Verdict::Drop(event) => ("drop", event.number()),
         Verdict::Punt(event) => ("punt", event.number()),
         Verdict::Transmit => ("transmit", 0),
+        Verdict::Answer(event) => ("answer", event.number()),
         Verdict::Redirect { interface } => ("redirect", interface),
     };
     let mut frame = XdpFrame::new(context);

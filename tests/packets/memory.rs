@@ -9,6 +9,7 @@ use lb_common::{
     next_hop::{NextHop, NextHopId},
     path::{self, Frame, Tables, Verdict},
     service::{Roles, Service, ServiceKey},
+    tcp::cookie::Secrets,
 };
 use lb_userspace::{
     flow_table::{FlowTable, OwnedMemory},
@@ -17,17 +18,21 @@ use lb_userspace::{
 
 use crate::{
     observed::{self, Observed},
-    setup::{LOOPBACK, Setup, geometry},
+    setup::{LOOPBACK, SECRETS, Setup, geometry},
 };
 
 /// What XDP has in front of a packet for a program to grow into, without what it keeps to itself
 /// (`XDP_PACKET_HEADROOM` less `struct xdp_frame`).
 pub const HEADROOM: usize = 216;
 
-/// A frame in a vector, with room in front.
+/// What there is behind a packet, for a test that does not ask for less.
+const TAILROOM: usize = 320;
+
+/// A frame in a vector, with room in front and behind.
 pub struct MemoryFrame {
     bytes: Vec<u8>,
     headroom: usize,
+    tailroom: usize,
     interface: u32,
 }
 
@@ -57,6 +62,22 @@ impl Frame for MemoryFrame {
         }
         true
     }
+
+    fn set_length(&mut self, length: usize) -> bool {
+        let fits = length <= self.bytes.len() + self.tailroom;
+        if fits {
+            self.bytes.resize(length, 0);
+        }
+        fits
+    }
+
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool {
+        match self.bytes.get(offset..offset + length) {
+            Some(bytes) => into[..length].copy_from_slice(bytes),
+            None => return false,
+        }
+        true
+    }
 }
 
 /// The maps, in memory.
@@ -67,6 +88,8 @@ pub struct Memory {
     services: HashMap<ServiceKey, Service>,
     prefixes: Vec<ClientPrefix>,
     arrivals: Arrivals,
+    secrets: Secrets,
+    pressed: bool,
 }
 
 impl Tables for Memory {
@@ -107,6 +130,14 @@ impl Tables for Memory {
     fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
         self.arrivals.is_due(key, rate, self.nanos())
     }
+
+    fn secrets(&self) -> Secrets {
+        self.secrets
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.pressed
+    }
 }
 
 impl Memory {
@@ -122,6 +153,8 @@ impl Memory {
             services: setup.services().into_iter().collect(),
             prefixes: Setup::prefixes(),
             arrivals: Arrivals::default(),
+            secrets: SECRETS,
+            pressed: setup.pressed,
         }
     }
 
@@ -132,7 +165,17 @@ impl Memory {
 
     /// Sends a packet in by this interface, with this much room in front.
     pub fn run_with(&self, packet: &[u8], interface: u32, room: usize) -> (Verdict, Observed) {
-        let mut frame = MemoryFrame { bytes: packet.to_vec(), headroom: room, interface };
+        let bytes = packet.to_vec();
+        self.forward(MemoryFrame { bytes, headroom: room, tailroom: TAILROOM, interface })
+    }
+
+    /// Sends a packet in with this much room behind it.
+    pub fn run_tight(&self, packet: &[u8], tailroom: usize) -> (Verdict, Observed) {
+        let bytes = packet.to_vec();
+        self.forward(MemoryFrame { bytes, headroom: HEADROOM, tailroom, interface: LOOPBACK })
+    }
+
+    fn forward(&self, mut frame: MemoryFrame) -> (Verdict, Observed) {
         let forward = || path::forward(&mut frame, self);
         let (verdict, touched) = observed::watch(&self.table, forward);
         let (action, events) = observed::consequence(verdict);

@@ -1,11 +1,12 @@
 //! What a run moved, told alike by both runners.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, thread, time::Duration};
 
 use lb_common::{
     event::Event,
     flow::{Activity, FlowKeyV4},
     path::Verdict,
+    tcp::cookie::Epoch,
     time::Tick,
 };
 use lb_userspace::flow_table::FlowTable;
@@ -52,6 +53,7 @@ pub fn consequence(verdict: Verdict) -> (u32, Vec<(Event, u64)>) {
         Verdict::Drop(event) => (XDP_DROP, vec![(event, 1)]),
         Verdict::Punt(_) => (XDP_DROP, vec![(Event::DropNoWorker, 1)]),
         Verdict::Transmit => (XDP_TX, vec![]),
+        Verdict::Answer(event) => (XDP_TX, vec![(event, 1)]),
         Verdict::Redirect { .. } => (XDP_REDIRECT, vec![]),
     }
 }
@@ -66,6 +68,15 @@ pub fn nanos() -> u64 {
 /// The time that flows are stamped with.
 pub fn now() -> Tick {
     Tick::from_nanos(nanos())
+}
+
+/// Returns when the epoch of cookies that runs then goes on for long enough for any test: two
+/// runners must not see two.
+pub fn wait_for_an_epoch() {
+    const ENOUGH: u64 = 15_000_000_000;
+    while Epoch::at(nanos()) != Epoch::at(nanos() + ENOUGH) {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Runs something, and says what it wrote to the table's slots.

@@ -121,6 +121,18 @@ impl Packet {
         Self { tcp, ..self }
     }
 
+    /// With these numbers.
+    pub fn numbers(self, sequence: u32, acknowledgement: u32) -> Self {
+        let tcp = Tcp { sequence, acknowledgement, ..self.tcp };
+        Self { tcp, ..self }
+    }
+
+    /// With these options.
+    pub fn options(self, options: &[u8]) -> Self {
+        let tcp = Tcp { options: options.to_vec(), ..self.tcp };
+        Self { tcp, ..self }
+    }
+
     /// With this payload.
     pub fn payload(self, payload: &[u8]) -> Self {
         Self { payload: payload.to_vec(), ..self }

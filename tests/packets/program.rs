@@ -17,7 +17,7 @@ use lb_userspace::{
 
 use crate::{
     observed::{self, Observed},
-    setup::Setup,
+    setup::{SECRETS, Setup},
 };
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -77,6 +77,10 @@ impl Program {
         datapath.take_client_prefixes().unwrap().replace(&Setup::prefixes()).unwrap();
         let roles = Setup::roles().into_iter().collect();
         datapath.take_addresses().unwrap().replace(&roles).unwrap();
+        let handshakes = datapath.handshakes();
+        handshakes.secrets().replace(0, SECRETS.even);
+        handshakes.secrets().replace(1, SECRETS.odd);
+        handshakes.pressure().set(setup.pressed);
         let events = datapath.take_events().unwrap();
         Self { datapath, table, events }
     }

@@ -9,6 +9,7 @@ use lb_common::{
     rewrite::{EndpointsV4, RewriteV4},
     service::{Roles, Service, ServiceKey},
     splice::Splice,
+    tcp::cookie::Secrets,
     time::Tick,
 };
 use lb_userspace::flow_table::FlowTable;
@@ -30,6 +31,10 @@ pub const PORT: u16 = 80;
 
 /// Number of the network security policy that services may have.
 pub const POLICY: u32 = 9;
+
+/// What cookies are made with.
+pub const SECRETS: Secrets =
+    Secrets { even: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210], odd: [0x1111, 0x2222] };
 
 /// Index of the loopback interface: a test run's packets come in by it unless it says otherwise.
 pub const LOOPBACK: u32 = 1;
@@ -180,6 +185,8 @@ pub struct Setup {
     pub next_hops: Vec<(NextHopId, NextHop)>,
     /// What every virtual service asks of those who begin flows.
     pub service: Service,
+    /// Whether services that may answer with cookies should.
+    pub pressed: bool,
 }
 
 impl Setup {
@@ -191,12 +198,17 @@ impl Setup {
             (REDIRECT, next_hop(REDIRECT, ELSEWHERE, 0)),
         ];
         let service = Service { id: 1, ..Service::default() };
-        Self { flows: flows.into_iter().collect(), next_hops, service }
+        Self { flows: flows.into_iter().collect(), next_hops, service, pressed: false }
     }
 
     /// With services that ask this.
     pub fn asking(self, service: Service) -> Self {
         Self { service, ..self }
+    }
+
+    /// Under pressure.
+    pub fn pressed(self) -> Self {
+        Self { pressed: true, ..self }
     }
 
     /// Both directions of a `snat` and a `dnat` flow, TCP and UDP.

@@ -166,7 +166,7 @@ impl Splice {
         }
         let mut sum = Sum::default();
         for edge in window.split_at_mut(IPV4_TCP + 4).1.as_chunks_mut().0 {
-            sum = self.number(edge, sum);
+            sum = self.translate(edge, sum);
         }
         self.header_of(window, sum)
     }
@@ -193,12 +193,12 @@ impl Splice {
         match self.sender {
             Sender::Server => {
                 let mut number = at::<4, 4, TCP>(tcp);
-                sum = self.number(&mut number, sum);
+                sum = self.translate(&mut number, sum);
                 put::<4, 4, TCP>(tcp, number);
             }
             Sender::Client if flags.ack() => {
                 let mut number = at::<8, 4, TCP>(tcp);
-                sum = self.number(&mut number, sum);
+                sum = self.translate(&mut number, sum);
                 put::<8, 4, TCP>(tcp, number);
             }
             // An acknowledgement that does not count.
@@ -207,7 +207,7 @@ impl Splice {
         // A window in a SYN is never scaled (RFC 7323 §2.2).
         if self.shift != 0 && !flags.syn() {
             let old = at::<14, 2, TCP>(tcp);
-            let new = shifted(u16::from_be_bytes(old), self.shift).to_be_bytes();
+            let new = self.window(u16::from_be_bytes(old)).to_be_bytes();
             put::<14, 2, TCP>(tcp, new);
             sum = sum.minus(old).plus(new);
         }
@@ -215,25 +215,34 @@ impl Splice {
         put::<16, 2, TCP>(tcp, checksum);
     }
 
-    /// Translates the number of a byte of the server's.
+    /// The number of a byte of the server's, which the sender names so, as the receiver knows it.
     #[inline(always)]
-    const fn number(&self, number: &mut [u8; 4], sum: Sum) -> Sum {
-        let old = *number;
-        *number = u32::from_be_bytes(old).wrapping_add(self.delta).to_be_bytes();
-        sum.minus4(old).plus4(*number)
+    #[must_use]
+    pub const fn number(&self, number: u32) -> u32 {
+        number.wrapping_add(self.delta)
     }
-}
 
-/// A window in another unit. What is too large for the field is cut; what is open stays open, or
-/// its owner would have to probe for what is there.
-#[inline(always)]
-const fn shifted(window: u16, shift: i8) -> u16 {
-    let wide = window as u32;
-    if shift >= 0 {
-        let wide = wide << (shift & 15);
-        if wide > 0xffff { 0xffff } else { wide as u16 }
-    } else {
-        let narrow = (wide >> (-shift & 31)) as u16;
-        if narrow == 0 && window != 0 { 1 } else { narrow }
+    /// The sender's window, as it stands in a header, for the receiver: in another unit. What is too
+    /// large for the field is cut; what is open stays open, or its owner would have to probe for
+    /// what is there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn window(&self, window: u16) -> u16 {
+        let wide = window as u32;
+        if self.shift >= 0 {
+            let wide = wide << (self.shift & 15);
+            if wide > 0xffff { 0xffff } else { wide as u16 }
+        } else {
+            let narrow = (wide >> (-self.shift & 31)) as u16;
+            if narrow == 0 && window != 0 { 1 } else { narrow }
+        }
+    }
+
+    /// Translates the number of a byte of the server's in a header.
+    #[inline(always)]
+    const fn translate(&self, number: &mut [u8; 4], sum: Sum) -> Sum {
+        let old = *number;
+        *number = self.number(u32::from_be_bytes(old)).to_be_bytes();
+        sum.minus4(old).plus4(*number)
     }
 }

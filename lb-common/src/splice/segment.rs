@@ -32,7 +32,7 @@ impl Splice {
                 && edges.len() % 2 == 0
             {
                 for edge in edges {
-                    self.number(edge, Sum::default());
+                    self.translate(edge, Sum::default());
                 }
             }
             rest = others;

@@ -24,6 +24,14 @@ impl Frame for Bytes {
     fn grow_head(&mut self, _: i32) -> bool {
         false
     }
+
+    fn set_length(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn load<const N: usize>(&mut self, _: usize, _: usize, _: &mut [u8; N]) -> bool {
+        false
+    }
 }
 
 /// What a test says of a segment.
@@ -247,6 +255,25 @@ fn options_that_reach_beyond_the_packet_are_not_the_programs() {
 }
 
 #[test]
+fn no_open_window_is_closed_and_no_window_overflows() {
+    let shifted = |shift, field| Splice { sender: Sender::Client, delta: 0, shift }.window(field);
+    assert_eq!([shifted(2, 10), shifted(-2, 10), shifted(0, 10)], [40, 2, 10]);
+    assert_eq!([shifted(-7, 1), shifted(-7, 0), shifted(14, 0)], [1, 0, 0]);
+    assert_eq!(
+        [shifted(14, 65_535), shifted(1, 32_768), shifted(1, 32_767)],
+        [65_535, 65_535, 65_534]
+    );
+}
+
+#[test]
+fn numbers_go_there_and_back() {
+    let handshakes = Handshakes { cookie: 5, server: 1, client_scales: None, server_scale: None };
+    let [client, server] = [Sender::Client, Sender::Server].map(|side| handshakes.splice(side));
+    assert_eq!(client.number(1), u32::MAX - 2);
+    assert_eq!(server.number(u32::MAX - 2), 1);
+}
+
+#[test]
 fn handshakes_tell_numbers_and_windows() {
     let handshakes = |client: Option<(u8, u8)>, server_scale| Handshakes {
         cookie: 0xffff_ff00,
@@ -270,4 +297,6 @@ fn handshakes_tell_numbers_and_windows() {
     assert_eq!(shifts(handshakes(None, Some(7))), (0, 0), "an answer to no offer");
     assert_eq!(shifts(handshakes(Some((200, 7)), Some(255))), (0, 7), "14 is the largest");
     assert_eq!(shifts(handshakes(Some((200, 7)), None)), (14, -7));
+    assert_eq!(shifts(handshakes(Some((14, 7)), Some(14))), (0, 7));
+    assert_eq!(shifts(handshakes(Some((0, 7)), None)), (0, -7));
 }

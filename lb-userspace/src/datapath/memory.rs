@@ -1,9 +1,17 @@
-//! Maps that are memory: the flow table and its records, without system calls.
+//! Maps that are memory, without system calls: the flow table and its records, secrets of cookies,
+//! pressure.
 
 use std::{os::fd::AsFd, ptr::NonNull};
 
-use lb_common::flow::{BUCKET_SLOTS, Geometry, SharedBucketV4, SharedRecord};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use lb_common::{
+    flow::{BUCKET_SLOTS, Geometry, SharedBucketV4, SharedRecord},
+    layout::Pressure,
+    tcp::cookie::{Secrets, SharedSecrets},
+};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    rand::{GetRandomFlags, getrandom},
+};
 
 use super::DatapathError;
 use crate::flow_table::Memory;
@@ -37,7 +45,7 @@ impl<T> Mapped<T> {
             )
         };
         let start = start.map_err(|error| {
-            DatapathError::kernel(format!("cannot map {bytes} bytes of the flow table"), error)
+            DatapathError::kernel(format!("cannot map {bytes} bytes of a BPF map"), error)
         })?;
         let start = NonNull::new(start.cast()).expect("mmap never returns null");
         Ok(Self { start, length })
@@ -76,6 +84,48 @@ impl MappedTable {
             buckets: Mapped::new(flows, buckets)?,
             records: Mapped::new(records, buckets * BUCKET_SLOTS)?,
         })
+    }
+}
+
+/// What the program and workers must agree on when a handshake costs no memory.
+pub struct MappedHandshakes {
+    secrets: Mapped<SharedSecrets>,
+    pressure: Mapped<Pressure>,
+}
+
+impl MappedHandshakes {
+    /// Maps both. Secrets that were never set are made up: a program that made cookies without
+    /// would believe anybody's.
+    pub(super) fn new(secrets: impl AsFd, pressure: impl AsFd) -> Result<Self, DatapathError> {
+        let mapped =
+            Self { secrets: Mapped::new(secrets, 1)?, pressure: Mapped::new(pressure, 1)? };
+        if mapped.secrets().load() == Secrets::default() {
+            (0..2).try_for_each(|place| mapped.renew(place))?;
+        }
+        Ok(mapped)
+    }
+
+    /// What cookies are made with and checked.
+    pub fn secrets(&self) -> &SharedSecrets {
+        &self.secrets.as_slice()[0]
+    }
+
+    /// Whether services that may answer with cookies should.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure.as_slice()[0]
+    }
+
+    /// Makes up a secret. To be called early in every odd epoch with what
+    /// [`Epoch::replaceable`](lb_common::tcp::cookie::Epoch::replaceable) names: at any other time
+    /// or place it makes good cookies worthless.
+    pub fn renew(&self, place: usize) -> Result<(), DatapathError> {
+        let mut bytes = [0; 16];
+        getrandom(&mut bytes, GetRandomFlags::empty())
+            .map_err(|error| DatapathError::kernel("cannot get random numbers", error))?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let secret = std::array::from_fn(|index| u64::from_ne_bytes(words[index]));
+        self.secrets().replace(place, secret);
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ pub use drops::DropCounts;
 pub use environment::check as check_environment;
 pub use grace::wait as wait_for_grace_period;
 pub use maps::{AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, ServiceMap};
-pub use memory::MappedTable;
+pub use memory::{MappedHandshakes, MappedTable};
 pub use pins::Pins;
 pub use program::{Datapath, Options, open_pinned};
 pub use socket::{Socket, queue_count};

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 use aya::{
@@ -17,10 +18,12 @@ use lb_common::{
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
-        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, QUEUES, SOCKETS,
+        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, Pressure, QUEUES,
+        SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
     service::{ADDRESSES, Service, ServiceKey, VIRTUAL_SERVICES},
+    tcp::cookie::Secrets,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -31,7 +34,7 @@ use super::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
     },
-    memory::MappedTable,
+    memory::{MappedHandshakes, MappedTable},
     object,
     pins::Pins,
     socket::Socket,
@@ -60,6 +63,7 @@ pub struct Datapath {
     ebpf: Ebpf,
     sockets: XskMap<aya::maps::MapData>,
     interfaces: HashMap<aya::maps::MapData, u32, PodInterface>,
+    handshakes: Arc<MappedHandshakes>,
 }
 
 impl Datapath {
@@ -100,7 +104,8 @@ impl Datapath {
             .map_err(|error| DatapathError::kernel("cannot stamp the pinned maps", error))?;
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
-        Ok(Self { pins, geometry, ebpf, sockets, interfaces })
+        let handshakes = Arc::new(map_handshakes(&ebpf)?);
+        Ok(Self { pins, geometry, ebpf, sockets, interfaces, handshakes })
     }
 
     /// The flow table's shape.
@@ -134,6 +139,11 @@ impl Datapath {
             return Err(DatapathError::kernel("flows_v4", "is not an array"));
         };
         MappedTable::new(flows.fd(), records.fd(), &self.geometry)
+    }
+
+    /// `cookies` and `pressure`.
+    pub fn handshakes(&self) -> Arc<MappedHandshakes> {
+        Arc::clone(&self.handshakes)
     }
 
     /// `next_hops` and `next_hop_targets`.
@@ -224,6 +234,15 @@ pub fn open_pinned(pins: &Pins) -> Result<(Geometry, MappedTable, CatalogMap), D
     Ok((geometry, table, catalog))
 }
 
+/// The maps stay where they are: the program, not loaded yet, goes by their file descriptors.
+fn map_handshakes(ebpf: &Ebpf) -> Result<MappedHandshakes, DatapathError> {
+    let fd = |name: &str| match ebpf.map(name) {
+        Some(Map::Array(map)) => Ok(map.fd()),
+        _ => Err(DatapathError::kernel(format!("map {name}"), "is not an array in the object")),
+    };
+    MappedHandshakes::new(fd("cookies")?, fd("pressure")?)
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
     ebpf.take_map(name).ok_or_else(|| {
         DatapathError::kernel(format!("map {name}"), "is not in the object, or taken")
@@ -293,6 +312,8 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         array("next_hops", size_of::<NextHop>(), NEXT_HOPS),
         array("next_hop_targets", size_of::<NextHopTarget>(), NEXT_HOPS),
         array("catalog", size_of::<CatalogEntry>(), CATALOG),
+        array("cookies", size_of::<Secrets>(), 1),
+        array("pressure", size_of::<Pressure>(), 1),
         hash("virtual_services", size_of::<ServiceKey>(), size_of::<Service>(), VIRTUAL_SERVICES),
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },

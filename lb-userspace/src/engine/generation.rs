@@ -213,6 +213,7 @@ impl Generation {
             policy: policy.copied().unwrap_or_default(),
             rate: Rate::per_second(service.connection_rate_limit),
             client_rate: Rate::per_second(service.client_connection_rate_limit),
+            ..Service::default()
         })
     }
 

@@ -72,7 +72,10 @@ impl Summary {
     pub(super) fn add_verdict(&mut self, glance: &Glance, verdict: Verdict) {
         match verdict {
             Verdict::Transmit | Verdict::Redirect { .. } => self.forwarded += 1,
-            Verdict::Pass(event) | Verdict::Drop(event) | Verdict::Punt(event) => {
+            Verdict::Pass(event)
+            | Verdict::Drop(event)
+            | Verdict::Punt(event)
+            | Verdict::Answer(event) => {
                 *self.events.entry(event).or_default() += 1;
             }
         }

@@ -144,7 +144,7 @@ impl Simulation {
             Verdict::Punt(_) => {
                 self.engine.receive(now, network::INTERFACE, &wire.0, &self.network, effects);
             }
-            Verdict::Transmit | Verdict::Redirect { .. } => {
+            Verdict::Transmit | Verdict::Answer(_) | Verdict::Redirect { .. } => {
                 effects.push(network::INTERFACE, &wire.0);
             }
             Verdict::Drop(event) => {

@@ -9,6 +9,7 @@ use lb_common::{
     next_hop::{NextHop, NextHopId},
     path,
     service::{Roles, Service, ServiceKey},
+    tcp::cookie::Secrets,
 };
 
 use super::Arrivals;
@@ -45,6 +46,10 @@ impl Neighbours for Everywhere {
         next_hop(id)
     }
 }
+
+/// What cookies are made with: nobody attacks a simulation, and the same ones make runs alike.
+const SECRETS: Secrets =
+    Secrets { even: [0x9e37_79b9_7f4a_7c15, 1], odd: [0xbf58_476d_1ce4_e5b9, 2] };
 
 /// The program's maps, as they would be.
 pub(super) struct Path<'a> {
@@ -86,6 +91,14 @@ impl path::Tables for Path<'_> {
     fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
         self.arrivals.is_due(key, rate, self.nanos())
     }
+
+    fn secrets(&self) -> Secrets {
+        SECRETS
+    }
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
 }
 
 /// A frame in the program's hands.
@@ -112,5 +125,16 @@ impl path::Frame for Wire {
             self.0.drain(..bytes.min(self.0.len()));
         }
         true
+    }
+
+    fn set_length(&mut self, length: usize) -> bool {
+        self.0.resize(length, 0);
+        true
+    }
+
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool {
+        let from = self.0.get(offset..offset + length);
+        let copied = from.zip(into.get_mut(..length)).map(|(from, to)| to.copy_from_slice(from));
+        copied.is_some()
     }
 }

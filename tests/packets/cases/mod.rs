@@ -3,6 +3,7 @@
 mod admission;
 mod closed;
 mod forward;
+mod handshake;
 mod icmp;
 mod irregular;
 mod malformed;

@@ -122,6 +122,7 @@ impl Middle {
             }
             // Frames that were damaged on their way.
             Verdict::Pass(_) | Verdict::Drop(_) => None,
+            Verdict::Answer(event) => panic!("{event:?}: the worker answers"),
             Verdict::Redirect { .. } => panic!("there is one interface, {INTERFACE}"),
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     next_hop::{NextHop, NextHopId},
     path::{Frame, Tables},
     service::{Roles, Service, ServiceKey},
+    tcp::cookie::Secrets,
 };
 
 /// The interface of the only next hop, and another one.
@@ -70,9 +71,18 @@ impl Tables for Maps {
     fn is_due(&self, _: &RateKey, _: &Rate) -> bool {
         true
     }
+
+    /// The worker of this model answers SYNs itself.
+    fn secrets(&self) -> Secrets {
+        Secrets::default()
+    }
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
 }
 
-/// A frame without room in front.
+/// A frame that is changed in place only.
 pub struct Bytes<'a>(pub &'a mut Vec<u8>);
 
 impl Frame for Bytes<'_> {
@@ -89,6 +99,14 @@ impl Frame for Bytes<'_> {
     }
 
     fn grow_head(&mut self, _: i32) -> bool {
+        false
+    }
+
+    fn set_length(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn load<const N: usize>(&mut self, _: usize, _: usize, _: &mut [u8; N]) -> bool {
         false
     }
 }

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use lb_common::splice::{Handshakes, Sender};
+
 use super::{
     Action, Side, Start,
     collector::Collector,
     delivery::{Carried, Delivery},
     opening::Connected,
     segment::{Flags, Outgoing, Segment, SequenceNumber, number},
-    translation::{Splice, WINDOW_SCALE},
 };
 
 /// Windows are no wider than this (RFC 7323 §2.3): numbers farther away belong to nobody.
@@ -20,7 +21,7 @@ const FARTHEST: u32 = 1 << 30;
 /// Numbers are those of the side that sends them, the server's own for the server.
 #[derive(Clone, Debug)]
 pub struct Joined {
-    splice: Splice,
+    handshakes: Handshakes,
     delivery: Delivery,
     /// Behind the last that the server has sent.
     server_end: SequenceNumber,
@@ -28,9 +29,8 @@ pub struct Joined {
     acknowledged: SequenceNumber,
     /// Behind the last that the client has sent.
     client_end: SequenceNumber,
-    /// Window field of the client's last segment, and its shift.
+    /// Window field of the client's last segment.
     client_window: u16,
-    client_scale: Option<u8>,
     until: Duration,
 }
 
@@ -48,16 +48,19 @@ impl Joined {
         let stream = collector.stream();
         let first = start.client.plus(1);
         let (length, fin) = (number(stream.prefix().len()), stream.is_complete());
-        let delta = connected.initial.since(start.cookie);
-        let scale = start.agreed.window_scale;
+        let handshakes = Handshakes {
+            cookie: start.cookie.0,
+            server: connected.initial.0,
+            client_scales: start.agreed.scales(),
+            server_scale: connected.scale,
+        };
         Self {
-            splice: Splice::new(delta, scale, connected.scale),
+            handshakes,
             delivery: Delivery::new(first, length, fin, connected, now),
             server_end: connected.initial.plus(1),
             acknowledged: connected.initial.plus(1),
             client_end: collector.next(),
             client_window: collector.offered(),
-            client_scale: scale,
             until,
         }
     }
@@ -76,9 +79,9 @@ impl Joined {
         self.delivery.is_done()
     }
 
-    /// What both sides' packets are translated with.
-    pub fn splice(&self) -> Splice {
-        self.splice
+    /// What says how both sides' packets are translated.
+    pub fn handshakes(&self) -> Handshakes {
+        self.handshakes
     }
 
     /// When there is something to do.
@@ -148,7 +151,7 @@ impl Joined {
         if segment.sequence.since(self.delivery.end()) < FARTHEST {
             self.client_end = later(self.client_end, segment.end());
         }
-        let acknowledged = self.splice.number_to_server(segment.acknowledgement);
+        let acknowledged = self.translated(Sender::Client, segment.acknowledgement);
         if segment.flags.ack && acknowledged.is_within(self.acknowledged, self.server_end) {
             self.acknowledged = acknowledged;
             self.client_window = segment.window;
@@ -192,14 +195,15 @@ impl Joined {
 
     /// How much the client takes.
     fn client_bytes(&self) -> u32 {
-        u32::from(self.client_window) << self.client_scale.unwrap_or(0).min(14)
+        u32::from(self.client_window)
+            << self.handshakes.client_scales.map_or(0, |scales| scales.its_own)
     }
 
     fn forward(&self, to: Side, ends: bool, actions: &mut Actions) {
         if ends {
-            actions.push(Action::Splice(self.splice));
+            actions.push(Action::Splice(self.handshakes));
         }
-        actions.push(Action::Forward(to, self.splice));
+        actions.push(Action::Forward(to));
     }
 
     fn deliver(
@@ -213,7 +217,7 @@ impl Joined {
     }
 
     fn carried(&self) -> Carried {
-        let window = self.splice.window_to_server(self.client_window);
+        let window = self.handshakes.splice(Sender::Client).window(self.client_window);
         Carried { acknowledgement: self.acknowledged, window }
     }
 
@@ -228,12 +232,17 @@ impl Joined {
     /// The number of a segment to the client that carries nothing: behind all that the server has
     /// sent it.
     pub fn next_to_client(&self) -> SequenceNumber {
-        self.splice.number_to_client(self.server_end)
+        self.translated(Sender::Server, self.server_end)
+    }
+
+    /// A number of the server's that one side names so, as the other knows it.
+    fn translated(&self, sender: Sender, number: SequenceNumber) -> SequenceNumber {
+        SequenceNumber(self.handshakes.splice(sender).number(number.0))
     }
 
     /// The server's window, as the client is to read it.
     pub fn window_to_client(&self) -> u16 {
-        let shift = if self.client_scale.is_some() { WINDOW_SCALE } else { 0 };
+        let shift = self.handshakes.client_scales.map_or(0, |scales| scales.ours);
         let window = self.delivery.window();
         u16::try_from((window >> shift).max(window.min(1))).unwrap_or(u16::MAX)
     }

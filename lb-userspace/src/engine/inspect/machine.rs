@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use lb_common::splice::Handshakes;
+
 use super::{
-    Action, Because, Decision, End, Failure, Input, LIMIT, Limits, Side, Splice, Start,
-    WINDOW_SCALE,
+    Action, Because, Decision, End, Failure, Input, LIMIT, Limits, Side, Start,
     closing::Closing,
     collector::{Collector, Received},
     joined::Joined,
     opening::{Connected, Opening, Progress},
-    segment::{Flags, Options, Outgoing, Segment, SequenceNumber},
+    segment::{Flags, Outgoing, Segment, SequenceNumber},
 };
 
 /// A connection that a script has yet to decide about, or that is on its way to a server.
@@ -52,11 +53,11 @@ pub(super) type Actions = Vec<Action>;
 impl Inspection {
     /// Begins. The segment that has brought the cookie is the first input.
     pub fn new(start: Start, limits: Limits, now: Duration) -> Self {
-        let shift = if start.agreed.window_scale.is_some() { WINDOW_SCALE } else { 0 };
+        let shift = start.agreed.scales().map_or(0, |scales| scales.ours);
         Self {
             start,
             limits,
-            collector: Collector::new(start.client.plus(1), shift, start.agreed.sack),
+            collector: Collector::new(start.client.plus(1), shift, start.agreed.sack_permitted()),
             state: State::Collecting { need: start.need },
             decided_until: now.saturating_add(limits.collecting),
             idle_until: now.saturating_add(limits.idle),
@@ -69,6 +70,14 @@ impl Inspection {
     /// What was collected so far, without holes.
     pub fn payload(&self) -> &[u8] {
         self.collector.stream().prefix()
+    }
+
+    /// What both handshakes ended with, while the server gets what was collected.
+    pub fn handshakes(&self) -> Option<Handshakes> {
+        match &self.state {
+            State::Delivering(joined) => Some(joined.handshakes()),
+            _ => None,
+        }
     }
 
     /// Bytes of memory that are in use.
@@ -185,16 +194,11 @@ impl Inspection {
         let opened_until = self.opened_until.unwrap_or(now.saturating_add(self.limits.opening));
         self.opened_until = Some(opened_until);
         let agreed = self.start.agreed;
-        let options = Options {
-            mss: Some(agreed.mss),
-            window_scale: agreed.window_scale,
-            sack_permitted: agreed.sack,
-        };
-        let shift = agreed.window_scale.unwrap_or(0).min(14);
+        let shift = agreed.window_scale().unwrap_or(0);
         let window = u32::from(self.collector.offered()) << shift;
         let window = u16::try_from(window).unwrap_or(u16::MAX);
         let until = opened_until.min(now.saturating_add(self.limits.server));
-        let (opening, syn) = Opening::new(self.start.client, options, window, now, until);
+        let (opening, syn) = Opening::new(self.start.client, agreed.options(), window, now, until);
         actions.push(Action::Send(Side::Server, syn));
         self.state = State::Opening(opening);
     }
@@ -229,15 +233,11 @@ impl Inspection {
         let mut joined = Joined::new(&self.start, &self.collector, connected, now, until);
         joined.begin(actions);
         if joined.is_done() {
-            self.splice(joined.splice(), actions);
+            actions.push(Action::Splice(joined.handshakes()));
+            self.state = State::Over;
         } else {
             self.state = State::Delivering(Box::new(joined));
         }
-    }
-
-    fn splice(&mut self, splice: Splice, actions: &mut Actions) {
-        actions.push(Action::Splice(splice));
-        self.state = State::Over;
     }
 
     fn failed(&mut self, failure: Failure, now: Duration, actions: &mut Actions) {

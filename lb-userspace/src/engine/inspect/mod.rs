@@ -14,7 +14,7 @@
 //!
 //! [`Inspection::step`] is the whole interface: something happened, at this time; these are the
 //! [`Action`]s. No I/O, no clock, no randomness. The SYN to the server carries the client's own
-//! number, so only the server's numbers differ between the two sides ([`Splice`]).
+//! number, so only the server's numbers differ between the two sides ([`lb_common::splice`]).
 //!
 //! What holds in every state:
 //! - it ends by itself: [`Inspection::wakes_at`] is a time until all is over, and after a step at
@@ -33,27 +33,16 @@ mod opening;
 pub mod segment;
 mod stream;
 mod timers;
-mod translation;
 
 use std::time::Duration;
+
+use lb_common::{splice::Handshakes, tcp::cookie::Data};
 
 pub use collector::{ACKNOWLEDGEMENT_DELAY, CHALLENGE_INTERVAL};
 pub use machine::Inspection;
 pub use opening::Failure;
 pub use segment::{Outgoing, Segment, SequenceNumber};
 pub use stream::LIMIT;
-pub use translation::{Splice, WINDOW_SCALE};
-
-/// What was agreed with the client; the cookie has kept it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Agreed {
-    /// The longest payload that the client takes, rounded down.
-    pub mss: u16,
-    /// The shift of the client's windows; ours are shifted by [`WINDOW_SCALE`] then.
-    pub window_scale: Option<u8>,
-    /// Whether selective acknowledgements may be used.
-    pub sack: bool,
-}
 
 /// Where an inspection starts: at the acknowledgement of a good cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,8 +51,8 @@ pub struct Start {
     pub client: SequenceNumber,
     /// Ours, the cookie, `K`.
     pub cookie: SequenceNumber,
-    /// What was agreed.
-    pub agreed: Agreed,
+    /// What the client offered, and we have agreed to: the cookie has kept it.
+    pub agreed: Data,
     /// How much payload the script is to see at first: 0 to decide at once, else usually 1.
     pub need: usize,
 }
@@ -153,11 +142,12 @@ pub enum Action {
     Decide(Because),
     /// The server failed: answer with [`Input::Decided`], for another one or against the client.
     ServerFailed(Failure),
-    /// Send the segment that came in on to this side, translated.
-    Forward(Side, Splice),
+    /// Send the segment that came in on to this side, translated: [`Inspection::handshakes`] says
+    /// how, or the `Splice` of the same step.
+    Forward(Side),
     /// The packets of both sides are translated from now on; the inspection is over. Comes before
     /// the `Forward` of the same step.
-    Splice(Splice),
+    Splice(Handshakes),
     /// The inspection is over without a server.
     End(End),
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::segment::{Flags, Options, Outgoing, Segment, SequenceNumber};
+use lb_common::tcp::options::{MOST_SCALE, SynOptions};
+
+use super::segment::{Flags, Outgoing, Segment, SequenceNumber};
 
 /// When a SYN is repeated first; then after twice as long, and so on (RFC 6298 §2 and §5.5).
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -12,8 +14,6 @@ const DEFAULT_MSS: u16 = 536;
 /// Fewer bytes than this a segment are not sent, whatever the server asks for: it could make one
 /// packet of every byte (Linux's `TCP_MIN_SND_MSS`).
 const LEAST_MSS: u16 = 48;
-/// The largest shift that means something (RFC 7323 §2.3).
-const MOST_SHIFT: u8 = 14;
 
 /// Why there is no connection to a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,7 +68,7 @@ impl Opening {
     /// The attempt, and the SYN that begins it. It ends at `until`.
     pub fn new(
         initial: SequenceNumber,
-        options: Options,
+        options: SynOptions,
         window: u16,
         now: Duration,
         until: Duration,
@@ -147,7 +147,7 @@ impl Opening {
             initial: segment.sequence,
             mss: mss.max(LEAST_MSS),
             window: segment.window,
-            scale: scale.map(|shift| shift.min(MOST_SHIFT)),
+            scale: scale.map(|shift| shift.min(MOST_SCALE)),
             round_trip: (self.interval == FIRST_RETRY).then(|| now.saturating_sub(self.began)),
         }
     }

@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use lb_common::{address::Protocol, checksum::Sum, rewrite::EndpointsV4, wire::TcpFlags};
+use lb_common::{
+    address::Protocol, checksum::Sum, rewrite::EndpointsV4, tcp::options::SynOptions,
+    wire::TcpFlags,
+};
 
 use crate::engine::packet::Packet;
 
@@ -58,8 +61,8 @@ pub struct Segment<'a> {
     pub flags: Flags,
     /// As it stands in the header, not scaled.
     pub window: u16,
-    /// Those that matter here.
-    pub options: Options,
+    /// Of a SYN, those that matter here; of others without meaning.
+    pub options: SynOptions,
     /// What is behind the header.
     pub payload: &'a [u8],
 }
@@ -79,17 +82,6 @@ pub struct Flags {
     pub fin: bool,
 }
 
-/// Options of a SYN.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Options {
-    /// The longest payload that the sender takes (RFC 9293 §3.7.1).
-    pub mss: Option<u16>,
-    /// By how much the sender's windows are shifted (RFC 7323 §2).
-    pub window_scale: Option<u8>,
-    /// Whether the sender understands selective acknowledgements (RFC 2018).
-    pub sack_permitted: bool,
-}
-
 /// Data that came out of order: its first number, and the one behind its last.
 pub type Block = (SequenceNumber, SequenceNumber);
 
@@ -105,7 +97,7 @@ pub struct Outgoing {
     /// As it stands in the header.
     pub window: u16,
     /// Of a SYN; none otherwise.
-    pub options: Options,
+    pub options: SynOptions,
     /// Selective acknowledgements, four at most.
     pub blocks: Vec<Block>,
     /// Which bytes of [`Inspection::payload`](super::Inspection::payload) it carries.
@@ -155,7 +147,7 @@ impl<'a> Segment<'a> {
             acknowledgement: SequenceNumber(packet.acknowledgement()),
             flags: packet.flags().into(),
             window: u16::from_be_bytes([*header.get(14)?, *header.get(15)?]),
-            options: Options::read(header.get(HEADER..)?),
+            options: SynOptions::of(header)?,
             payload,
         })
     }
@@ -176,46 +168,17 @@ pub(super) fn number(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-impl Options {
-    /// Reads as far as the options make sense; of two of a kind the last counts.
-    fn read(mut bytes: &[u8]) -> Self {
-        let mut options = Self::default();
-        loop {
-            bytes = match bytes {
-                [] | [0, ..] => return options,
-                [1, rest @ ..] => rest,
-                [kind, length, rest @ ..] => {
-                    let Some(length) = usize::from(*length).checked_sub(2) else { return options };
-                    let Some((value, rest)) = rest.split_at_checked(length) else { return options };
-                    options.take(*kind, value);
-                    rest
-                }
-                [_] => return options,
-            };
-        }
+/// Each option padded to whole words, which is how everybody sends them.
+fn write_options(options: &SynOptions, bytes: &mut Vec<u8>) {
+    if let Some(mss) = options.mss {
+        bytes.extend([2, 4]);
+        bytes.extend(mss.to_be_bytes());
     }
-
-    fn take(&mut self, kind: u8, value: &[u8]) {
-        match (kind, value) {
-            (2, [high, low]) => self.mss = Some(u16::from_be_bytes([*high, *low])),
-            (3, [shift]) => self.window_scale = Some(*shift),
-            (4, []) => self.sack_permitted = true,
-            _ => {}
-        }
+    if options.sack_permitted {
+        bytes.extend([1, 1, 4, 2]);
     }
-
-    /// Each padded to whole words, which is how everybody sends them.
-    fn write(&self, bytes: &mut Vec<u8>) {
-        if let Some(mss) = self.mss {
-            bytes.extend([2, 4]);
-            bytes.extend(mss.to_be_bytes());
-        }
-        if self.sack_permitted {
-            bytes.extend([1, 1, 4, 2]);
-        }
-        if let Some(shift) = self.window_scale {
-            bytes.extend([1, 3, 3, shift]);
-        }
+    if let Some(shift) = options.window_scale {
+        bytes.extend([1, 3, 3, shift]);
     }
 }
 
@@ -224,7 +187,7 @@ impl Outgoing {
     pub fn write(&self, ends: &EndpointsV4, payload: &[u8], packet: &mut Vec<u8>) {
         let start = packet.len();
         packet.extend([0; NETWORK_HEADER + HEADER]);
-        self.options.write(packet);
+        write_options(&self.options, packet);
         self.write_blocks(packet);
         let header = packet.len() - start - NETWORK_HEADER;
         packet.extend_from_slice(payload);

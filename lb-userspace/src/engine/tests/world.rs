@@ -12,6 +12,7 @@ use lb_common::{
     next_hop::NextHop,
     path::{Tables, Verdict, forward},
     service::{Roles, Service},
+    tcp::cookie::Secrets,
 };
 
 use super::{frames::*, *};
@@ -354,7 +355,7 @@ impl World {
         let interface = match verdict {
             Verdict::Punt(_) => return self.punt(0, link.interface, &frame.bytes, counts),
             Verdict::Pass(_) | Verdict::Drop(_) => return Step::default(),
-            Verdict::Transmit => link.interface,
+            Verdict::Transmit | Verdict::Answer(_) => link.interface,
             Verdict::Redirect { interface } => interface,
         };
         Step { sent: vec![Link::read(interface, &frame.bytes)], ..Step::default() }
@@ -481,6 +482,17 @@ impl lb_common::path::Frame for Wire {
         }
         true
     }
+
+    fn set_length(&mut self, length: usize) -> bool {
+        self.bytes.resize(length, 0);
+        true
+    }
+
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool {
+        let from = self.bytes.get(offset..offset + length);
+        let copied = from.zip(into.get_mut(..length)).map(|(from, to)| to.copy_from_slice(from));
+        copied.is_some()
+    }
 }
 
 impl Tables for World {
@@ -514,5 +526,13 @@ impl Tables for World {
 
     fn is_due(&self, key: &RateKey, rate: &Rate) -> bool {
         self.arrivals.is_due(key, rate, self.nanos())
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets { even: [1, 2], odd: [3, 4] }
+    }
+
+    fn is_pressed(&self) -> bool {
+        false
     }
 }

@@ -116,7 +116,7 @@ fn a_hole_is_told_until_it_is_filled() {
 
 #[test]
 fn a_client_without_sack_is_told_none() {
-    let agreed = Agreed { sack: false, window_scale: None, ..start().agreed };
+    let agreed = agreed(1460, None, false);
     let mut bench = Bench::with(Start { agreed, ..start() }, limits());
     let told = bench.client(&from_client(2, b"x"));
     assert_eq!(told, ["to client . 5001 ack 1001 win 65535"], "and no scale");

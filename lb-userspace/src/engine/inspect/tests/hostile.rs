@@ -180,7 +180,7 @@ proptest! {
         silent in prop::option::of(0u64..5000),
         events in vec(event(), 1..200),
     ) {
-        let agreed = Agreed { mss: mss.min(1460), window_scale: scale, sack };
+        let agreed = agreed(mss.min(1460), scale, sack);
         let no_payload = silent.map(Duration::from_millis);
         let now = 100 * SECOND;
         let limits = Limits { no_payload, ..limits() };

@@ -10,12 +10,10 @@ mod hostile;
 mod opening;
 mod segments;
 mod streams;
-mod translating;
 
-use super::{
-    segment::{Flags, Options},
-    *,
-};
+use lb_common::{splice::Sender, tcp::options::SynOptions as Options};
+
+use super::{segment::Flags, *};
 
 const CLIENT: u32 = 1000;
 const COOKIE: u32 = 5000;
@@ -40,11 +38,16 @@ fn limits() -> Limits {
     }
 }
 
+/// As a cookie keeps it.
+fn agreed(mss: u16, window_scale: Option<u8>, sack_permitted: bool) -> Data {
+    Data::new(&Options { mss: Some(mss), window_scale, sack_permitted })
+}
+
 fn start() -> Start {
     Start {
         client: SequenceNumber(CLIENT),
         cookie: SequenceNumber(COOKIE),
-        agreed: Agreed { mss: 1460, window_scale: Some(8), sack: true },
+        agreed: agreed(1460, Some(8), true),
         need: 1,
     }
 }
@@ -151,9 +154,10 @@ fn tell(action: &Action, payload: &[u8]) -> String {
         }
         Action::Decide(because) => format!("decide: {because:?}"),
         Action::ServerFailed(failure) => format!("failed: {failure:?}"),
-        Action::Forward(side, _) => format!("forward to {}", format!("{side:?}").to_lowercase()),
-        Action::Splice(splice) => {
-            format!("splice {} {} {}", splice.delta, splice.to_client, splice.to_server)
+        Action::Forward(side) => format!("forward to {}", format!("{side:?}").to_lowercase()),
+        Action::Splice(handshakes) => {
+            let [client, server] = [Sender::Client, Sender::Server].map(|s| handshakes.splice(s));
+            format!("splice {} {} {}", client.delta, server.shift, client.shift)
         }
         Action::End(end) => format!("end: {end:?}"),
     }

@@ -6,7 +6,7 @@ const SYN: &str = "to server S. 1000 win 65535 mss Some(1460) scale Some(8) sack
 
 #[test]
 fn the_syn_carries_what_the_client_offered() {
-    let agreed = Agreed { mss: 536, window_scale: None, sack: false };
+    let agreed = agreed(536, None, false);
     let mut bench = Bench::with(Start { agreed, ..start() }, limits());
     bench.client(&from_client(0, b"x"));
     let syn = "to server S. 1000 win 500 mss Some(536) scale None sack false";
@@ -123,7 +123,7 @@ fn what_the_server_says_of_itself_is_kept_to() {
 
 #[test]
 fn scaling_that_was_not_offered_is_not_agreed() {
-    let agreed = Agreed { window_scale: None, ..start().agreed };
+    let agreed = agreed(1460, None, true);
     let mut bench = Bench::with(Start { agreed, need: 0, ..start() }, limits());
     bench.client(&from_client(0, b""));
     bench.decide(Decision::Connect);

@@ -2,7 +2,7 @@
 
 use etherparse::{Ipv4Header, SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
 use lb_common::{address::Port, rewrite::EndpointsV4};
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option::of, prelude::*};
 
 use super::*;
 use crate::engine::packet::{Network, Packet};
@@ -40,7 +40,7 @@ fn options_are_read_in_any_order_as_far_as_they_make_sense() {
     let mss = Options { mss: Some(1460), ..none };
     let both = Options { window_scale: Some(7), ..mss };
     let all = Options { sack_permitted: true, ..both };
-    let cases: [(&str, &[u8], Options); 12] = [
+    let cases: [(&str, &[u8], Options); 13] = [
         ("none", &[], none),
         ("Linux", &[2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7], all),
         ("unknown ones between", &[34, 2, 2, 4, 5, 180, 30, 4, 0, 1, 3, 3, 7, 0], both),
@@ -52,7 +52,12 @@ fn options_are_read_in_any_order_as_far_as_they_make_sense() {
         ("a wrong length for its kind", &[2, 3, 5, 3, 3, 7, 4, 2], Options { mss: None, ..all }),
         ("twice: the last", &[2, 4, 2, 0, 2, 4, 5, 180], mss),
         ("no operation only", &[1, 1, 1, 1], none),
-        ("an MSS of nothing", &[2, 4, 0, 0], Options { mss: Some(0), ..none }),
+        ("an MSS of nothing", &[2, 4, 0, 0], none),
+        (
+            "a scale too large",
+            &[2, 4, 5, 180, 3, 3, 15, 0],
+            Options { window_scale: Some(14), ..mss },
+        ),
     ];
     for (name, bytes, expected) in cases {
         let packet = packet(bytes, Flags::SYN, b"");
@@ -92,7 +97,7 @@ proptest! {
     fn what_is_written_is_read_so(
         sequence: u32, acknowledgement: u32, window: u16,
         [ack, psh, rst, syn, fin] in any::<[bool; 5]>(),
-        mss: Option<u16>, window_scale: Option<u8>, sack_permitted: bool,
+        mss in of(1..=u16::MAX), window_scale in of(0..=14u8), sack_permitted: bool,
         blocks in vec(any::<(u32, u32)>(), 0..5),
         payload in vec(any::<u8>(), 0..2000),
     ) {

@@ -48,7 +48,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 fn world(case: &Case) -> World {
     let Case { seed, loss, client_room, client_scale, .. } = *case;
-    let agreed = Agreed { mss: 1460, window_scale: client_scale, sack: false };
+    let agreed = agreed(1460, client_scale, false);
     let wants = case.wants.min(case.says);
     let start = Start { agreed, need: wants.min(1), ..start() };
     let now = 100 * SECOND;
@@ -59,7 +59,7 @@ fn world(case: &Case) -> World {
         acknowledged: 0,
         sent: 0,
         window: 65_535,
-        their_scale: if client_scale.is_some() { WINDOW_SCALE } else { 0 },
+        their_scale: agreed.scales().map_or(0, |scales| scales.ours),
         next,
         heard: Vec::new(),
         their_fin: false,

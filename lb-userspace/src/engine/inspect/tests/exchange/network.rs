@@ -39,23 +39,25 @@ impl Flying {
     }
 }
 
-/// The splice as the program does it.
-pub fn translated(to: Side, splice: Splice, mut segment: Flying) -> Flying {
-    let window = u32::from(segment.window);
+/// The splice, said in other words than the program's.
+pub fn translated(to: Side, handshakes: Handshakes, mut segment: Flying) -> Flying {
+    let delta = handshakes.server.wrapping_sub(handshakes.cookie);
+    let scales = handshakes.client_scales.map(|client| (client.its_own, client.ours));
+    // How many bits the sender means its window to be shifted by, and how many the receiver does.
+    let (meant, read) = match (to, scales, handshakes.server_scale) {
+        (_, None, _) => (0, 0),
+        (Side::Client, Some((_, ours)), server) => (server.unwrap_or(0), ours),
+        (Side::Server, Some((its_own, _)), Some(_)) => (its_own, its_own),
+        (Side::Server, Some((its_own, _)), None) => (its_own, 0),
+    };
     match to {
-        Side::Client => {
-            segment.sequence = segment.sequence.minus(splice.delta);
-            let (by, right) = (splice.to_client.unsigned_abs(), splice.to_client < 0);
-            let shifted = if right { window >> by } else { window << by };
-            if !segment.flags.syn {
-                segment.window =
-                    u16::try_from(shifted).unwrap_or(u16::MAX).max(segment.window.min(1));
-            }
-        }
-        Side::Server => {
-            segment.acknowledgement = segment.acknowledgement.plus(splice.delta);
-            segment.window = splice.window_to_server(segment.window);
-        }
+        Side::Client => segment.sequence = segment.sequence.minus(delta),
+        Side::Server => segment.acknowledgement = segment.acknowledgement.plus(delta),
+    }
+    if !segment.flags.syn {
+        let window = (u64::from(segment.window) << meant) >> read;
+        let open = segment.window.min(1);
+        segment.window = u16::try_from(window).unwrap_or(u16::MAX).max(open);
     }
     segment
 }

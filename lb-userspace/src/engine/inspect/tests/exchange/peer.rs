@@ -116,11 +116,11 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    pub fn scale_with(&self, agreed: Agreed) -> Option<u8> {
-        self.scale.filter(|_| agreed.window_scale.is_some())
+    pub fn scale_with(&self, agreed: Data) -> Option<u8> {
+        self.scale.filter(|_| agreed.window_scale().is_some())
     }
 
-    pub fn peer(&self, agreed: Agreed, window: u16, now: Duration) -> Peer {
+    pub fn peer(&self, agreed: Data, window: u16, now: Duration) -> Peer {
         let scale = self.scale_with(agreed);
         let next = SequenceNumber(CLIENT + 1);
         Peer {
@@ -129,14 +129,14 @@ impl Accepts {
             acknowledged: 0,
             sent: 0,
             window: window.into(),
-            their_scale: scale.and(agreed.window_scale).unwrap_or(0),
+            their_scale: scale.and(agreed.window_scale()).unwrap_or(0),
             next,
             heard: Vec::new(),
             their_fin: false,
             room: self.room,
             scale: scale.unwrap_or(0),
             edge: next.plus(self.room.min(65_535)),
-            mss: agreed.mss.into(),
+            mss: agreed.mss().into(),
             retry_at: now + RETRY,
             is_synchronized: false,
         }

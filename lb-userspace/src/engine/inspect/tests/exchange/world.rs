@@ -13,7 +13,7 @@ pub struct World {
     /// What the server is to be.
     pub accepts: Accepts,
     pub balancer: Option<Inspection>,
-    pub splice: Option<Splice>,
+    pub splice: Option<Handshakes>,
     pub start: Start,
     /// Bytes that the script wants, and servers that refuse.
     pub wants: usize,
@@ -97,8 +97,8 @@ impl World {
         }
         if segment.flags.syn {
             if self.server.is_none() {
-                assert_eq!(segment.options.mss, Some(self.start.agreed.mss));
-                assert_eq!(segment.options.window_scale, self.start.agreed.window_scale);
+                assert_eq!(segment.options.mss, Some(self.start.agreed.mss()));
+                assert_eq!(segment.options.window_scale, self.start.agreed.window_scale());
                 self.server = Some(self.accepts.peer(self.start.agreed, segment.window, now));
             }
             let answer = self.accepts.answer(self.start.client);
@@ -140,7 +140,8 @@ impl World {
         while !actions.is_empty() {
             let mut following = Vec::new();
             for action in actions.drain(..) {
-                if let Some(decision) = self.act(&action, inspection.payload(), segment) {
+                let known = (inspection.payload(), inspection.handshakes());
+                if let Some(decision) = self.act(&action, known, segment) {
                     let input = Input::Decided(decision);
                     inspection.step(self.network.now, input, &mut following);
                 }
@@ -153,16 +154,17 @@ impl World {
     pub fn act(
         &mut self,
         action: &Action,
-        payload: &[u8],
+        (payload, handshakes): (&[u8], Option<Handshakes>),
         segment: Option<&Flying>,
     ) -> Option<Decision> {
         match action {
             Action::Send(side, segment) => self.pass(*side, &Flying::new(segment, payload)),
-            Action::Forward(side, splice) => {
+            Action::Forward(side) => {
                 let segment = segment.expect("a segment came in").clone();
-                self.pass(*side, &translated(*side, *splice, segment));
+                let splice = self.splice.or(handshakes).expect("both are there");
+                self.pass(*side, &translated(*side, splice, segment));
             }
-            Action::Splice(splice) => self.splice = Some(*splice),
+            Action::Splice(handshakes) => self.splice = Some(*handshakes),
             Action::Decide(Because::Enough) if payload.len() < self.wants => {
                 return Some(Decision::Collect(self.wants));
             }
