@@ -55,7 +55,7 @@ const _: () = assert!(size_of::<CatalogEntry>() == 128);
 /// Size of the `catalog` map.
 pub const CATALOG: u32 = 65_536;
 
-/// The value of the one-element `pressure` map: 0 while there is none. Workers write it, through
+/// The value of the one-element `pressure` map: 0 while there is none. Control writes it, through
 /// mapped memory; the program reads it.
 #[derive(Debug, Default)]
 #[repr(transparent)]

@@ -59,7 +59,7 @@ static DUE: LruHashMap<RateKey, u64, { ARRIVALS as usize }> = LruHashMap::new();
 #[btf_map(name = "cookies")]
 static COOKIES: Array<Secrets, 1, MMAPABLE> = Array::new();
 
-/// Whether services that may answer with cookies should. Workers write it through mapped memory.
+/// Whether services that may answer with cookies should. Control writes it through mapped memory.
 #[btf_map(name = "pressure")]
 static PRESSURE: Array<u32, 1, MMAPABLE> = Array::new();
 

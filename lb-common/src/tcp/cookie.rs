@@ -118,6 +118,9 @@ pub struct Epoch(pub u32);
 impl Epoch {
     const SHIFT: u32 = 36;
 
+    /// How long one lasts, in nanoseconds.
+    pub const LENGTH: u64 = 1 << Self::SHIFT;
+
     /// The one at this time, in nanoseconds of the monotonic clock.
     #[inline(always)]
     #[must_use]

@@ -38,6 +38,9 @@ fn print(status: &Status) {
         "flows          {} of {}, {} not established; {} adopted at the start, {} logged",
         flows.now, flows.capacity, flows.half_open, status.adopted_flows, status.logged_flows
     );
+    if flows.pressure {
+        println!("pressure       so many are not established that new ones may get cookies first");
+    }
     print!("{}", snat_ports(&status.snat_ports));
     print!("{}", losses(status));
     println!();

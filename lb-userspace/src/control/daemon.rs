@@ -20,6 +20,7 @@ use super::{
     exhaustion::Exhaustion,
     explain::nobody_listens,
     former::FormerSources,
+    handshakes::Handshakes,
     lock::Lock,
     names::Names,
     network::{addresses, service::NetworkHandle},
@@ -152,6 +153,7 @@ struct Daemon {
     adopted: usize,
     former: FormerSources,
     exhaustion: Exhaustion,
+    handshakes: Handshakes,
     out_of_ports: mpsc::Receiver<Peer>,
     requests: mpsc::Receiver<Request>,
     grace: std::thread::JoinHandle<()>,
@@ -241,6 +243,7 @@ impl Daemon {
             refused_addresses: None,
             generation,
             shared,
+            handshakes: Handshakes::new(datapath.handshakes()),
             datapath,
             services,
             prefixes,
@@ -295,6 +298,7 @@ impl Daemon {
                 Some(()) = signals.interrupt.recv() => break self.options.detach,
                 _ = housekeeping.tick() => {
                     self.shared.tables.sweep(now().monotonic, SWEEP);
+                    self.handshakes.tick(now().monotonic, &self.shared.gauge);
                     self.with_servers(Servers::tick);
                     if let Some(casualty) = self.crew.casualty() {
                         // The data path goes on, and whoever supervises starts a new daemon.
@@ -472,6 +476,7 @@ impl Daemon {
             flows: FlowGauge {
                 now: gauge.flows(),
                 half_open: gauge.half_open(),
+                pressure: self.handshakes.is_pressed(),
                 capacity: gauge.capacity(),
             },
             logged_flows: self.log.written(),

@@ -61,6 +61,11 @@ impl Collector for Status {
         let gauges = [
             ("flows", "Flows in the table", self.flows.now.into()),
             ("flows_half_open", "Flows not established yet", self.flows.half_open.into()),
+            (
+                "half_open_pressure",
+                "1 if so many flows are half open that services answer with cookies",
+                self.flows.pressure.into(),
+            ),
             ("flow_capacity", "Flows that there may be", self.flows.capacity.into()),
             ("config_generation", "Configuration in force", self.generation.into()),
             ("snat_ports_in_use", "SNAT ports that flows use", self.snat_ports.in_use),

@@ -6,6 +6,7 @@ mod daemon;
 mod exhaustion;
 pub mod explain;
 mod former;
+mod handshakes;
 mod lock;
 mod metrics;
 pub mod names;

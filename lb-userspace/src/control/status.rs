@@ -79,6 +79,8 @@ pub struct FlowGauge {
     pub now: u32,
     /// Of these, not established yet.
     pub half_open: u32,
+    /// Whether these are so many that services answer with cookies which do so under pressure.
+    pub pressure: bool,
     /// Flows that there may be.
     pub capacity: u32,
 }

@@ -147,6 +147,11 @@ impl Gauge {
         self.half_open.load(Ordering::Relaxed)
     }
 
+    /// Flows that may not be established yet; at least one.
+    pub fn most_half_open(&self) -> u32 {
+        self.most_half_open.load(Ordering::Relaxed)
+    }
+
     /// Flows that there may be.
     pub fn capacity(&self) -> u32 {
         self.capacity
@@ -157,7 +162,7 @@ impl Gauge {
     }
 
     pub(super) fn is_half_open_full(&self) -> bool {
-        self.half_open() >= self.most_half_open.load(Ordering::Relaxed)
+        self.half_open() >= self.most_half_open()
     }
 
     pub(super) fn begun(&self, established: bool) {
