@@ -119,6 +119,12 @@ events! {
     DropServerLimit = 80, "drop_server_limit";
     /// The virtual service has as many connections as it may.
     DropServiceLimit = 81, "drop_service_limit";
+    /// Later data of an inspected connection, whose first is not here yet: its client sends it again.
+    DropEarly = 82, "drop_early";
+    /// The payload that a script waits for did not come: not in time, or the client has closed.
+    DropNoPayload = 83, "drop_no_payload";
+    /// Inspected connections hold as much payload as they may.
+    DropInspectMemory = 84, "drop_inspect_memory";
 }
 
 impl Event {

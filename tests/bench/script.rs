@@ -18,6 +18,7 @@ use lb_common::{
     flow::Geometry,
     hash::HashSeed,
     next_hop::{NextHop, NextHopId},
+    tcp::cookie::Secrets,
 };
 use lb_tests::{
     check_stopped,
@@ -215,7 +216,8 @@ pub fn shared(config: &Config) -> Shared {
     let seed = HashSeed([11, 22, 33, 44, 55].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let geometry = Geometry { buckets: Geometry::buckets_for(instance.flow_capacity), seed };
     let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
-    Shared::new(table, Catalog::new([], Box::new(())), instance, instance.flow_capacity)
+    let (catalog, cookies) = (Catalog::new([], Box::new(())), Arc::new(Secrets::default()));
+    Shared::new(table, catalog, instance, instance.flow_capacity, cookies)
 }
 
 /// One of the workers.

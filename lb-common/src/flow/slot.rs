@@ -285,6 +285,13 @@ impl SharedSlotV4 {
         self.sequence_delta.store(sequence_delta, Relaxed);
     }
 
+    /// Writes where packets of a published slot will go that is [`Flags::INSPECTED`]: readers use
+    /// nothing of it as long as it is.
+    pub fn prepare(&self, entry: &Entry) {
+        debug_assert!(Flags(self.flags.load(Relaxed)).has(Flags::INSPECTED));
+        self.write(entry.next_hop, &entry.rewrite, entry.sequence_delta);
+    }
+
     /// Splices the flow of a published slot that is [`Flags::INSPECTED`]: writes what its packets
     /// need, then takes that flag away. A reader that finds it gone sees what was written; one that
     /// finds it there uses nothing of it.

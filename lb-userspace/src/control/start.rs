@@ -55,7 +55,8 @@ pub(super) fn share(datapath: &mut Datapath, config: &Config) -> Result<Arc<Shar
     let kept = catalog.read().context("cannot read the pinned catalog")?;
     let flows = FlowTable::new(datapath.geometry(), Box::new(table));
     let catalog = Catalog::new(kept, Box::new(catalog));
-    Ok(Arc::new(Shared::new(flows, catalog, instance, instance.flow_capacity)))
+    let (capacity, cookies) = (instance.flow_capacity, datapath.handshakes());
+    Ok(Arc::new(Shared::new(flows, catalog, instance, capacity, cookies)))
 }
 
 /// The highest generation that adopted flows were decided by.

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::DatapathError;
-use crate::flow_table::Memory;
+use crate::{engine::CookieJar, flow_table::Memory};
 
 /// A `BPF_F_MMAPABLE` array, mapped whole. Elements are shared with the kernel and with other
 /// workers, so only types whose every access is atomic are mapped.
@@ -126,6 +126,19 @@ impl MappedHandshakes {
         let secret = std::array::from_fn(|index| u64::from_ne_bytes(words[index]));
         self.secrets().replace(place, secret);
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for MappedHandshakes {
+    /// Secrets are written nowhere.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MappedHandshakes")
+    }
+}
+
+impl CookieJar for MappedHandshakes {
+    fn secrets(&self) -> Secrets {
+        Self::secrets(self).load()
     }
 }
 

@@ -46,8 +46,12 @@ fn worker_of(found: &Found, instance: &Instance, workers: u16) -> u16 {
     by_port.unwrap_or(found.record.owner % workers.max(1))
 }
 
-/// Whether a forward direction has its reply.
+/// Whether a forward direction has its reply. What was collected of an inspected connection has
+/// died with its worker: such a flow is no more.
 fn is_whole(table: &FlowTable, found: &Found) -> bool {
+    if found.entry.flags.has(Flags::INSPECTED) {
+        return false;
+    }
     if found.record.partner == FlowRecord::ALONE {
         return found.entry.flags.has(Flags::CLOSED);
     }

@@ -51,14 +51,35 @@ pub(super) struct Decided {
     pub rule: Option<RuleIndex>,
     /// The script line that chose or closed.
     pub place: Option<Place>,
+    /// Whether a script has closed the connection, and not asked for a reset.
+    pub closes_in_order: bool,
     pub note: Note,
 }
 
 impl Decided {
     /// By the program, before any worker.
     pub fn kept_out(event: Event) -> Self {
-        let decision = refuse(event, EndReason::Refused);
-        Self { decision, destination: None, rule: None, place: None, note: Note::default() }
+        Self::refused(refuse(event, EndReason::Refused), None)
+    }
+
+    /// By nobody yet: a script waits for payload.
+    pub fn waiting(by: Place) -> Self {
+        Self::refused(refuse(Event::DropNoPayload, EndReason::NoPayload), Some(by))
+    }
+
+    fn refused(decision: Decision, place: Option<Place>) -> Self {
+        let (rule, note) = (None, Note::default());
+        Self { decision, destination: None, rule, place, closes_in_order: false, note }
+    }
+
+    /// For a flow record, of a flow that does not come to be; 0 if nobody in particular refused it.
+    pub fn refused_by(&self) -> u8 {
+        match self.decision {
+            Decision::Refuse { reason: EndReason::ClosedByScript, .. } => {
+                DecidedBy::ScriptClosed as u8
+            }
+            _ => 0,
+        }
     }
 
     /// The policy rule, if it is what decided.
@@ -111,7 +132,9 @@ impl<'a> Decider<'a> {
         let persisted = outcome.persist.as_ref().map(|persist| persist.destination);
         let selected = outcome.selection.map(|selection| selection.chosen.destination());
         let destination = persisted.or(selected).or(self.destination);
-        Decided { decision, destination, rule: self.rule, place, note }
+        let close = outcome.close.as_ref().filter(|_| outcome.failure.is_none());
+        let closes_in_order = close.is_some_and(|close| !close.reset);
+        Decided { decision, destination, rule: self.rule, place, closes_in_order, note }
     }
 
     fn follow(&mut self, outcome: &Outcome, note: &mut Note) -> (Decision, Option<Place>) {

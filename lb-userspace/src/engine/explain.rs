@@ -12,12 +12,13 @@ use super::{
     Engine, Explanation, Now, Query,
     decide::{Decided, Decider},
     evidence::Evidence,
+    inspected::inspects,
     packet::{self, Parsed},
     persistence::Stored,
 };
 use crate::{
     config::{Destination, VirtualService},
-    script::{self, Outcome},
+    script::{self, More, Outcome, Progress, RunEntry, Stream, Wait},
     table::Transaction,
 };
 
@@ -40,6 +41,8 @@ impl Engine {
             return Some(self.kept_out(now, service, query, Event::DropDenied));
         }
         self.runtime.keep_journal(true);
+        let stream = inspects(service).then_some(More::MayCome);
+        let query = Query { stream, ..query };
         let (_, explanation) = self.judge(now, (index, service), query, Mode::Rehearsal);
         self.runtime.keep_journal(self.explains);
         explanation
@@ -56,6 +59,7 @@ impl Engine {
             client: packet.source(),
             vip: packet.destination(),
             payload: packet.payload,
+            stream: None,
         };
         let key =
             ServiceKey::new(query.vip.ip().into(), Port::new(query.vip.port()), query.protocol);
@@ -84,13 +88,14 @@ impl Engine {
         .explain()
     }
 
-    /// Runs the scripts, and follows them. Explained only if that is wanted.
+    /// Runs the scripts, and follows them. Explained only if that is wanted. Only over a stream can
+    /// scripts wait.
     pub(super) fn decide(
         &mut self,
         now: Now,
         service: (usize, &VirtualService),
         query: Query<'_>,
-    ) -> (Decided, Option<Explanation>) {
+    ) -> (Result<Decided, Wait>, Option<Explanation>) {
         self.judge(now, service, query, Mode::Earnest)
     }
 
@@ -100,19 +105,27 @@ impl Engine {
         (index, service): (usize, &VirtualService),
         query: Query<'_>,
         mode: Mode,
-    ) -> (Decided, Option<Explanation>) {
+    ) -> (Result<Decided, Wait>, Option<Explanation>) {
         let generation = Arc::clone(&self.generation);
         let explains = self.explains || mode == Mode::Rehearsal;
         let flows = self.shared.services.now(generation.service_number(index));
         if (1..=flows).contains(&service.max_concurrent_connections) {
             let event = Event::DropServiceLimit;
             let explanation = explains.then(|| self.kept_out(now, service, query, event));
-            return (Decided::kept_out(event), explanation);
+            return (Ok(Decided::kept_out(event)), explanation);
         }
         let rule = generation.rule(service, query.client.ip());
         let destination = rule.map(|(_, to)| to).or(service.destination);
         let flow = flow_of(service, query, destination);
-        let (outcome, mut rehearsed) = self.run_scripts(now, service, &flow, mode);
+        let (progress, mut rehearsed) = self.run_scripts(now, service, (&flow, query.stream), mode);
+        let outcome = match progress {
+            Progress::Decided(outcome) => outcome,
+            Progress::Waits(wait) => {
+                let runs = self.runtime.take_journal();
+                let explain = || self.explain_wait(now, service, query, wait, &runs);
+                return (Err(wait), explains.then(explain));
+            }
+        };
         let mut balancer_copy;
         let (balancer, stored) = match &mut rehearsed {
             None => {
@@ -144,7 +157,29 @@ impl Engine {
             Evidence { generation, servers, now, worker, service, query, decided, runs, persisted }
                 .explain()
         });
-        (decided, explanation)
+        (Ok(decided), explanation)
+    }
+
+    fn explain_wait(
+        &self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+        wait: Wait,
+        runs: &[RunEntry],
+    ) -> Explanation {
+        Evidence {
+            now: now.monotonic,
+            generation: &self.generation,
+            servers: &self.shared.servers,
+            worker: self.position.worker,
+            service,
+            query,
+            decided: &Decided::waiting(wait.by),
+            runs,
+            persisted: &[],
+        }
+        .explain()
     }
 
     /// What the scripts say, and, of a rehearsal, what they would have done to tables.
@@ -152,20 +187,31 @@ impl Engine {
         &mut self,
         now: Now,
         service: &VirtualService,
-        flow: &script::Flow<'_>,
+        (flow, more): (&script::Flow<'_>, Option<More>),
         mode: Mode,
-    ) -> (Outcome, Option<Transaction>) {
+    ) -> (Progress, Option<Transaction>) {
         let Now { monotonic, wall } = now;
         let (event, sets) = (script::Event::L4Request, &service.datascripts[..]);
-        match mode {
-            Mode::Earnest if sets.is_empty() => (Outcome::default(), None),
-            Mode::Earnest => {
-                (self.runtime.run(event, sets, flow, &self.world, monotonic, wall), None)
+        let (runtime, world) = (&mut self.runtime, &self.world);
+        let stream = more.map(|more| Stream { flow: *flow, more });
+        match (mode, stream) {
+            (Mode::Earnest, _) if sets.is_empty() => (Progress::Decided(Outcome::default()), None),
+            (Mode::Earnest, None) => {
+                let outcome = runtime.run(event, sets, flow, world, monotonic, wall);
+                (Progress::Decided(outcome), None)
             }
-            Mode::Rehearsal => {
+            (Mode::Earnest, Some(stream)) => {
+                (runtime.run_stream(event, sets, &stream, world, monotonic, wall), None)
+            }
+            (Mode::Rehearsal, None) => {
                 let (outcome, transaction) =
-                    self.runtime.rehearse(event, sets, flow, &self.world, monotonic, wall);
-                (outcome, Some(transaction))
+                    runtime.rehearse(event, sets, flow, world, monotonic, wall);
+                (Progress::Decided(outcome), Some(transaction))
+            }
+            (Mode::Rehearsal, Some(stream)) => {
+                let (progress, transaction) =
+                    runtime.rehearse_stream(event, sets, &stream, world, monotonic, wall);
+                (progress, Some(transaction))
             }
         }
     }

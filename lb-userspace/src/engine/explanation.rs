@@ -9,7 +9,7 @@ use lb_common::{address::Protocol, event::Event};
 use serde::{Deserialize, Serialize};
 
 use super::log::DecidedBy;
-use crate::script::TableAccess;
+use crate::script::{More, TableAccess};
 
 /// A flow's first packet, as far as a decision looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct Query<'a> {
     pub vip: SocketAddr,
     /// What follows the transport header.
     pub payload: &'a [u8],
+    /// Of an inspected connection, whose payload is what has come so far: whether more may come.
+    pub stream: Option<More>,
 }
 
 /// The same, to keep.
@@ -41,7 +43,7 @@ impl FirstPacket {
     /// As the engine takes it.
     pub fn query(&self) -> Query<'_> {
         let Self { protocol, client, vip, ref payload } = *self;
-        Query { protocol, client, vip, payload }
+        Query { protocol, client, vip, payload, stream: None }
     }
 }
 

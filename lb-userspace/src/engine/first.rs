@@ -17,7 +17,7 @@ use super::{
     explanation::Query,
     held::Waiting,
     install::{self, NewFlow},
-    log::{DecidedBy, EndReason},
+    log::EndReason,
     obituary::Refused,
     packet::Packet,
     ports::Peer,
@@ -51,13 +51,17 @@ impl Engine {
             self.count(Event::DropNoFlow, 1);
             return None;
         };
-        if packet.protocol == Protocol::Tcp && !packet.flags().opens() {
-            reset_client(packet, ingress, turn);
-            self.count(Event::DropNoFlow, 1);
-            return None;
-        }
         if ingress.is_irregular(packet) && !is_allowed(&generation, service, packet) {
             self.count(Event::DropDenied, 1);
+            return None;
+        }
+        let is_tcp = packet.protocol == Protocol::Tcp;
+        if is_tcp && self.shake_hands(turn, packet, ingress, (index, service)) {
+            return None;
+        }
+        if is_tcp && !packet.flags().opens() {
+            reset_client(packet, ingress, turn);
+            self.count(Event::DropNoFlow, 1);
             return None;
         }
         if let Some(event) = self.no_room(packet) {
@@ -70,8 +74,11 @@ impl Engine {
             client: packet.source(),
             vip: packet.destination(),
             payload: packet.payload,
+            stream: None,
         };
         let (decided, explanation) = self.decide(turn.now, (index, service), query);
+        // Nothing waits for payload that is no stream.
+        let decided = decided.ok()?;
         let first = First { packet, ingress, service, index, to_client };
         let result = self.carry_out(turn, &first, decided);
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
@@ -82,7 +89,7 @@ impl Engine {
     }
 
     /// The next hop toward the client. `None`: the packet waits for it, or is dropped and counted.
-    fn way_back(
+    pub(super) fn way_back(
         &mut self,
         turn: &mut Turn<'_>,
         packet: &Packet<'_>,
@@ -102,7 +109,7 @@ impl Engine {
         None
     }
 
-    fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
+    pub(super) fn no_room(&self, packet: &Packet<'_>) -> Option<Event> {
         if packet.network.ttl() <= 1 {
             Some(Event::DropTtlExpired)
         } else if self.shared.gauge.is_full() {
@@ -159,10 +166,11 @@ impl Engine {
             pool: generation.pool_number(choice.pool),
             server: generation.server_number(choice.pool, choice.server),
             decided_by: choice.by as u8,
-            ..self.record(turn.now, first, decided)
+            ..self.record(turn.now, (first.index, first.service), decided)
         };
         let flow = NewFlow {
             key: first.packet.key(),
+            joins: None,
             choice,
             forwarding: generation.pools.pool(choice.pool).forwarding(),
             to_server,
@@ -186,21 +194,34 @@ impl Engine {
         entry.map(|entry| (id, entry)).ok_or(Event::DropNoFlow)
     }
 
-    fn record(&self, now: Now, first: &First<'_>, decided: &Decided) -> FlowRecord {
+    /// Of a flow that is decided now.
+    pub(super) fn record(
+        &self,
+        now: Now,
+        service: (usize, &VirtualService),
+        decided: &Decided,
+    ) -> FlowRecord {
         let script = decided.place.and_then(|place| {
             let script = place.event.script(&self.generation.config, place.set)?;
             Some((self.generation.script_number(&script.path), place.line))
         });
         let rule = || decided.deciding_rule().map(|rule| (self.generation.rule_number(rule), 0));
         let (script, line) = script.or_else(rule).unwrap_or_default();
+        FlowRecord { script, line, ..self.undecided(now, service) }
+    }
+
+    /// Of a flow that begins now.
+    pub(super) fn undecided(
+        &self,
+        now: Now,
+        (index, service): (usize, &VirtualService),
+    ) -> FlowRecord {
         FlowRecord {
             created: u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX),
-            idle_timeout: Tick::ticks(first.service.idle_timeout),
-            service: self.generation.service_number(first.index),
+            idle_timeout: Tick::ticks(service.idle_timeout),
+            service: self.generation.service_number(index),
             generation: self.generation.number,
             owner: self.position.worker,
-            script,
-            line,
             ..FlowRecord::default()
         }
     }
@@ -216,10 +237,10 @@ impl Engine {
         self.count(event, 1);
         let closed = matches!(reason, EndReason::ClosedByScript | EndReason::ScriptError);
         let now = turn.now;
-        let mut record = self.record(now, first, &decided);
-        if reason == EndReason::ClosedByScript {
-            record.decided_by = DecidedBy::ScriptClosed as u8;
-        }
+        let record = FlowRecord {
+            decided_by: decided.refused_by(),
+            ..self.record(now, (first.index, first.service), &decided)
+        };
         match first.packet.protocol {
             Protocol::Tcp => reset_client(first.packet, first.ingress, turn),
             Protocol::Udp if closed => {
@@ -254,7 +275,7 @@ fn is_allowed(generation: &Generation, service: &VirtualService, packet: &Packet
     policy.is_none_or(|policy| policy.allows(packet.source().ip()))
 }
 
-fn reset_client(packet: &Packet<'_>, ingress: Ingress<'_>, turn: &mut Turn<'_>) {
+pub(super) fn reset_client(packet: &Packet<'_>, ingress: Ingress<'_>, turn: &mut Turn<'_>) {
     if let Some(reset) = reset::answer(packet) {
         turn.effects.answer(ingress.interface, ingress.frame, &reset);
     }

@@ -103,6 +103,22 @@ impl Flows {
         shared.services.begun(&record);
     }
 
+    /// A flow of this worker goes on without it: it was inspected, and is spliced.
+    pub fn watch(&mut self, id: SlotId, created: u64) {
+        self.brisk.flows.push(Mine::new(id, created));
+    }
+
+    /// The server of an inspected flow has failed.
+    pub fn part(&mut self, id: SlotId, now: Duration, shared: &Shared, ports: &mut Ports) {
+        let Some(found) = Found::at(&shared.flows, id) else { return };
+        shared.servers.ended(found.record.server);
+        shared.services.ended(&found.record);
+        give_port_back(&found, now, ports);
+        shared.flows.part(id);
+        let record = shared.flows.record(id).load();
+        shared.flows.record(id).store(&FlowRecord { pool: 0, server: 0, ..record });
+    }
+
     /// Flows of an earlier daemon, found by [`super::adopt`].
     pub fn take_over(&mut self, flows: &[SlotId], shared: &Shared, ports: &mut Ports) {
         for id in flows {

@@ -14,7 +14,7 @@ use lb_common::{
     service::{Roles, Service, ServiceKey},
 };
 
-use super::shared::Shared;
+use super::{handshakes::cookies, shared::Shared};
 use crate::{
     config::{
         Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy,
@@ -213,7 +213,7 @@ impl Generation {
             policy: policy.copied().unwrap_or_default(),
             rate: Rate::per_second(service.connection_rate_limit),
             client_rate: Rate::per_second(service.client_connection_rate_limit),
-            ..Service::default()
+            cookies: cookies(service),
         })
     }
 

@@ -9,6 +9,7 @@ use lb_common::{
     checksum::Sum,
     flow::{Entry, FlowKeyV4},
     rewrite::{EndpointsV4, RewriteV4},
+    splice::{Sender, Splice},
     wire,
 };
 
@@ -23,7 +24,13 @@ pub(super) struct IcmpError<'a> {
     outer: Network<'a>,
     quoted: EndpointsV4,
     protocol: Protocol,
+    /// What follows the quoted ports: of TCP, the sequence number.
+    number: [u8; 4],
 }
+
+/// ICMP's *destination unreachable*, and of its codes *fragmentation needed* (RFC 792).
+const UNREACHABLE: u8 = 3;
+const TOO_BIG: u8 = 4;
 
 impl<'a> IcmpError<'a> {
     /// Reads the quotation; `None` for any other ICMP message.
@@ -47,7 +54,23 @@ impl<'a> IcmpError<'a> {
             source_port: lb_common::address::Port([a, b]),
             destination_port: lb_common::address::Port([c, d]),
         };
-        Some(Self { outer, quoted, protocol })
+        let number = at(header + 4)?;
+        Some(Self { outer, quoted, protocol, number })
+    }
+
+    /// The quoted segment's sequence number.
+    pub fn quoted_sequence(&self) -> u32 {
+        u32::from_be_bytes(self.number)
+    }
+
+    /// How long a packet may be that gets through, if this one was too long (RFC 1191 §4).
+    pub fn fitting(&self) -> Option<u16> {
+        match self.outer.payload() {
+            [UNREACHABLE, TOO_BIG, _, _, _, _, high, low, ..] => {
+                Some(u16::from_be_bytes([*high, *low]))
+            }
+            _ => None,
+        }
     }
 
     /// The key of the direction in which the error travels.
@@ -68,18 +91,25 @@ impl<'a> IcmpError<'a> {
         packet[8] = packet[8].saturating_sub(1);
         let header = self.outer.header;
         refresh_checksum(&mut packet[..header], 10);
-        self.restore_quotation(&mut packet[header + ICMP_HEADER..], &new.reversed());
+        self.restore_quotation(&mut packet[header + ICMP_HEADER..], entry);
         refresh_checksum(&mut packet[header..], 2);
         packet
     }
 
     /// Addresses, ports and checksums become the sender's own; the TTL stays what it was where the
     /// error arose, be it 0.
-    fn restore_quotation(&self, quoted: &mut [u8], sent: &EndpointsV4) {
-        let ttl = quoted[8];
-        packet::rewrite(quoted, &RewriteV4::new(&self.quoted, sent), self.protocol, true);
+    fn restore_quotation(&self, quoted: &mut [u8], entry: &Entry) {
+        let (ttl, sent) = (quoted[8], entry.rewrite.endpoints().reversed());
+        packet::rewrite(quoted, &RewriteV4::new(&self.quoted, &sent), self.protocol, true);
         quoted[8] = ttl;
         let header = usize::from(quoted[0] & 0x0f) * 4;
+        // An error on its way to the server quotes a segment of the server's: as the client was to
+        // see it. The client's own numbers are nowhere translated.
+        if let Some(splice) = Splice::of(entry).filter(|splice| splice.sender == Sender::Client)
+            && let Some(number) = quoted.get_mut(header + 4..header + 8)
+        {
+            number.copy_from_slice(&splice.number(self.quoted_sequence()).to_be_bytes());
+        }
         refresh_checksum(&mut quoted[..header], 10);
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 /// What a new flow is made from.
 pub(super) struct NewFlow<'a> {
     pub key: FlowKeyV4,
+    /// The forward direction, if it is there already: of an inspected connection.
+    pub joins: Option<SlotId>,
     pub choice: &'a Choice,
     pub forwarding: Forwarding,
     pub to_server: NextHopId,
@@ -91,17 +93,19 @@ impl NewFlow<'_> {
             destination: server.octets(),
             destination_port: Port::new(self.choice.address.port()),
         };
+        let inspected = if self.joins.is_some() { Flags::INSPECTED } else { Flags::default() };
         let forward = Direction {
             key: self.key,
             entry: Entry {
                 next_hop: self.to_server,
                 rewrite: RewriteV4::new(&from, &to),
                 sequence_delta: 0,
-                flags: Flags::default(),
+                flags: inspected,
             },
             activity: self.untouched(),
         };
-        let flags = if self.show_response { Flags::PUNT_RESPONSE } else { Flags::default() };
+        let response = if self.show_response { Flags::PUNT_RESPONSE } else { Flags::default() };
+        let flags = response.and(inspected);
         let protocol = forward.key.protocol;
         let reply = Direction {
             key: FlowKeyV4 { protocol, ..key_of(&to.reversed()) },
@@ -113,7 +117,10 @@ impl NewFlow<'_> {
             },
             activity: self.untouched(),
         };
-        table.insert(&forward, Some(&reply), &self.record)
+        match self.joins {
+            None => table.insert(&forward, Some(&reply), &self.record),
+            Some(id) => table.join(id, &forward.entry, &reply, &self.record).map(|_| id),
+        }
     }
 
     fn untouched(&self) -> Activity {
@@ -134,6 +141,21 @@ pub(super) fn install_closed(
         activity: Activity { last_seen: tick(now), ..Activity::default() },
     };
     table.insert(&direction, None, record)
+}
+
+/// The forward direction of a connection that is inspected before it has a server.
+pub(super) fn install_inspected(
+    table: &FlowTable,
+    key: &FlowKeyV4,
+    record: &FlowRecord,
+    now: Duration,
+) -> Result<SlotId, Event> {
+    let direction = Direction {
+        key: *key,
+        entry: Entry { flags: Flags::INSPECTED, ..Entry::default() },
+        activity: Activity { last_seen: tick(now), ..Activity::default() },
+    };
+    table.insert(&direction, None, record).map_err(refused)
 }
 
 fn key_of(ends: &EndpointsV4) -> FlowKeyV4 {

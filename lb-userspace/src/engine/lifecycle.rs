@@ -36,6 +36,8 @@ impl Timeouts {
 pub enum State {
     /// Closed because a script said so, or failed: packets are dropped.
     Closed,
+    /// Its payload is being collected, or a server opened for it.
+    Inspected,
     /// The server has not answered, or the client not acknowledged (TCP).
     HalfOpen,
     /// UDP with packets from one side only.
@@ -56,6 +58,9 @@ impl State {
         if flags.has(Flags::CLOSED) {
             return Self::Closed;
         }
+        if flags.has(Flags::INSPECTED) {
+            return Self::Inspected;
+        }
         match protocol {
             Protocol::Udp if reply.packets == 0 => Self::OneWay,
             Protocol::Tcp if forward.rst || reply.rst => Self::Reset,
@@ -70,14 +75,14 @@ impl State {
     /// Whether it counts against the share of flows that are not established. What scripts close
     /// does, lest a flood that they refuse fill the table.
     pub fn is_half_open(self) -> bool {
-        matches!(self, Self::HalfOpen | Self::OneWay | Self::Closed)
+        matches!(self, Self::Inspected | Self::HalfOpen | Self::OneWay | Self::Closed)
     }
 
     /// After how many ticks without a packet the flow ends. No state outlives the idle timeout.
     pub fn timeout(self, timeouts: &Timeouts, idle_timeout: u32) -> u32 {
         let own = match self {
             Self::Closed | Self::Established | Self::HalfClosed => idle_timeout,
-            Self::HalfOpen => timeouts.tcp_half_open,
+            Self::Inspected | Self::HalfOpen => timeouts.tcp_half_open,
             Self::OneWay => timeouts.udp_one_way,
             Self::Finished | Self::Reset => timeouts.tcp_closing,
         };
@@ -88,7 +93,7 @@ impl State {
     pub fn end(self) -> EndReason {
         match self {
             Self::Closed => EndReason::ClosedByScript,
-            Self::HalfOpen => EndReason::HalfOpen,
+            Self::Inspected | Self::HalfOpen => EndReason::HalfOpen,
             Self::OneWay => EndReason::OneWay,
             Self::Established | Self::HalfClosed => EndReason::Idle,
             Self::Finished => EndReason::Finished,
@@ -120,7 +125,7 @@ pub fn tells_failure(
         State::Established | State::HalfClosed | State::Finished => {
             (!record.has(FlowRecord::ESTABLISHED)).then_some(false)
         }
-        State::Closed | State::OneWay => None,
+        State::Closed | State::Inspected | State::OneWay => None,
     }
 }
 

@@ -38,6 +38,8 @@ pub enum EndReason {
     Reused,
     /// Its server is out of service, and its time was up.
     ServerGone,
+    /// The payload that a script waited for did not come.
+    NoPayload,
 }
 
 /// What chose the server. The numbers stand in flow records.

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod candidates;
+mod connect;
 mod counters;
 mod decide;
 mod effects;
@@ -17,12 +18,16 @@ mod flows;
 mod fragments;
 mod generation;
 mod gone;
+mod handshakes;
 mod held;
 mod icmp;
 pub mod inspect;
+mod inspected;
+mod inspections;
 mod install;
 mod lifecycle;
 pub mod log;
+mod mail;
 mod neighbours;
 mod obituary;
 pub mod packet;
@@ -46,6 +51,7 @@ use lb_common::{
     event::Event,
     flow::{Entry, Flags},
     next_hop::NextHopId,
+    splice::Splice,
     wire::IPV4,
 };
 
@@ -54,6 +60,7 @@ pub use counters::Counters;
 pub use effects::{Effects, Response, Transmit};
 pub use explanation::{Explanation, FirstPacket, Query, Ruling};
 pub use generation::Generation;
+pub use handshakes::CookieJar;
 pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
 pub use log::FlowLog;
@@ -67,6 +74,7 @@ use flows::{Flows, Reuse};
 use fragments::{Fragments, Gathered, Whole};
 use held::{Held, Waiting};
 use icmp::IcmpError;
+use inspections::Inspections;
 use install::tick;
 use packet::{Network, Packet, Parsed, Unreadable};
 use ports::Ports;
@@ -115,6 +123,9 @@ pub struct Engine {
     flows: Flows,
     fragments: Fragments,
     held: Held,
+    inspections: Inspections,
+    /// When the first connection came that is inspected.
+    began: Option<Duration>,
     scratch: Vec<u8>,
     /// Whether decisions are explained.
     explains: bool,
@@ -184,6 +195,8 @@ impl Engine {
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
+            inspections: Inspections::default(),
+            began: None,
             scratch: Vec::new(),
             explains: false,
             world: Rc::new(Status(Arc::clone(&generation))),
@@ -260,7 +273,7 @@ impl Engine {
                 Gathered::Dropped(count) => self.count(Event::DropFragment, count),
                 Gathered::Whole(whole) => self.whole(turn, &whole, ingress),
             },
-            Ok(Parsed::Icmp(network)) => self.icmp(turn, network),
+            Ok(Parsed::Icmp(network)) => self.icmp(turn, network, ingress),
             Err(Unreadable::Malformed) => self.count(Event::DropMalformed, 1),
             Err(Unreadable::Foreign) => self.count(Event::DropNoFlow, 1),
         }
@@ -274,6 +287,7 @@ impl Engine {
         let late = self.fragments.expire(now.monotonic);
         self.count(Event::DropFragment, late);
         self.release_held(&mut turn);
+        self.look_after_inspections(&mut turn);
     }
 
     fn count(&self, event: Event, times: usize) {
@@ -301,6 +315,10 @@ impl Engine {
                     self.count(Event::DropClosed, 1);
                     return None;
                 }
+            }
+            if entry.flags.has(Flags::INSPECTED) {
+                self.inspected(turn, packet, ingress, (id, entry));
+                return None;
             }
             return self.of_known_flow(turn, packet, (id, entry));
         }
@@ -343,6 +361,11 @@ impl Engine {
         self.scratch.extend_from_slice(packet);
         let has_transport = carries == Carries::Transport;
         packet::rewrite(&mut self.scratch, &entry.rewrite, protocol, has_transport);
+        let splice = Splice::of(&entry).filter(|_| has_transport);
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        if let (Some(splice), Some(segment)) = (splice, self.scratch.get_mut(header..)) {
+            splice.segment(segment);
+        }
         self.send(turn, entry.next_hop);
     }
 
@@ -390,11 +413,14 @@ impl Engine {
     }
 
     /// An ICMP error about one of our flows.
-    fn icmp(&mut self, turn: &mut Turn<'_>, network: Network<'_>) {
+    fn icmp(&mut self, turn: &mut Turn<'_>, network: Network<'_>, ingress: Ingress<'_>) {
         let known = IcmpError::new(network)
-            .and_then(|error| Some((error, self.shared.flows.find(&error.key())?.1)));
+            .and_then(|error| Some((error, self.shared.flows.find(&error.key())?)));
         match known {
-            Some((error, entry)) if !entry.flags.has(Flags::CLOSED) && network.ttl() > 1 => {
+            Some((error, known)) if known.1.flags.has(Flags::INSPECTED) => {
+                self.inspected_error(turn, &error, ingress, known);
+            }
+            Some((error, (_, entry))) if !entry.flags.has(Flags::CLOSED) && network.ttl() > 1 => {
                 self.scratch = error.rewritten(&entry);
                 self.send(turn, entry.next_hop);
             }

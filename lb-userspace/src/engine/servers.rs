@@ -89,6 +89,30 @@ impl LiveServers<'_> {
     }
 }
 
+/// The same, without those that have failed at a connection.
+pub(super) struct Untried<'a> {
+    pub live: LiveServers<'a>,
+    pub tried: &'a [(PoolIndex, ServerIndex)],
+}
+
+impl Live for Untried<'_> {
+    fn is_usable(&self, server: ServerIndex) -> bool {
+        !self.tried.contains(&(self.live.pool, server)) && self.live.is_usable(server)
+    }
+
+    fn share(&self, server: ServerIndex) -> f32 {
+        self.live.share(server)
+    }
+
+    fn connections(&self, server: ServerIndex) -> u32 {
+        self.live.connections(server)
+    }
+
+    fn response_time(&self, server: ServerIndex) -> Option<Duration> {
+        self.live.response_time(server)
+    }
+}
+
 impl Live for LiveServers<'_> {
     fn is_usable(&self, server: ServerIndex) -> bool {
         self.generation.is_up(self.pool, server) && self.has_room(server)

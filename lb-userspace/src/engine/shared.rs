@@ -7,7 +7,7 @@ use std::sync::{
 
 use lb_common::{flow::FlowRecord, layout::CATALOG};
 
-use super::{log::Notes, ports::PortGauges};
+use super::{handshakes::CookieJar, log::Notes, mail::Mail, ports::PortGauges};
 use crate::{
     config::Instance,
     flow_table::{Catalog, FlowTable, Grace},
@@ -36,11 +36,22 @@ pub struct Shared {
     pub services: ServiceFlows,
     /// SNAT ports in use.
     pub snat_ports: PortGauges,
+    /// What cookies are made with.
+    pub cookies: Arc<dyn CookieJar>,
+    /// Frames that workers leave for each other.
+    pub(super) mail: Mail,
 }
 
 impl Shared {
     /// Around a flow table with room for so many flows, and the catalog that goes with it.
-    pub fn new(flows: FlowTable, catalog: Catalog, instance: &Instance, capacity: u32) -> Self {
+    /// `cookies` are the program's.
+    pub fn new(
+        flows: FlowTable,
+        catalog: Catalog,
+        instance: &Instance,
+        capacity: u32,
+        cookies: Arc<dyn CookieJar>,
+    ) -> Self {
         Self {
             flows,
             catalog,
@@ -51,6 +62,8 @@ impl Shared {
             servers: Arc::default(),
             services: ServiceFlows::default(),
             snat_ports: PortGauges::default(),
+            cookies,
+            mail: Mail::default(),
         }
     }
 }

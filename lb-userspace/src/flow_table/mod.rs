@@ -178,6 +178,45 @@ impl FlowTable {
         Ok(forward_id)
     }
 
+    /// Gives a flow of one direction, which is [`Flags::INSPECTED`], its other one. `entry` is what
+    /// its packets will be sent on by, `record` replaces the forward direction's.
+    ///
+    /// [`Flags::INSPECTED`]: lb_common::flow::Flags::INSPECTED
+    pub fn join(
+        &self,
+        forward: SlotId,
+        entry: &Entry,
+        reply: &Direction,
+        record: &FlowRecord,
+    ) -> Result<SlotId, InsertError> {
+        let reply_id = self.claim(reply).map_err(|error| match error {
+            InsertError::Exists => InsertError::ReplyExists,
+            other => other,
+        })?;
+        let bits = record.bits | FlowRecord::FORWARD;
+        self.record(forward).store(&FlowRecord { partner: reply_id.0, bits, ..*record });
+        let back = FlowRecord { partner: forward.0, ..FlowRecord::default() };
+        self.record(reply_id).store(&FlowRecord { created: record.created, ..back });
+        self.slot(forward).prepare(entry);
+        self.slot(reply_id).publish();
+        Ok(reply_id)
+    }
+
+    /// Takes a joined flow's other direction away again. It may be used again at once: of a slot that
+    /// is `INSPECTED` the program reads nothing, and counts nothing into it.
+    pub fn part(&self, forward: SlotId) {
+        let record = self.record(forward).load();
+        if record.partner == FlowRecord::ALONE {
+            return;
+        }
+        let reply = SlotId(record.partner);
+        self.record(forward).store(&FlowRecord { partner: FlowRecord::ALONE, ..record });
+        if self.slot(reply).retire() {
+            self.record(reply).store(&FlowRecord::default());
+            self.slot(reply).free();
+        }
+    }
+
     /// Hides both directions of a flow from the packet path. False if somebody else did.
     pub fn retire(&self, forward: SlotId) -> bool {
         let partner = self.record(forward).load().partner;

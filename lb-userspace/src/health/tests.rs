@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{flow::Geometry, hash::HashSeed};
+use lb_common::{flow::Geometry, hash::HashSeed, tcp::cookie::Secrets};
 use proptest::prelude::*;
 use tokio::{
     sync::watch,
@@ -37,7 +37,8 @@ impl Site {
         let geometry = Geometry { buckets: Geometry::buckets_for(64), seed };
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
-        let shared = Shared::new(table, catalog, &config.instance, 64);
+        let shared =
+            Shared::new(table, catalog, &config.instance, 64, Arc::new(Secrets::default()));
         let board = Arc::new(Board::new(Arc::clone(&shared.servers)));
         let generation = Generation::new(1, Arc::clone(config), &shared).unwrap();
         let targets = board.follow(config, generation.server_numbers(), SystemTime::now());

@@ -65,7 +65,7 @@ impl Rig {
                  let it end with lb:advance, or take another client port"
             ));
         }
-        let query = Query { protocol, client, vip, payload };
+        let query = Query { protocol, client, vip, payload, stream: None };
         let frame = first_packet(&query).ok_or_else(|| too_long(payload))?;
         let counted = self.counted();
         self.receive(&frame);

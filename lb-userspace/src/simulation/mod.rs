@@ -91,7 +91,9 @@ impl Simulation {
         let geometry = Geometry { buckets: Geometry::buckets_for(capacity), seed: SEED };
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
-        let shared = Arc::new(Shared::new(table, catalog, instance, instance.flow_capacity));
+        let cookies = Arc::new(network::SECRETS);
+        let shared = Shared::new(table, catalog, instance, instance.flow_capacity, cookies);
+        let shared = Arc::new(shared);
         let generation = Arc::new(Generation::new(1, config, &shared)?);
         let counters = Arc::new(Counters::default());
         let position = Position { worker: 0, workers: 1 };

@@ -48,7 +48,7 @@ impl Neighbours for Everywhere {
 }
 
 /// What cookies are made with: nobody attacks a simulation, and the same ones make runs alike.
-const SECRETS: Secrets =
+pub(super) const SECRETS: Secrets =
     Secrets { even: [0x9e37_79b9_7f4a_7c15, 1], odd: [0xbf58_476d_1ce4_e5b9, 2] };
 
 /// The program's maps, as they would be.

@@ -44,7 +44,7 @@ fn address(text: &str) -> SocketAddr {
 
 fn query<'a>(client: &str, vip: &str, payload: &'a [u8]) -> Query<'a> {
     let (client, vip) = (address(client), address(vip));
-    Query { protocol: Protocol::Udp, client, vip, payload }
+    Query { protocol: Protocol::Udp, client, vip, payload, stream: None }
 }
 
 #[test]

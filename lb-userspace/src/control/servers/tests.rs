@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use lb_common::{flow::Geometry, hash::HashSeed};
+use lb_common::{flow::Geometry, hash::HashSeed, tcp::cookie::Secrets};
 use tempfile::TempDir;
 
 use super::{
@@ -48,7 +48,13 @@ impl Daemon {
         let geometry = Geometry { buckets: Geometry::buckets_for(64), seed: HashSeed([1; 5]) };
         let flows = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         let catalog = Catalog::new([], Box::new(()));
-        let shared = Arc::new(Shared::new(flows, catalog, &config.instance, 64));
+        let shared = Arc::new(Shared::new(
+            flows,
+            catalog,
+            &config.instance,
+            64,
+            Arc::new(Secrets::default()),
+        ));
         let generation = Generation::new(1, config, &shared).unwrap();
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("servers.json");

@@ -80,6 +80,26 @@ impl Inspection {
         }
     }
 
+    /// Whether the client has closed its side: no more payload comes.
+    pub fn is_complete(&self) -> bool {
+        self.collector.stream().is_complete()
+    }
+
+    /// Ends it for a reason of the caller's: the client is reset, and a server that was asked.
+    pub fn abort(&mut self, actions: &mut Actions) {
+        match &self.state {
+            State::Over => return,
+            State::Opening(opening) => {
+                actions.push(Action::Send(Side::Server, opening.abandon()));
+            }
+            State::Delivering(joined) => {
+                actions.push(Action::Send(Side::Server, joined.reset_server()));
+            }
+            State::Collecting { .. } | State::Deciding | State::Closing(_) => {}
+        }
+        self.refuse(End::Refused, actions);
+    }
+
     /// Bytes of memory that are in use.
     pub fn memory(&self) -> usize {
         size_of::<Self>() + size_of::<Joined>() + self.collector.stream().memory()

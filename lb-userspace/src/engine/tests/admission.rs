@@ -36,7 +36,8 @@ fn syn(port: u16) -> Message {
 
 fn explain(world: &mut World, client: std::net::SocketAddrV4) -> Explanation {
     let (now, vip) = (world.now(), web().into());
-    let query = Query { protocol: Protocol::Tcp, client: client.into(), vip, payload: b"" };
+    let query =
+        Query { protocol: Protocol::Tcp, client: client.into(), vip, payload: b"", stream: None };
     world.workers[0].engine.explain(now, query).unwrap()
 }
 

@@ -72,7 +72,8 @@ fn a_server_that_goes_down_takes_no_new_flow_and_keeps_those_it_has() {
     assert_eq!(Message::read(&step.sent[0].1).to.ip().octets()[3], 11, "its flow stays");
     let why = |world: &mut World| {
         let (protocol, client, vip) = (Protocol::Tcp, client(9).into(), web().into());
-        let (now, query) = (world.now(), Query { protocol, client, vip, payload: b"" });
+        let (now, query) =
+            (world.now(), Query { protocol, client, vip, payload: b"", stream: None });
         let explanation = world.workers[0].engine.explain(now, query).unwrap();
         explanation.candidates.iter().map(|it| it.why.to_string()).collect::<Vec<_>>()
     };

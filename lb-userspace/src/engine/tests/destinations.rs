@@ -54,7 +54,13 @@ fn syn(port: u16) -> Message {
 }
 
 fn query() -> Query<'static> {
-    Query { protocol: Protocol::Tcp, client: client(1).into(), vip: web().into(), payload: b"" }
+    Query {
+        protocol: Protocol::Tcp,
+        client: client(1).into(),
+        vip: web().into(),
+        payload: b"",
+        stream: None,
+    }
 }
 
 fn explain(world: &mut World) -> Explanation {

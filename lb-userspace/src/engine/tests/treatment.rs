@@ -53,7 +53,7 @@ fn refused(world: &mut World, port: u16, event: Event) {
 
 fn explain(world: &mut World) -> Explanation {
     let (protocol, client, vip) = (Protocol::Tcp, client(999).into(), web().into());
-    let (now, query) = (world.now(), Query { protocol, client, vip, payload: b"" });
+    let (now, query) = (world.now(), Query { protocol, client, vip, payload: b"", stream: None });
     world.workers[0].engine.explain(now, query).unwrap()
 }
 
