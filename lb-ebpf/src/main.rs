@@ -11,7 +11,7 @@ mod trace;
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::{
     event::Event,
-    path::{self, Verdict},
+    path::{self, Frame as _, Verdict},
 };
 
 use crate::{frame::XdpFrame, maps::Maps};
@@ -31,14 +31,36 @@ pub fn firstpacket(context: XdpContext) -> u32 {
             xdp_action::XDP_DROP
         }
         Verdict::Punt(event) => punt(&context, event),
-        Verdict::Transmit => xdp_action::XDP_TX,
+        Verdict::Transmit => back(&context),
         Verdict::Answer(event) => {
             maps::count(event);
-            xdp_action::XDP_TX
+            back(&context)
         }
-        // SAFETY: a plain helper call; an index without an interface drops the packet.
-        Verdict::Redirect { interface } => unsafe { bpf_redirect(interface, 0) as u32 },
+        Verdict::Redirect { interface } => redirect(interface),
     }
+}
+
+/// 1 on interfaces without hardware; set by the daemon before the program is loaded.
+///
+/// A veth leaves what `XDP_TX` sends it until something else comes along, unless the far end runs an
+/// XDP program too (`veth_xdp_flush` of drivers/net/veth.c).
+#[unsafe(no_mangle)]
+static BACK_BY_REDIRECT: u8 = 0;
+
+/// Out by the interface that the packet came in by.
+#[inline(always)]
+fn back(context: &XdpContext) -> u32 {
+    // SAFETY: an initialised static. Volatile, for the daemon overrides what the compiler sees.
+    if unsafe { core::ptr::read_volatile(&BACK_BY_REDIRECT) } == 0 {
+        return xdp_action::XDP_TX;
+    }
+    redirect(XdpFrame::new(context).interface())
+}
+
+#[inline(always)]
+fn redirect(interface: u32) -> u32 {
+    // SAFETY: a plain helper call; an index without an interface drops the packet.
+    unsafe { bpf_redirect(interface, 0) as u32 }
 }
 
 /// Never loaded: it keeps the maps that only the daemon uses in the object.

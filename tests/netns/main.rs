@@ -18,6 +18,7 @@ mod harness;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod inspect;
 mod large;
 #[cfg(test)]
 mod lifecycle;

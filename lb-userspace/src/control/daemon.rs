@@ -173,6 +173,7 @@ impl Daemon {
             flow_capacity: instance.flow_capacity,
             replace_pins: options.replace_pins,
             trace: options.trace,
+            interfaces: instance.interfaces.clone(),
         })?;
         if options.trace {
             trace::show(&mut datapath)?;

@@ -30,6 +30,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::{
     DatapathError,
     attach::{self, Attached},
+    environment,
     maps::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
@@ -54,6 +55,8 @@ pub struct Options {
     pub replace_pins: bool,
     /// Log a line a packet.
     pub trace: bool,
+    /// Where it will be attached, by name.
+    pub interfaces: Vec<String>,
 }
 
 /// The loaded program and its maps.
@@ -92,7 +95,7 @@ impl Datapath {
         };
         let geometry = pinned.map_or_else(|| new_geometry(options.flow_capacity), Ok)?;
         pins.create()?;
-        let mut ebpf = make_maps(object, &pins, &geometry, options.trace, globals)?;
+        let mut ebpf = make_maps(object, &pins, &geometry, options, globals)?;
         let mut instance: Array<_, PodInstance> = typed("instance", take(&mut ebpf, "instance")?)?;
         let stamp = Instance {
             layout_version: LAYOUT_VERSION,
@@ -253,16 +256,19 @@ fn make_maps(
     object: &[u8],
     pins: &Pins,
     geometry: &Geometry,
-    trace: bool,
+    options: &Options,
     globals: &[(&str, u32)],
 ) -> Result<Ebpf, DatapathError> {
     let shapes = shapes(geometry.total());
-    let trace = u8::from(trace);
+    let trace = u8::from(options.trace);
+    let virtual_device = |name: &String| !environment::is_hardware(name);
+    let by_redirect = u8::from(options.interfaces.iter().any(virtual_device));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)
         .override_global("FLOW_SEED", &geometry.seed.0, true)
-        .override_global("TRACE", &trace, false);
+        .override_global("TRACE", &trace, false)
+        .override_global("BACK_BY_REDIRECT", &by_redirect, false);
     for (name, value) in globals {
         loader.override_global(name, value, true);
     }

@@ -143,6 +143,7 @@ impl World {
             instance: format!("bench-{}", process::id()),
             flow_capacity: flows.max(64),
             replace_pins: false,
+            interfaces: vec![],
             trace: false,
         };
         let _unpin = Unpin(Pins::new(&options.instance));
