@@ -12,6 +12,7 @@ mod capture;
 mod flaw;
 mod flows;
 mod glance;
+mod handshakes;
 mod interface;
 mod link;
 mod run;

@@ -14,6 +14,7 @@ use super::{
     capture::Packet,
     flows::{Beginning, Flows},
     glance::{Glance, has_headers},
+    handshakes::{self, Handshakes},
     summary::Summary,
     write::Written,
 };
@@ -30,6 +31,7 @@ pub(super) struct Run {
     simulation: Simulation,
     services: Services,
     answers: Answers,
+    handshakes: Handshakes,
     flows: Flows,
     summary: Summary,
     written: Option<Written>,
@@ -55,6 +57,8 @@ struct Clock {
 enum Whose {
     Services,
     Answer,
+    /// An answer that waits for its server.
+    HeldBack,
     Unasked,
     Nobodys,
 }
@@ -70,6 +74,7 @@ impl Run {
         Self {
             services,
             answers: Answers::default(),
+            handshakes: Handshakes::default(),
             flows: Flows::default(),
             summary: Summary::new(config),
             written,
@@ -90,7 +95,14 @@ impl Run {
         };
         let extent = Extent::fill_up(packet, &glance);
         match self.whose(&glance, &mut packet.frame) {
-            Whose::Services => self.summary.to_services += 1,
+            Whose::Services => {
+                self.summary.to_services += 1;
+                self.handshakes.translate(&mut packet.frame);
+            }
+            Whose::HeldBack => {
+                self.summary.answers += 1;
+                return Ok(());
+            }
             Whose::Answer => self.summary.answers += 1,
             Whose::Unasked => {
                 self.summary.unasked_answers += 1;
@@ -101,7 +113,28 @@ impl Run {
                 return Ok(());
             }
         }
-        self.deliver(packet, &glance, extent)
+        self.deliver(packet, &glance, extent)?;
+        self.answer_for_server(packet, &glance)
+    }
+
+    /// Where an inspected connection has just been led to a server, the server answers as in the
+    /// capture.
+    fn answer_for_server(&mut self, packet: &Packet, glance: &Glance) -> Result<(), ReplayError> {
+        let ends = glance.sender().zip(glance.receiver());
+        let (Some((client, vip)), Some(protocol)) = (ends, glance.protocol()) else {
+            return Ok(());
+        };
+        let flow = self.simulation.flow(protocol, client, vip);
+        let Some(flow) = flow.filter(|flow| flow.server().is_some()) else { return Ok(()) };
+        let Some(mut frame) = self.handshakes.take(&(client, vip)) else { return Ok(()) };
+        let Some(glance) = Glance::at(&frame) else { return Ok(()) };
+        if !self.answers.turn(&glance, &mut frame, Some(&flow)) {
+            return Ok(());
+        }
+        handshakes::restore(&mut frame);
+        let extent = Extent { captured: frame.len(), filled: 0 };
+        let answer = Packet { frame, cut: 0, ..*packet };
+        self.deliver(&answer, &glance, extent)
     }
 
     /// Gives a packet to the balancer.
@@ -119,6 +152,7 @@ impl Run {
         self.effects.clear();
         let now = self.now();
         let verdict = self.simulation.receive(now, &packet.frame, &mut self.effects);
+        self.effects.frames().for_each(|sent| self.handshakes.notice(&packet.frame, sent.frame));
         if is_cut && was_read(&self.effects) {
             return Err(extent.too_short(packet, "a script may read"));
         }
@@ -183,8 +217,14 @@ impl Run {
         if !self.services.ends.contains(&(protocol, vip)) {
             return Whose::Nobodys;
         }
+        if self.handshakes.keep(frame) {
+            return Whose::HeldBack;
+        }
         let flow = self.simulation.flow(protocol, client, vip);
         let turned = flow.is_some_and(|flow| self.answers.turn(glance, frame, Some(&flow)));
+        if turned && self.handshakes.knows(&(client, vip)) {
+            handshakes::restore(frame);
+        }
         if turned { Whose::Answer } else { Whose::Unasked }
     }
 

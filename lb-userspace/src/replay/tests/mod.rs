@@ -1,3 +1,4 @@
+mod inspected;
 mod packets;
 mod reading;
 mod shots;
