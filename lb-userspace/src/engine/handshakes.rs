@@ -95,9 +95,8 @@ impl Engine {
 
     /// Whether this engine may have lost connections that an earlier one has inspected: what comes
     /// of such is answered with a reset, for nobody has what came before.
-    fn is_new(&mut self, now: Duration) -> bool {
-        let began = *self.began.get_or_insert(now);
-        now.saturating_sub(began) < AT_ONCE
+    fn is_new(&self, now: Duration) -> bool {
+        self.began.is_none_or(|began| now.saturating_sub(began) < AT_ONCE)
     }
 
     fn offer_cookie(

@@ -124,7 +124,7 @@ pub struct Engine {
     fragments: Fragments,
     held: Held,
     inspections: Inspections,
-    /// When the first connection came that is inspected.
+    /// When it was first looked after.
     began: Option<Duration>,
     scratch: Vec<u8>,
     /// Whether decisions are explained.
@@ -281,6 +281,7 @@ impl Engine {
 
     /// Does what is due: expiry, slots given back, packets that waited.
     pub fn tick(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
+        self.began.get_or_insert(now.monotonic);
         let mut turn = Turn { now, neighbours, effects };
         self.flows.tick(&mut turn, &self.shared, &mut self.ports);
         self.ports.look_after(now.monotonic);
