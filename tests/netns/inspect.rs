@@ -35,8 +35,6 @@ fn a_request_is_read_before_a_server_is_chosen() {
         std::fs::write(server.files().join("other"), "another").unwrap();
     }
     let balancer = site.balance(&inspected("by.lua", ""), &[("by.lua", BY_PATH)]);
-    let dump =
-        site.client.spawn(&["tcpdump", "-l", "--immediate-mode", "-n", "-i", "eth0"]).unwrap();
     assert_eq!(site.ask(), "1");
     let other = http_get(&site.client, &format!("{URL}other"), None).unwrap();
     assert_eq!((other.server.as_str(), other.body.as_str()), ("2", "another"));

@@ -64,6 +64,7 @@ pub use handshakes::CookieJar;
 pub(crate) use lifecycle::Hand;
 pub use lifecycle::State;
 pub use log::FlowLog;
+pub use mail::{Letter, Mail};
 pub use neighbours::{Neighbours, Toward};
 pub use ports::{Peer, PortCount, PortGauges};
 pub use shared::{Gauge, Shared};

@@ -39,7 +39,7 @@ pub struct Shared {
     /// What cookies are made with.
     pub cookies: Arc<dyn CookieJar>,
     /// Frames that workers leave for each other.
-    pub(super) mail: Mail,
+    pub mail: Mail,
 }
 
 impl Shared {
