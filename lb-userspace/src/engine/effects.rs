@@ -46,6 +46,8 @@ pub struct Effects {
     pub responses: Vec<Response>,
     /// Destinations whose next hop nobody knows yet.
     pub resolve: Vec<IpAddr>,
+    /// Workers that a frame was left for.
+    pub wake: Vec<u16>,
     /// Servers toward which no SNAT port is left, each once a minute as long as flows are refused
     /// for it.
     pub out_of_ports: Vec<Peer>,
@@ -60,6 +62,7 @@ impl Effects {
         self.explanations.clear();
         self.responses.clear();
         self.resolve.clear();
+        self.wake.clear();
         self.out_of_ports.clear();
     }
 

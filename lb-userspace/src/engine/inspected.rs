@@ -39,7 +39,7 @@ impl Engine {
         (id, entry): Known,
     ) {
         let from_server = entry.flags.has(Flags::REPLY);
-        let Some((forward, created)) = self.own_inspection(id, from_server, ingress) else {
+        let Some((forward, created)) = self.own_inspection(turn, id, from_server, ingress) else {
             return;
         };
         let Some(segment) = Segment::read(packet) else {
@@ -60,7 +60,7 @@ impl Engine {
         (id, entry): Known,
     ) {
         let from_server = entry.flags.has(Flags::REPLY);
-        let Some(own) = self.own_inspection(id, from_server, ingress) else { return };
+        let Some(own) = self.own_inspection(turn, id, from_server, ingress) else { return };
         let number = SequenceNumber(error.quoted_sequence());
         let moved = match error.fitting() {
             Some(mtu) => Moved::TooBig(number, mtu),
@@ -76,6 +76,7 @@ impl Engine {
     /// now.
     fn own_inspection(
         &mut self,
+        turn: &mut Turn<'_>,
         id: SlotId,
         from_server: bool,
         ingress: Ingress<'_>,
@@ -89,6 +90,7 @@ impl Engine {
         if record.owner == self.position.worker {
             return Some((forward, record.created));
         }
+        turn.effects.wake.push(record.owner);
         for frame in ingress.frames() {
             let letter = Letter { interface: ingress.interface, frame };
             if !self.shared.mail.send(record.owner, letter) {

@@ -103,14 +103,15 @@ impl Crew {
             seats.iter().map(|_| bounded(PASSED)).collect();
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
         let workers = plan.workers();
+        let wakes = seats.iter().map(|_| wake()).collect::<io::Result<Vec<_>>>()?;
         let mut hands = Vec::new();
         for (number, (seat, (_, passed))) in (0..).zip(seats.into_iter().zip(channels)) {
             let position = Position { worker: number, workers };
             let others = plan.interfaces.iter().map(|(interface, queues)| {
                 (*interface, senders[Plan::sender_for(*queues, number)].clone())
             });
-            let others = others.collect();
-            hands.push(Hand::start(plan, common, position, seat, passed, others)?);
+            let among = Among { others: others.collect(), wakes: wakes.clone(), passed };
+            hands.push(Hand::start(plan, common, position, seat, among)?);
         }
         Ok(Self { hands })
     }
@@ -181,22 +182,36 @@ impl Crew {
     }
 }
 
+/// What makes a worker one of several.
+struct Among {
+    passed: Receiver<Passed>,
+    others: Vec<(u32, Sender<Passed>)>,
+    /// By worker.
+    wakes: Vec<Arc<OwnedFd>>,
+}
+
+fn wake() -> io::Result<Arc<OwnedFd>> {
+    Ok(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+}
+
 impl Hand {
     fn start(
         plan: &Plan,
         common: &Common,
         position: Position,
         seat: Seat,
-        passed: Receiver<Passed>,
-        others: Vec<(u32, Sender<Passed>)>,
+        among: Among,
     ) -> io::Result<Self> {
         let (commands, orders) = unbounded();
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let Among { passed, others, wakes } = among;
+        let own = wakes.get(usize::from(position.worker)).map_or_else(wake, |own| Ok(own.clone()));
+        let wake = own?;
         let counters = Arc::new(Counters::default());
         let (ready, is_ready) = bounded(1);
         let links = Links {
             commands: orders,
             wake: Arc::clone(&wake),
+            wakes,
             log: common.log.clone(),
             resolve: common.resolve.clone(),
             exhausted: common.exhausted.clone(),

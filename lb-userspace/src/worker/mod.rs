@@ -60,8 +60,10 @@ pub struct Passed {
 pub struct Links {
     /// From the control thread.
     pub commands: Receiver<Command>,
-    /// Wakes the worker when a command has been sent.
+    /// Wakes the worker when a command has been sent, or another has left it a frame.
     pub wake: Arc<OwnedFd>,
+    /// The same of each worker.
+    pub wakes: Vec<Arc<OwnedFd>>,
     /// Finished flows, to the connection log.
     pub log: LogSender,
     /// Clients whose next hop is wanted.
@@ -166,6 +168,11 @@ impl Worker {
         for peer in effects.out_of_ports.drain(..) {
             // Said again in a minute if the queue is full.
             let _ = links.exhausted.try_send(peer);
+        }
+        for worker in effects.wake.drain(..) {
+            if let Some(wake) = links.wakes.get(usize::from(worker)) {
+                let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+            }
         }
         effects.clear();
     }
