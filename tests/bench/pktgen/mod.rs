@@ -117,17 +117,22 @@ impl Case {
         let before = (subject.napi.nanos()?, subject.link.received()?);
         let sent = subject.send(self.length, machine.packets, 0)?;
         let nanos = subject.napi.nanos()? - before.0;
-        let arrived = (subject.link.received()? - before.1) as f64;
-        let forwarded = subject.sink.get(Counter::Received)? as f64;
-        ensure!(arrived > 0.0, "nothing arrived");
+        let arrived = subject.link.received()? - before.1;
+        let forwarded = subject.sink.get(Counter::Received)?;
+        ensure!(arrived > 0, "nothing arrived");
         ensure!(
-            forwarded >= FORWARDED * arrived,
+            is_forwarded(forwarded, arrived),
             "of {arrived} packets {forwarded} were forwarded: nothing is measured of who drops"
         );
-        self.cost.values.push(nanos as f64 / arrived);
-        self.rate.values.push(forwarded / sent.time.as_secs_f64());
+        self.cost.values.push(nanos as f64 / arrived as f64);
+        self.rate.values.push(forwarded as f64 / sent.time.as_secs_f64());
         Ok(())
     }
+}
+
+/// Whether so many of these packets are enough.
+fn is_forwarded(forwarded: u64, packets: u64) -> bool {
+    forwarded as f64 >= FORWARDED * packets as f64
 }
 
 /// Of each length the control is the first. How many packets a second there are is for machines on
