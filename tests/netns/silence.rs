@@ -35,7 +35,7 @@ fn the_kernel_answers_no_packet_of_a_service() {
     late.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let error = late.read(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-    assert_eq!(event(&balancer, "drop_no_flow"), 1);
+    assert_eq!(event(&balancer, "answer_reset"), 1);
     wait_logged(&balancer, 3);
 
     // A server's port that nobody listens on: the server's ICMP is not the balancer's own.
