@@ -37,6 +37,7 @@ mod reset;
 mod responses;
 mod servers;
 mod shared;
+mod tapped;
 mod view;
 mod watched;
 
@@ -78,6 +79,7 @@ use inspections::Inspections;
 use install::tick;
 use packet::{Network, Packet, Parsed, Unreadable};
 use ports::Ports;
+use tapped::Taps;
 
 use crate::{
     flow_table::SlotId,
@@ -124,7 +126,8 @@ pub struct Engine {
     fragments: Fragments,
     held: Held,
     inspections: Inspections,
-    /// When the first connection came that is inspected.
+    taps: Taps,
+    /// When this engine was first told the time.
     began: Option<Duration>,
     scratch: Vec<u8>,
     /// Whether decisions are explained.
@@ -195,7 +198,8 @@ impl Engine {
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
-            inspections: Inspections::default(),
+            inspections: Inspections::within(inspections::MEMORY),
+            taps: Taps::default(),
             began: None,
             scratch: Vec::new(),
             explains: false,
@@ -281,6 +285,7 @@ impl Engine {
 
     /// Does what is due: expiry, slots given back, packets that waited.
     pub fn tick(&mut self, now: Now, neighbours: &dyn Neighbours, effects: &mut Effects) {
+        self.began.get_or_insert(now.monotonic);
         let mut turn = Turn { now, neighbours, effects };
         self.flows.tick(&mut turn, &self.shared, &mut self.ports);
         self.ports.look_after(now.monotonic);
@@ -288,6 +293,7 @@ impl Engine {
         self.count(Event::DropFragment, late);
         self.release_held(&mut turn);
         self.look_after_inspections(&mut turn);
+        self.expire_taps(now.monotonic);
     }
 
     fn count(&self, event: Event, times: usize) {
@@ -305,6 +311,11 @@ impl Engine {
         ingress: Ingress<'_>,
     ) -> Option<Known> {
         if let Some((id, entry)) = self.shared.flows.find(&packet.key()) {
+            // Nobody ends an inspection but itself, whatever resets the slot has counted.
+            if entry.flags.has(Flags::INSPECTED) {
+                self.inspected(turn, packet, ingress, (id, entry));
+                return None;
+            }
             let again = packet.flags().opens() && !entry.flags.has(Flags::REPLY);
             let reuse =
                 if again { self.flows.end_if_over(id, &self.shared) } else { Reuse::GoesOn };
@@ -315,10 +326,6 @@ impl Engine {
                     self.count(Event::DropClosed, 1);
                     return None;
                 }
-            }
-            if entry.flags.has(Flags::INSPECTED) {
-                self.inspected(turn, packet, ingress, (id, entry));
-                return None;
             }
             return self.of_known_flow(turn, packet, (id, entry));
         }
@@ -340,12 +347,17 @@ impl Engine {
             self.count(Event::DropTtlExpired, 1);
             return None;
         }
-        let shows = entry.flags.has(Flags::PUNT_RESPONSE)
-            && self.shared.flows.slot(id).take_flag(Flags::PUNT_RESPONSE);
-        if shows && !self.respond(turn, packet, id) {
-            return None;
+        if !entry.flags.has(Flags::PUNT_RESPONSE) {
+            return Some(known);
         }
-        Some(known)
+        let failed = if entry.flags.has(Flags::SPLICED) {
+            self.tap(turn, packet, id)
+        } else {
+            self.respond(turn, packet, id)
+        };
+        let Some(found) = failed else { return Some(known) };
+        self.close_established(turn, packet, &found);
+        None
     }
 
     /// Rewrites a packet of a known flow and sends it on.
