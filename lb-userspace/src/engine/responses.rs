@@ -63,9 +63,7 @@ impl Engine {
         let (sets, world) = (&service.datascripts, &self.world);
         let Now { monotonic, wall } = turn.now;
         let progress = match more {
-            None => {
-                Progress::Decided(self.runtime.run(event, sets, &flow, world, monotonic, wall))
-            }
+            None => Progress::Decided(self.runtime.run(event, sets, &flow, world, monotonic, wall)),
             Some(more) => {
                 let stream = Stream { flow, more };
                 self.runtime.run_stream(event, sets, &stream, world, monotonic, wall)
@@ -98,7 +96,12 @@ impl Engine {
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.
-    pub(super) fn close_established(&mut self, turn: &mut Turn<'_>, packet: &Packet<'_>, found: &Found) {
+    pub(super) fn close_established(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &Packet<'_>,
+        found: &Found,
+    ) {
         self.count(Event::DropScriptError, 1);
         if packet.protocol == Protocol::Tcp {
             let reply = SlotId(found.record.partner);

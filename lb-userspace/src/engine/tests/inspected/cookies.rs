@@ -135,7 +135,7 @@ fn a_syn_on_a_spliced_connection_that_goes_on_is_the_servers_to_judge() {
 
 #[test]
 fn a_full_table_takes_no_more_connections() {
-    let instance = "flow_capacity = 16\nhalf_open_share = 50";
+    let instance = "flow_capacity = 64\nhalf_open_share = 50";
     let mut world = Setup { instance, ..inspecting(FOUR) }.world();
     let most = u16::try_from(world.shared.gauge.most_half_open()).unwrap();
     for port in 1..=most {

@@ -38,7 +38,8 @@ name = "resolvers"
 servers = [{ address = "10.0.0.21", port = 53 }]"#;
 
 pub fn inspecting(request: &str) -> Setup<'_> {
-    Setup { web: INSPECT, request, ..Setup::default() }
+    // A small table, for `empty` looks at all of it.
+    Setup { instance: "flow_capacity = 256", web: INSPECT, request, ..Setup::default() }
 }
 
 /// Flags, sequence number, acknowledgement.

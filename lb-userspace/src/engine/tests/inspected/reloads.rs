@@ -19,8 +19,9 @@ fn the_new_configuration_decides() {
     let pools = Setup::default().pools.replace("10.0.0.11", "10.0.0.12");
     let other_pool = Setup { pools: &pools, ..inspecting("avi.vs.log('new')") };
     let (mut world, connection, step) = across(&other_pool, &[]);
-    let connection = asked(connection, &Step { sent: vec![step.sent[0].clone()], ..step });
-    assert_eq!(connection.host, 12);
+    let syn = step.messages().into_iter().find(|sent| numbers(sent).0 == SYN).unwrap();
+    assert_eq!(syn.to, server(12, 8080));
+    let connection = Connection { snat: syn.from, host: 12, ..connection };
     world.send(&connection.syn_ack(), INSPECTED, &[]);
     world.send(&connection.server(ACK, 0, 4, b""), INSPECTED, &[]).to(ROUTER);
     world.passes(&connection.client(RST, 4, 0, b"")).to(hop(12));
@@ -45,10 +46,8 @@ fn a_service_that_inspects_no_longer_takes_the_connection_with_what_it_has_said(
 
 #[test]
 fn a_service_that_is_gone_resets_its_connection() {
-    let elsewhere = "tcp_mode = \"inspect\"";
-    let gone = Setup { web: elsewhere, ..inspecting(FOUR) };
-    let text = |setup: &Setup<'_>| setup.config();
-    let mut config = (*text(&gone)).clone();
+    let gone = inspecting(FOUR);
+    let mut config = (*gone.config()).clone();
     config.virtual_services.retain(|service| service.name != "web");
     let mut world = inspecting(FOUR).world();
     let connection = shake(&mut world, 1);

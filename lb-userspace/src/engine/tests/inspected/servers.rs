@@ -159,7 +159,10 @@ fn without_a_free_port_the_client_is_reset_and_it_is_told() {
 
 #[test]
 fn a_server_that_keeps_the_clients_address_is_opened_from_it() {
-    let pools = TWO.replace("servers = [{ address = \"10.0.0.11\"", "forwarding = \"dnat\"\nservers = [{ address = \"10.0.0.11\"");
+    let pools = TWO.replace(
+        "servers = [{ address = \"10.0.0.11\"",
+        "forwarding = \"dnat\"\nservers = [{ address = \"10.0.0.11\"",
+    );
     let mut world = Setup { pools: &pools, ..inspecting(FOUR) }.world();
     let connection = opening(&mut world, 7);
     assert_eq!(connection.snat, client(7));

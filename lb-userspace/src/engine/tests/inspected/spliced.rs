@@ -24,7 +24,10 @@ fn with_options(message: &Message, options: &[TcpOptionElement]) -> Vec<u8> {
 fn options_of(packet: &[u8]) -> Vec<TcpOptionElement> {
     let (_, segment) = etherparse::Ipv4Header::from_slice(packet).unwrap();
     let (tcp, _) = TcpHeader::from_slice(segment).unwrap();
-    tcp.options_iterator().filter_map(Result::ok).filter(|it| *it != TcpOptionElement::Noop).collect()
+    tcp.options_iterator()
+        .filter_map(Result::ok)
+        .filter(|it| *it != TcpOptionElement::Noop)
+        .collect()
 }
 
 fn window_of(packet: &[u8]) -> u16 {
@@ -96,8 +99,7 @@ fn what_was_agreed_on_in_both_handshakes_is_kept() {
         let packet = tcp(client(1), web(), SYN).packet();
         Packet::new(Network::new(&packet).unwrap()).unwrap().endpoints
     };
-    let options =
-        SynOptions { mss: Some(1460), window_scale: Some(3), sack_permitted: true };
+    let options = SynOptions { mss: Some(1460), window_scale: Some(3), sack_permitted: true };
     let sequence = inspect::SequenceNumber(C);
     let syn = inspect::Outgoing {
         sequence,
@@ -138,8 +140,7 @@ fn a_daemon_that_comes_after_keeps_what_is_spliced_and_frees_what_is_inspected()
     opening(&mut world, 3);
     delivering(&mut world, 4);
     assert_eq!((world.gauge().0, world.slots()), (4, (7, 0)));
-    let (mut world, dealt) =
-        super::super::adoption::restart(world, 2, crate::pool::ServerStates::default());
+    let (mut world, dealt) = adoption::restart(world, 2, crate::pool::ServerStates::default());
     assert_eq!((dealt.iter().sum::<usize>(), world.slots()), (1, (2, 0)));
     assert_eq!((world.gauge(), world.snat_ports().0), ((1, 1), 1));
     let answer = world.passes(&kept.server(ACK, 0, 4, b"200")).to(ROUTER);
