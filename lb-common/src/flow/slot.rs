@@ -373,6 +373,11 @@ impl SharedSlotV4 {
         Flags(self.flags.fetch_and(!flag.0, AcqRel)).has(flag)
     }
 
+    /// Says whether a reset has been seen, whatever was counted.
+    pub fn mark_reset(&self, seen: bool) {
+        self.rst.store(seen.into(), Relaxed);
+    }
+
     /// Adds one flag to a published slot.
     pub fn set_flag(&self, flag: Flags) {
         self.flags.fetch_or(flag.0, AcqRel);

@@ -65,7 +65,7 @@ impl Engine {
             forwarding: generation.pools.pool(choice.pool).forwarding(),
             to_server,
             to_client: inspected.to_client,
-            show_response: generation.shows_response(service, choice.pool),
+            show_response: generation.has_response_script(service),
             record,
             now,
         };
@@ -80,9 +80,14 @@ impl Engine {
         let policy = generation.pools.pool(choice.pool).policy();
         self.shared.servers.begun(number);
         self.shared.servers.spend(number, policy, now);
-        self.shared.services.begun(&record);
-        let ends = entry.rewrite.endpoints();
-        inspected.server = Some(Connecting { choice, number, to_server, ends });
+        if inspected.tried.is_empty() {
+            self.shared.services.begun(&record);
+        } else {
+            // The same flow, at another server.
+            self.shared.services.adopted(&record);
+        }
+        let (ends, asked) = (entry.rewrite.endpoints(), Some(now));
+        inspected.server = Some(Connecting { choice, number, to_server, ends, asked });
         Ok(())
     }
 

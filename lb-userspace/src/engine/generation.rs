@@ -188,7 +188,7 @@ impl Generation {
     }
 
     /// Whether a service's scripts want to see the servers' first packets.
-    fn has_response_script(&self, service: &VirtualService) -> bool {
+    pub fn has_response_script(&self, service: &VirtualService) -> bool {
         let sets = service.datascripts.iter().filter_map(|set| self.config.datascripts.get(set.0));
         sets.into_iter().any(|set| set.l4_response.is_some())
     }

@@ -12,7 +12,7 @@ use lb_common::{
 };
 
 use super::{
-    Engine, Ingress, Known, Turn,
+    Carries, Engine, Ingress, Known, Turn,
     decide::{Decided, Decision},
     explanation::Query,
     generation::Generation,
@@ -38,6 +38,10 @@ impl Engine {
         ingress: Ingress<'_>,
         (id, entry): Known,
     ) {
+        if packet.network.ttl() <= 1 {
+            self.count(Event::DropTtlExpired, 1);
+            return;
+        }
         let from_server = entry.flags.has(Flags::REPLY);
         let Some((forward, created)) = self.own_inspection(turn, id, from_server, ingress) else {
             return;
@@ -122,6 +126,12 @@ impl Engine {
             self.count(Event::DropNoFlow, 1);
             return;
         };
+        if let (Moved::Server(_), Some(server)) = (moved, &mut inspected.server)
+            && let Some(asked) = server.asked.take()
+        {
+            let after = turn.now.monotonic.saturating_sub(asked);
+            self.shared.servers.answered(server.number, after);
+        }
         let input = match moved {
             Moved::Client(segment) => Input::Client(segment),
             Moved::Server(segment) => Input::Server(segment),
@@ -132,14 +142,16 @@ impl Engine {
         let mut actions = Vec::new();
         inspected.inspection.step(turn.now.monotonic, input, &mut actions);
         self.act(turn, &mut inspected, packet, actions);
-        if !inspected.inspection.is_over() && self.inspections.is_full() {
-            let mut actions = Vec::new();
-            inspected.refusal = Some((Event::DropInspectMemory, EndReason::Refused));
-            inspected.inspection.abort(&mut actions);
-            self.act(turn, &mut inspected, None, actions);
+        if inspected.inspection.is_over() {
+            return;
         }
-        if !inspected.inspection.is_over() {
-            self.inspections.put(inspected);
+        self.inspections.put(inspected);
+        if self.inspections.is_full()
+            && let Some(mut inspected) = self.inspections.take(id, created)
+        {
+            let refusal = (Event::DropInspectMemory, EndReason::Refused);
+            let actions = abort(&mut inspected, refusal);
+            self.act(turn, &mut inspected, None, actions);
         }
     }
 
@@ -159,8 +171,11 @@ impl Engine {
                     continue;
                 }
                 Action::Forward(side) => {
-                    if let (Some(packet), Some(handshakes)) = (packet, handshakes) {
-                        self.forward_early(turn, inspected, side, packet, handshakes);
+                    if let (Some(packet), Some(handshakes)) = (packet, handshakes)
+                        && !self.forward_early(turn, inspected, side, packet, handshakes)
+                    {
+                        let refusal = (Event::DropScriptError, EndReason::ScriptError);
+                        actions = abort(inspected, refusal).into();
                     }
                     continue;
                 }
@@ -170,7 +185,7 @@ impl Engine {
                     continue;
                 }
                 Action::End(end) => {
-                    self.end_inspected(inspected, end);
+                    self.end_inspected(turn, inspected, end);
                     continue;
                 }
                 Action::Decide(because) => self.decide_inspected(turn, inspected, because),
@@ -281,7 +296,8 @@ impl Engine {
         self.send(turn, next_hop);
     }
 
-    /// Sends the packet that came in on as the program will once the connection is spliced.
+    /// Sends the packet that came in on as the program will once the connection is spliced. False
+    /// if a response script has failed over it before that.
     fn forward_early(
         &mut self,
         turn: &mut Turn<'_>,
@@ -289,21 +305,28 @@ impl Engine {
         to: Side,
         packet: &Packet<'_>,
         handshakes: Handshakes,
-    ) {
+    ) -> bool {
         let record = self.shared.flows.record(inspected.id).load();
         let (slot, sender) = match to {
             Side::Server => (inspected.id, Sender::Client),
             Side::Client => (SlotId(record.partner), Sender::Server),
         };
-        let Some((_, entry, _)) = self.shared.flows.slot(slot).snapshot() else { return };
-        let entry = handshakes.splice(sender).entry(entry);
-        self.forward(
-            turn,
-            (slot, entry),
-            Protocol::Tcp,
-            packet.network.bytes,
-            super::Carries::Transport,
-        );
+        let Some((_, entry, _)) = self.shared.flows.slot(slot).snapshot() else { return true };
+        let is_inspected = entry.flags.has(Flags::INSPECTED);
+        if entry.flags.has(Flags::PUNT_RESPONSE)
+            && let Some(found) = self.tap(turn, packet, slot)
+        {
+            if !is_inspected {
+                self.close_established(turn, packet, &found);
+            }
+            return !is_inspected;
+        }
+        if packet.flags().rst() {
+            self.shared.flows.slot(slot).mark_reset(true);
+        }
+        let known = (slot, handshakes.splice(sender).entry(entry));
+        self.forward(turn, known, Protocol::Tcp, packet.network.bytes, Carries::Transport);
+        true
     }
 
     /// Hands the connection to the program.
@@ -315,12 +338,17 @@ impl Engine {
             let Some((_, Entry { next_hop, rewrite, .. }, _)) = flows.slot(id).snapshot() else {
                 continue;
             };
+            // A reset that the inspection has not believed is none.
+            flows.slot(id).mark_reset(false);
             flows.slot(id).amend(next_hop, &rewrite, &handshakes.splice(sender));
         }
         self.flows.watch(inspected.id, inspected.created);
     }
 
-    fn end_inspected(&mut self, inspected: &Inspected, end: End) {
+    fn end_inspected(&mut self, turn: &Turn<'_>, inspected: &Inspected, end: End) {
+        if let (Some(server), End::NoServer(_) | End::Undelivered) = (inspected.server, end) {
+            self.shared.servers.observe(server.number, true, turn.now.monotonic);
+        }
         let no_payload = (Event::DropNoPayload, EndReason::NoPayload);
         let no_server = (Event::DropNoServer, EndReason::Refused);
         let (event, reason) = match (inspected.refusal, end) {
@@ -332,6 +360,14 @@ impl Engine {
         event.into_iter().for_each(|event| self.count(event, 1));
         self.flows.end(inspected.id, reason, &self.shared);
     }
+}
+
+/// Ends an inspection for a reason of ours.
+fn abort(inspected: &mut Inspected, refusal: (Event, EndReason)) -> Vec<Action> {
+    let mut actions = Vec::new();
+    inspected.refusal = Some(refusal);
+    inspected.inspection.abort(&mut actions);
+    actions
 }
 
 /// Whether a service's scripts see payload before they decide.

@@ -1,8 +1,7 @@
 //! The connections that a worker inspects, and when each wants to be woken.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -38,7 +37,7 @@ pub(super) struct Inspected {
     pub tried: Vec<(PoolIndex, ServerIndex)>,
     /// What was decided against it, if that is why it ends.
     pub refusal: Option<(Event, EndReason)>,
-    /// For when it was last put on the clock.
+    /// When it is on the clock.
     wakes_at: Option<Duration>,
     memory: usize,
 }
@@ -52,6 +51,8 @@ pub(super) struct Connecting {
     pub to_server: NextHopId,
     /// As the packets to it have it.
     pub ends: EndpointsV4,
+    /// Since when it has not said a word.
+    pub asked: Option<Duration>,
 }
 
 /// What brought a connection forward.
@@ -90,20 +91,31 @@ impl Inspected {
 }
 
 /// By the slot of the forward direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inspections {
     held: HashMap<SlotId, Inspected>,
-    /// Who is to be woken when. What is said of those that have moved since is of no account.
-    clock: BinaryHeap<Reverse<(Duration, SlotId)>>,
+    /// Who is to be woken when, each once: a client that says a byte at a time moves its hour with
+    /// each.
+    clock: BTreeSet<(Duration, SlotId)>,
     memory: usize,
+    /// How much memory they may take together, in bytes.
+    most: usize,
 }
 
 impl Inspections {
+    /// None yet, with so many bytes of memory.
+    pub fn within(most: usize) -> Self {
+        Self { held: HashMap::new(), clock: BTreeSet::new(), memory: 0, most }
+    }
+
     /// Takes one out, to work with it.
     pub fn take(&mut self, id: SlotId, created: u64) -> Option<Inspected> {
         self.held.get(&id).filter(|inspected| inspected.created == created)?;
-        let inspected = self.held.remove(&id)?;
+        let mut inspected = self.held.remove(&id)?;
         self.memory -= inspected.memory;
+        if let Some(at) = inspected.wakes_at.take() {
+            self.clock.remove(&(at, id));
+        }
         Some(inspected)
     }
 
@@ -111,32 +123,31 @@ impl Inspections {
     pub fn put(&mut self, mut inspected: Inspected) {
         inspected.memory = size_of::<Inspected>() + inspected.inspection.memory();
         self.memory += inspected.memory;
-        let wakes_at = inspected.inspection.wakes_at();
-        if wakes_at != inspected.wakes_at {
-            inspected.wakes_at = wakes_at;
-            self.clock.extend(wakes_at.map(|at| Reverse((at, inspected.id))));
-        }
+        inspected.wakes_at = inspected.inspection.wakes_at();
+        self.clock.extend(inspected.wakes_at.map(|at| (at, inspected.id)));
         self.held.insert(inspected.id, inspected);
     }
 
-    /// One that wants to be woken by now.
-    pub fn due(&mut self, now: Duration) -> Option<(SlotId, u64)> {
-        while let Some(Reverse((at, id))) = self.clock.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.clock.pop();
-            let due = self.held.get_mut(&id).filter(|inspected| inspected.wakes_at == Some(at));
-            if let Some(inspected) = due {
-                inspected.wakes_at = None;
-                return Some((id, inspected.created));
-            }
-        }
-        None
+    /// One that wants to be woken by now. It is to be taken out then.
+    pub fn due(&self, now: Duration) -> Option<(SlotId, u64)> {
+        let (_, id) = self.clock.first().filter(|(at, _)| *at <= now)?;
+        self.held.get(id).map(|inspected| (*id, inspected.created))
     }
 
     /// Whether they have all the memory that they may have.
     pub fn is_full(&self) -> bool {
-        self.memory >= MEMORY
+        self.memory >= self.most
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Bytes of memory that they take, and how many are on the clock.
+    #[cfg(test)]
+    pub fn weight(&self) -> (usize, usize) {
+        (self.memory, self.clock.len())
     }
 }

@@ -65,8 +65,13 @@ impl State {
             Protocol::Udp if reply.packets == 0 => Self::OneWay,
             Protocol::Tcp if forward.rst || reply.rst => Self::Reset,
             Protocol::Tcp if forward.fin && reply.fin => Self::Finished,
-            // The handshake's third packet is the client's second.
-            Protocol::Tcp if reply.packets == 0 || forward.packets < 2 => Self::HalfOpen,
+            // The handshake's third packet is the client's second. Of a spliced connection both
+            // handshakes are complete, and the client's SYN was not counted.
+            Protocol::Tcp
+                if !flags.has(Flags::SPLICED) && (reply.packets == 0 || forward.packets < 2) =>
+            {
+                Self::HalfOpen
+            }
             Protocol::Tcp if forward.fin || reply.fin => Self::HalfClosed,
             Protocol::Udp | Protocol::Tcp => Self::Established,
         }

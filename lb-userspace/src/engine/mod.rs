@@ -37,6 +37,7 @@ mod reset;
 mod responses;
 mod servers;
 mod shared;
+mod tapped;
 mod view;
 mod watched;
 
@@ -79,6 +80,7 @@ use inspections::Inspections;
 use install::tick;
 use packet::{Network, Packet, Parsed, Unreadable};
 use ports::Ports;
+use tapped::Taps;
 
 use crate::{
     flow_table::SlotId,
@@ -125,6 +127,7 @@ pub struct Engine {
     fragments: Fragments,
     held: Held,
     inspections: Inspections,
+    taps: Taps,
     /// When it was first looked after.
     began: Option<Duration>,
     scratch: Vec<u8>,
@@ -196,7 +199,8 @@ impl Engine {
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
-            inspections: Inspections::default(),
+            inspections: Inspections::within(inspections::MEMORY),
+            taps: Taps::default(),
             began: None,
             scratch: Vec::new(),
             explains: false,
@@ -290,6 +294,7 @@ impl Engine {
         self.count(Event::DropFragment, late);
         self.release_held(&mut turn);
         self.look_after_inspections(&mut turn);
+        self.expire_taps(now.monotonic);
     }
 
     fn count(&self, event: Event, times: usize) {
@@ -307,6 +312,11 @@ impl Engine {
         ingress: Ingress<'_>,
     ) -> Option<Known> {
         if let Some((id, entry)) = self.shared.flows.find(&packet.key()) {
+            // Nobody ends an inspection but itself, whatever resets the slot has counted.
+            if entry.flags.has(Flags::INSPECTED) {
+                self.inspected(turn, packet, ingress, (id, entry));
+                return None;
+            }
             let again = packet.flags().opens() && !entry.flags.has(Flags::REPLY);
             let reuse =
                 if again { self.flows.end_if_over(id, &self.shared) } else { Reuse::GoesOn };
@@ -317,10 +327,6 @@ impl Engine {
                     self.count(Event::DropClosed, 1);
                     return None;
                 }
-            }
-            if entry.flags.has(Flags::INSPECTED) {
-                self.inspected(turn, packet, ingress, (id, entry));
-                return None;
             }
             return self.of_known_flow(turn, packet, (id, entry));
         }
@@ -342,12 +348,17 @@ impl Engine {
             self.count(Event::DropTtlExpired, 1);
             return None;
         }
-        let shows = entry.flags.has(Flags::PUNT_RESPONSE)
-            && self.shared.flows.slot(id).take_flag(Flags::PUNT_RESPONSE);
-        if shows && !self.respond(turn, packet, id) {
-            return None;
+        if !entry.flags.has(Flags::PUNT_RESPONSE) {
+            return Some(known);
         }
-        Some(known)
+        let failed = if entry.flags.has(Flags::SPLICED) {
+            self.tap(turn, packet, id)
+        } else {
+            self.respond(turn, packet, id)
+        };
+        let Some(found) = failed else { return Some(known) };
+        self.close_established(turn, packet, &found);
+        None
     }
 
     /// Rewrites a packet of a known flow and sends it on.

@@ -5,49 +5,82 @@ use std::{sync::Arc, time::Duration};
 use lb_common::{
     address::{Port, Protocol},
     event::Event,
+    flow::Flags,
     service::ServiceKey,
 };
 
 use super::{Carries, Engine, Found, Now, Response, Turn, log::Note, packet::Packet, reset};
-use crate::{config::OnError, flow_table::SlotId, script};
+use crate::{
+    config::OnError,
+    flow_table::SlotId,
+    script::{self, More, Progress, Stream, Wait},
+};
 
 impl Engine {
-    /// Runs the L4_RESPONSE scripts. False if one failed and the flow is closed for it.
+    /// Shows the server's first packet to the L4_RESPONSE scripts, once. The flow, if one has failed
+    /// and it is to be closed for that.
     pub(super) fn respond(
         &mut self,
         turn: &mut Turn<'_>,
         packet: &Packet<'_>,
         reply: SlotId,
-    ) -> bool {
+    ) -> Option<Found> {
+        if !self.shared.flows.slot(reply).take_flag(Flags::PUNT_RESPONSE) {
+            return None;
+        }
         let forward = SlotId(self.shared.flows.record(reply).load().partner);
-        let Some(found) = Found::at(&self.shared.flows, forward) else { return true };
+        let found = Found::at(&self.shared.flows, forward)?;
         let since = turn.now.monotonic.saturating_sub(Duration::from_nanos(found.record.created));
         self.shared.servers.answered(found.record.server, since);
+        let goes_on = self.show(turn, packet, &found, (packet.payload, None));
+        // Nothing waits for payload that is no stream.
+        (goes_on == Ok(false)).then_some(found)
+    }
+
+    /// Runs the L4_RESPONSE scripts over what a server has said, and if that is a stream, whether
+    /// more may come. False if one has failed and the flow is to be closed for that.
+    pub(super) fn show(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &Packet<'_>,
+        found: &Found,
+        (payload, more): (&[u8], Option<More>),
+    ) -> Result<bool, Wait> {
         let generation = Arc::clone(&self.generation);
         let vip = found.vip();
         let key = ServiceKey::new(vip.ip().into(), Port::new(vip.port()), packet.protocol);
-        let Some((_, service)) = generation.service(&key) else { return true };
+        let Some((_, service)) = generation.service(&key) else { return Ok(true) };
         let flow = script::Flow {
             virtual_service: &service.name,
             protocol: packet.protocol,
             client: found.client(),
             vip,
-            payload: packet.payload,
+            payload,
             destination: service.destination,
             server: found.server(),
         };
         let event = script::Event::L4Response;
         let (sets, world) = (&service.datascripts, &self.world);
         let Now { monotonic, wall } = turn.now;
-        let outcome = self.runtime.run(event, sets, &flow, world, monotonic, wall);
+        let progress = match more {
+            None => Progress::Decided(self.runtime.run(event, sets, &flow, world, monotonic, wall)),
+            Some(more) => {
+                let stream = Stream { flow, more };
+                self.runtime.run_stream(event, sets, &stream, world, monotonic, wall)
+            }
+        };
+        let outcome = match progress {
+            Progress::Decided(outcome) => outcome,
+            Progress::Waits(wait) => {
+                self.runtime.take_journal();
+                return Err(wait);
+            }
+        };
         turn.effects.responses.extend(self.explain_response(&flow));
         let closes =
             outcome.failure.as_ref().is_some_and(|failure| failure.on_error == OnError::Close);
-        self.shared.notes.add(forward, Note::of(&outcome, event));
-        if closes {
-            self.close_established(turn, packet, &found);
-        }
-        !closes
+        self.shared.notes.add(found.id, Note::of(&outcome, event));
+        Ok(!closes)
     }
 
     /// Takes the journal, which would else be part of the next flow's explanation. `None`: nobody
@@ -63,7 +96,12 @@ impl Engine {
     }
 
     /// Ends a flow whose response script failed: both sides of a TCP connection are reset.
-    fn close_established(&mut self, turn: &mut Turn<'_>, packet: &Packet<'_>, found: &Found) {
+    pub(super) fn close_established(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &Packet<'_>,
+        found: &Found,
+    ) {
         self.count(Event::DropScriptError, 1);
         if packet.protocol == Protocol::Tcp {
             let reply = SlotId(found.record.partner);

@@ -42,7 +42,7 @@ pub use collector::{ACKNOWLEDGEMENT_DELAY, CHALLENGE_INTERVAL};
 pub use machine::Inspection;
 pub use opening::Failure;
 pub use segment::{Outgoing, Segment, SequenceNumber};
-pub use stream::LIMIT;
+pub use stream::{LIMIT, Stream};
 
 /// Where an inspection starts: at the acknowledgement of a good cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -226,6 +226,8 @@ impl Link {
         let vlan = if tagged { u16::from_be_bytes([frame[14], frame[15]]) } else { 0 };
         let packet = &frame[if tagged { 18 } else { 14 }..];
         assert_eq!(frame[frame.len() - packet.len() - 2..][..2], [8, 0], "EtherType");
+        let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+        let packet = &packet[..length];
         (Self { interface, destination, source, vlan }, packet.to_vec())
     }
 }

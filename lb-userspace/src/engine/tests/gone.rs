@@ -69,7 +69,7 @@ fn both_sides_of_a_silent_connection_are_made_to_speak_and_the_client_is_reset()
 
     // The client answers with its own numbers, and is reset with these.
     let answer = tcp(client(40_000), web(), ACK);
-    let reset = world.send(&answer, NEW, &[Event::DropNoFlow]).to(ROUTER);
+    let reset = world.send(&answer, Verdict::Answer(Event::AnswerReset), &[]).to(ROUTER);
     let Transport::Tcp { flags, sequence, .. } = reset.transport else { panic!() };
     assert_eq!((flags, sequence, reset.from, reset.to), (RST, 5000, web(), client(40_000)));
 

@@ -211,7 +211,7 @@ fn tags_are_taken_off_and_put_on_as_the_next_hop_says() {
 
 #[test]
 fn a_reset_leaves_with_the_tag_that_the_packet_came_with() {
-    let mut world = Setup::default().world();
+    let mut world = Setup { web: "syn_protection = \"off\"", ..Setup::default() }.world();
     let link = Link { vlan: 20, ..link_from(ROUTER) };
     let packet = tcp(client(1), web(), ACK).packet();
     let first = Verdict::Punt(Event::PuntFirstPacket);

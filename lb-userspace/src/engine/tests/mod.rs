@@ -8,6 +8,7 @@ mod forwarding;
 mod frames;
 mod gone;
 mod hostile;
+mod inspected;
 mod irregular;
 mod lifecycle;
 mod limits;

@@ -246,6 +246,12 @@ pub struct Step {
 }
 
 impl Step {
+    fn of(effects: Effects) -> Self {
+        let sent = effects.frames().map(|sent| Link::read(sent.interface, sent.frame)).collect();
+        let Effects { log, resolve, out_of_ports, .. } = effects;
+        Self { sent, log, resolve, out_of_ports }
+    }
+
     /// The one packet that was sent by this link; nothing else came of it.
     pub fn to(&self, id: NextHopId) -> Message {
         assert_eq!((self.sent.len(), self.log.len(), self.resolve.len()), (1, 0, 0), "{self:?}");
@@ -335,9 +341,7 @@ impl World {
         let mut expected = expected.to_vec();
         expected.sort();
         assert_eq!(moved.collect::<Vec<_>>(), expected, "counters that moved");
-        let sent = effects.frames().map(|sent| Link::read(sent.interface, sent.frame)).collect();
-        let Effects { log, resolve, out_of_ports, .. } = effects;
-        Step { sent, log, resolve, out_of_ports }
+        Step::of(effects)
     }
 
     /// Hands a frame to a worker, as if the program had punted it.
@@ -371,11 +375,25 @@ impl World {
 
     /// The same, from where the sender is.
     pub fn send(&mut self, message: &Message, verdict: Verdict, counts: &[Event]) -> Step {
-        let from = match message.from.ip().octets() {
-            [10, 0, 0, host] => hop(host),
-            _ => ROUTER,
+        self.send_by(link_from(side_of(message)), &message.packet(), verdict, counts)
+    }
+
+    /// The same, whatever comes of it and is counted for it.
+    pub fn send_any(&mut self, message: &Message) -> Step {
+        let link = link_from(side_of(message));
+        let mut frame = Wire { interface: link.interface, bytes: link.frame(&message.packet()) };
+        let interface = match forward(&mut frame, self) {
+            Verdict::Punt(_) => {
+                let (now, mut effects) = (self.now(), Effects::default());
+                let engine = &mut self.workers[0].engine;
+                engine.receive(now, link.interface, &frame.bytes, &self.net, &mut effects);
+                return Step::of(effects);
+            }
+            Verdict::Pass(_) | Verdict::Drop(_) => return Step::default(),
+            Verdict::Transmit | Verdict::Answer(_) => link.interface,
+            Verdict::Redirect { interface } => interface,
         };
-        self.send_by(link_from(from), &message.packet(), verdict, counts)
+        Step { sent: vec![Link::read(interface, &frame.bytes)], ..Step::default() }
     }
 
     /// A packet that begins a flow.
@@ -407,6 +425,16 @@ impl World {
     /// Each worker does what is due, without a grace period.
     pub fn tick(&mut self) -> Step {
         self.counting(&[], Self::tick_all)
+    }
+
+    /// The same; exactly these events are counted.
+    pub fn tick_counting(&mut self, counts: &[Event]) -> Step {
+        self.counting(counts, Self::tick_all)
+    }
+
+    /// The same, whatever comes of it and is counted for it.
+    pub fn tick_any(&mut self) {
+        self.tick_all(&mut Effects::default());
     }
 
     fn tick_all(&mut self, effects: &mut Effects) {
@@ -461,6 +489,14 @@ impl World {
         let packet = Packet::new(Network::new(&packet).unwrap()).unwrap();
         let (id, _) = self.shared.flows.find(&packet.key())?;
         Found::at(&self.shared.flows, id)
+    }
+}
+
+/// Where the sender of a packet is.
+fn side_of(message: &Message) -> NextHopId {
+    match message.from.ip().octets() {
+        [10, 0, 0, host] => hop(host),
+        _ => ROUTER,
     }
 }
 
