@@ -294,6 +294,13 @@ impl Engine {
             Side::Client => (SlotId(record.partner), Sender::Server),
         };
         let Some((_, entry, _)) = self.shared.flows.slot(slot).snapshot() else { return };
+        // The server may answer before it has acknowledged all that was collected.
+        let shows = !packet.payload.is_empty()
+            && entry.flags.has(Flags::PUNT_RESPONSE)
+            && self.shared.flows.slot(slot).take_flag(Flags::PUNT_RESPONSE);
+        if shows && !self.respond(turn, packet, slot) {
+            return;
+        }
         let entry = handshakes.splice(sender).entry(entry);
         self.forward(
             turn,

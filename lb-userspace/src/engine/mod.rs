@@ -340,7 +340,10 @@ impl Engine {
             self.count(Event::DropTtlExpired, 1);
             return None;
         }
+        // Of a connection that was inspected, an acknowledgement alone is no response.
+        let is_empty = packet.payload.is_empty() && Splice::of(&entry).is_some();
         let shows = entry.flags.has(Flags::PUNT_RESPONSE)
+            && !is_empty
             && self.shared.flows.slot(id).take_flag(Flags::PUNT_RESPONSE);
         if shows && !self.respond(turn, packet, id) {
             return None;
