@@ -19,6 +19,7 @@ mod harness;
 mod health;
 #[cfg(test)]
 mod inspect;
+#[cfg(test)]
 mod large;
 #[cfg(test)]
 mod lifecycle;
