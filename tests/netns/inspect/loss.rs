@@ -67,3 +67,8 @@ fn every_byte_arrives_where_one_segment_in_a_hundred_is_lost() {
 fn every_byte_arrives_where_one_segment_in_twenty_is_lost() {
     exchange_over(5, "drop");
 }
+
+#[test]
+fn every_byte_arrives_once_where_segments_come_twice() {
+    exchange_over(10, "dup to eth0");
+}
