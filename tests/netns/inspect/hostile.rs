@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -187,11 +188,42 @@ fn clients_of_a_service_that_is_always_protected_prove_themselves() {
     assert!(records.iter().all(|record| record["reason"] == "finished"), "{records:#?}");
 }
 
-/// SYNs from addresses that nobody has, for so long. Returns how many.
-fn flood(site: &Site, duration: Duration) -> u64 {
+/// A socket of the client's that takes packets with their IP header.
+fn raw_socket(site: &Site) -> OwnedFd {
     let protocol = Some(ipproto::RAW);
     let raw = || socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::empty(), protocol);
-    let socket = site.client.enter(raw).unwrap().unwrap();
+    site.client.enter(raw).unwrap().unwrap()
+}
+
+#[test]
+fn who_was_given_no_cookie_begins_nothing() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _server = Echo::start(&site, 1, 80, Speaks::WhenSpokenTo);
+    let balancer = site.balance(&inspected("by.lua", ""), &[("by.lua", WAITS)]);
+    let socket = raw_socket(&site);
+    let to: std::net::SocketAddr = "192.0.2.10:0".parse().unwrap();
+    const MANY: u16 = 1000;
+    for number in 0..MANY {
+        let ack = PacketBuilder::ipv4([198, 18, 0, 1], [192, 0, 2, 10], 64)
+            .tcp(1024 + number, 80, 7, 64240)
+            .ack(u32::from(number).wrapping_mul(0x9e37_79b9));
+        let mut packet = Vec::new();
+        ack.write(&mut packet, b"payload").unwrap();
+        sendto(&socket, &packet, SendFlags::empty(), &to).unwrap();
+    }
+    // One in 2,048 looks as if it followed a cookie; nothing begins by that.
+    let reset = || Ok(event(&balancer, "answer_reset") > u64::from(MANY) - 10);
+    wait_until("resets", SOON, reset).unwrap();
+    assert_eq!(event(&balancer, "punt_cookie"), 0);
+    assert!(balancer.flows_json().unwrap().is_empty());
+}
+
+/// SYNs from addresses that nobody has, for so long. Returns how many.
+fn flood(site: &Site, duration: Duration) -> u64 {
+    let socket = raw_socket(site);
     let to: std::net::SocketAddr = "192.0.2.10:0".parse().unwrap();
     let (begun, mut sent) = (Instant::now(), 0u64);
     while begun.elapsed() < duration {

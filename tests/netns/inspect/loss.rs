@@ -24,7 +24,8 @@ fn impair(host: &Namespace, percent: u8, verdict: &str) {
             "add chain netdev road {hook} {{ type filter hook {hook} device eth0 priority 0 ; }}"
         );
         let chance = format!("numgen random mod 100 < {percent}");
-        let rule = format!("add rule netdev road {hook} ip protocol tcp {chance} {verdict}");
+        let rule =
+            format!("add rule netdev road {hook} ip protocol tcp {chance} counter {verdict}");
         host.run(&["nft", &chain]).unwrap();
         host.run(&["nft", &rule]).unwrap();
     }
@@ -56,6 +57,11 @@ fn exchange_over(percent: u8, verdict: &str) {
             });
         }
     });
+    for host in [&site.client, &site.servers] {
+        let rules = host.run(&["nft", "list", "table", "netdev", "road"]).unwrap();
+        assert!(rules.contains("counter packets "), "{rules}");
+        assert!(!rules.contains("counter packets 0 "), "{rules}");
+    }
 }
 
 #[test]
