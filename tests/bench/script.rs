@@ -206,8 +206,9 @@ impl Neighbours for Net {
 
 /// A worker's engine over an empty flow table.
 fn engine(config: &Arc<Config>) -> Result<Engine> {
-    let shared = Arc::new(Shared { tables: tables(config, FLOWS), ..shared(config) });
-    worker(config, &shared, Position { worker: 0, workers: 1 })
+    let mut shared = shared(config);
+    shared.tables = tables(config, FLOWS);
+    worker(config, &Arc::new(shared), Position { worker: 0, workers: 1 })
 }
 
 /// What workers share, around an empty flow table.

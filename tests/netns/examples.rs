@@ -6,13 +6,14 @@ use lb_tests::{Balancer, http_get, require_root};
 
 use crate::site::{Site, URL, VIP, client, wait_logged};
 
-fn example(name: &str) -> String {
+/// A file of the examples.
+pub fn example(name: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/datascripts");
     fs::read_to_string(folder.join(name)).unwrap()
 }
 
 /// An example with its script, on the site's interfaces.
-fn balance(site: &Site, name: &str, script: &str) -> Balancer {
+pub fn balance(site: &Site, name: &str, script: &str) -> Balancer {
     let instance = "name = \"{instance}\"
 connection_log = \"connections.jsonl\"
 tcp_closing_timeout = \"100ms\"

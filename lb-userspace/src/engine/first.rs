@@ -121,7 +121,8 @@ impl Engine {
         }
     }
 
-    fn hold_undecided(&mut self, now: Now, client: IpAddr, ingress: Ingress<'_>) {
+    /// Keeps a packet until the next hop toward its client is known.
+    pub(super) fn hold_undecided(&mut self, now: Now, client: IpAddr, ingress: Ingress<'_>) {
         for frame in ingress.frames() {
             let interface = ingress.interface;
             let waiting = Waiting::Undecided { client, interface, frame };

@@ -85,6 +85,11 @@ impl Engine {
                 self.begin_inspection(turn, packet, ingress, service, agreed, &segment);
                 true
             }
+            // Behind what completes the handshake, which waits for the way back to the client.
+            Check::Follows if self.held.has_from(packet.source().ip()) => {
+                self.hold_undecided(turn.now, packet.source().ip(), ingress);
+                true
+            }
             Check::Follows if !self.is_new(turn.now.monotonic) => {
                 self.count(Event::DropEarly, 1);
                 true

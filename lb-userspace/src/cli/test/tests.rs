@@ -178,8 +178,10 @@ fn every_example_is_right_and_has_a_test() {
             crate::control::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
             let name = path.file_stem().unwrap().to_str().unwrap();
             let test = path.with_file_name(format!("{name}{SUFFIX}"));
-            // What the demo runs is three of the others.
-            assert!(test.exists() || name == "demo", "{} is missing", test.display());
+            // What the demo runs is three of the others. `lb test` has no payload for connections
+            // that are inspected: what decides by the server name has its tests with real clients.
+            let has_none = ["demo", "sni"].contains(&name);
+            assert!(test.exists() || has_none, "{} is missing", test.display());
             seen += 1;
         }
     }

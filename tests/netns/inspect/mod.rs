@@ -1,10 +1,26 @@
 //! Inspected TCP: the balancer shakes hands, collects what scripts want to see, and steps aside.
 
+mod echo;
+mod hostile;
+mod loss;
+mod restart;
+mod servers;
+mod sni;
+mod splice;
+
 use std::io::{Read as _, Write as _};
 
-use lb_tests::{http_get, require_root};
+use lb_tests::{Balancer, http_get, require_root};
 
 use crate::site::{Site, URL, WEB, event, events, pool, wait_logged};
+
+/// A script that waits for some payload, and leaves the choice to the pool.
+const WAITS: &str = "avi.l4.collect(4)";
+
+/// How often workers were handed a packet.
+fn punted(balancer: &Balancer) -> u64 {
+    events(balancer, "punt_").iter().map(|(_, count)| count).sum()
+}
 
 /// The service of [`WEB`], inspected, with a script.
 fn inspected(script: &str, more: &str) -> String {
@@ -64,6 +80,5 @@ fn a_long_answer_is_forwarded_by_the_program_alone() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     assert!(answer.ends_with(&content), "{} bytes", answer.len());
-    let punted: u64 = events(&balancer, "punt_").iter().map(|(_, count)| count).sum();
-    assert!(punted < 20, "{:?}", events(&balancer, "punt_"));
+    assert!(punted(&balancer) < 20, "{:?}", events(&balancer, "punt_"));
 }
