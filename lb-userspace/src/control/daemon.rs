@@ -185,7 +185,7 @@ impl Daemon {
         };
         // Runs of the program that began under the old daemon may still write to what it owned.
         wait_for_grace_period();
-        let flows = adopt(&shared.flows, instance, plan.workers());
+        let flows = adopt(&shared, instance, plan.workers());
         // And runs that are under way now may have found what was just given back.
         wait_for_grace_period();
         let adopted = flows.iter().map(Vec::len).sum();

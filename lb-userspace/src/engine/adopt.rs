@@ -1,10 +1,10 @@
 //! Flows that an earlier daemon left in the table: whose they are from now on.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 
 use lb_common::flow::{Flags, FlowRecord};
 
-use super::{ports::share, view::Found};
+use super::{Shared, ports::share, view::Found};
 use crate::{
     config::Instance,
     flow_table::{FlowTable, SlotId},
@@ -21,7 +21,8 @@ pub fn snat_sources(table: &FlowTable, flows: &[Vec<SlotId>]) -> BTreeSet<IpAddr
 ///
 /// A flow goes to the worker whose share holds its SNAT port, so that no other can give that
 /// port out; one without, to the worker of its old owner's number.
-pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<SlotId>> {
+pub fn adopt(shared: &Shared, instance: &Instance, workers: u16) -> Vec<Vec<SlotId>> {
+    let table = &shared.flows;
     let mut flows = vec![Vec::new(); usize::from(workers.max(1))];
     for id in table.slots() {
         let slot = table.slot(id);
@@ -30,7 +31,12 @@ pub fn adopt(table: &FlowTable, instance: &Instance, workers: u16) -> Vec<Vec<Sl
             slot.free();
         } else if let Some(found) = Found::at(table, id).filter(|found| is_whole(table, found)) {
             flows[usize::from(worker_of(&found, instance, workers))].push(id);
-        } else if slot.snapshot().is_some() && !is_reply_of_whole(table, id) {
+        } else if let Some((_, entry, _)) = slot.snapshot()
+            && !is_reply_of_whole(table, id)
+        {
+            if entry.flags.has(Flags::INSPECTED) {
+                shared.has_lost_inspections.store(true, Ordering::Relaxed);
+            }
             slot.retire();
             slot.free();
         }

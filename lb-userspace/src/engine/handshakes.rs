@@ -1,7 +1,7 @@
 //! First packets of services that answer with cookies: nothing is kept of a client before it has
 //! returned one.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::atomic::Ordering, time::Duration};
 
 use lb_common::{
     event::Event,
@@ -90,7 +90,7 @@ impl Engine {
                 self.hold_undecided(turn.now, packet.source().ip(), ingress);
                 true
             }
-            Check::Follows if !self.is_new(turn.now.monotonic) => {
+            Check::Follows if !self.may_be_lost(turn.now.monotonic) => {
                 self.count(Event::DropEarly, 1);
                 true
             }
@@ -98,10 +98,11 @@ impl Engine {
         }
     }
 
-    /// Whether this engine may have lost connections that an earlier one has inspected: what comes
-    /// of such is answered with a reset, for nobody has what came before.
-    fn is_new(&self, now: Duration) -> bool {
-        self.began.is_none_or(|began| now.saturating_sub(began) < AT_ONCE)
+    /// Whether this may be of a connection that an earlier daemon has inspected: what comes of such is
+    /// answered with a reset, for nobody has what came before.
+    fn may_be_lost(&self, now: Duration) -> bool {
+        let is_new = self.began.is_none_or(|began| now.saturating_sub(began) < AT_ONCE);
+        is_new && self.shared.has_lost_inspections.load(Ordering::Relaxed)
     }
 
     fn offer_cookie(

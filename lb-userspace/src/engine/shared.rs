@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use lb_common::{flow::FlowRecord, layout::CATALOG};
@@ -38,6 +38,8 @@ pub struct Shared {
     pub snat_ports: PortGauges,
     /// What cookies are made with.
     pub cookies: Arc<dyn CookieJar>,
+    /// Whether an earlier daemon has left connections that it inspected: nobody has what it knew.
+    pub has_lost_inspections: AtomicBool,
     /// Frames that workers leave for each other.
     pub mail: Mail,
 }
@@ -63,6 +65,7 @@ impl Shared {
             services: ServiceFlows::default(),
             snat_ports: PortGauges::default(),
             cookies,
+            has_lost_inspections: AtomicBool::new(false),
             mail: Mail::default(),
         }
     }

@@ -183,7 +183,8 @@ fn clients_of_a_service_that_is_always_protected_prove_themselves() {
     let mut body = Vec::new();
     site.begin_download("file").read_to_end(&mut body).unwrap();
     assert!(body == pseudo_random(1 << 20), "{} bytes", body.len());
-    assert_eq!(event(&balancer, "answer_cookie"), 9);
+    // A client asks again if its kernel thinks that it takes too long.
+    assert!(event(&balancer, "answer_cookie") >= 9);
     let records = wait_logged(&balancer, 9);
     assert!(records.iter().all(|record| record["reason"] == "finished"), "{records:#?}");
 }

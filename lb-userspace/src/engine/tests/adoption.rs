@@ -31,7 +31,7 @@ pub fn restart(world: World, workers: u16, states: ServerStates) -> (World, Vec<
     let config = Arc::clone(&generation.config);
     shared.servers = Arc::new(states);
     let generation = Arc::new(Generation::new(generation.number, config, &shared).unwrap());
-    let flows = adopt(&shared.flows, &instance, workers);
+    let flows = adopt(&shared, &instance, workers);
     let dealt = flows.iter().map(Vec::len).collect();
     (World::start(Arc::new(shared), generation, workers, &flows), dealt)
 }
