@@ -125,7 +125,7 @@ fn a_server_that_never_acknowledges_the_payload_ends_the_connection() {
 
 #[test]
 fn ports_do_not_leak_however_connections_end() {
-    let instance = "snat_ports = \"1024-1025\"";
+    let instance = "flow_capacity = 256\nsnat_ports = \"1024-1025\"";
     let mut world = Setup { instance, pools: TWO, ..inspecting(FOUR) }.world();
     for port in 1..50 {
         let first = opening(&mut world, port);
