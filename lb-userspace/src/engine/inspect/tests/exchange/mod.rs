@@ -69,6 +69,7 @@ fn world(case: &Case) -> World {
         mss: 1460,
         retry_at: now + RETRY,
         is_synchronized: true,
+        is_server: false,
     };
     World {
         network: Network { seed, loss, now, flying: BTreeMap::new() },
