@@ -6,6 +6,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod fuzz;
+mod machine;
 mod packages;
 mod plot;
 mod style;
@@ -40,6 +41,10 @@ enum Task {
         /// Leave out those that need root
         #[arg(long)]
         quick: bool,
+        /// With Debian's kernel, in a virtual machine: golden packets, and links that `tc netem`
+        /// impairs
+        #[arg(long, conflicts_with = "quick")]
+        machine: bool,
         /// Only those whose name contains this
         filter: Option<String>,
     },
@@ -80,7 +85,8 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Build { debug } => ebpf::build_lb(debug).map(drop),
-        Task::Test { quick, filter } => test::all(quick, filter.as_deref()),
+        Task::Test { machine: true, filter, .. } => test::in_machine(filter.as_deref()),
+        Task::Test { quick, filter, .. } => test::all(quick, filter.as_deref()),
         Task::Bench { names, json, compare } => {
             bench::all(&names, json.as_deref(), compare.as_deref())
         }

@@ -1,13 +1,18 @@
 //! `cargo xtask test`: everything, from cheap to dear.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
-    command::{announce, cargo, run},
-    ebpf, packages, workspace,
+    command::{announce, cargo, executables, run},
+    ebpf,
+    machine::{self, Job, quoted},
+    packages, workspace,
 };
+
+/// The tests with the loaded program, and those in namespaces.
+const PRIVILEGED: [&str; 6] = ["--package", "lb-tests", "--test", "packets", "--test", "netns"];
 
 /// Runs the tests whose name contains `filter`; `quick` leaves out those that need root.
 pub fn all(quick: bool, filter: Option<&str>) -> Result<()> {
@@ -46,12 +51,32 @@ fn privileged(filter: Option<&str>) -> Result<()> {
     }
     let lb = ebpf::build_lb(true)?;
     announce("tests with the loaded program and in namespaces");
-    run(privileged_tests(&lb).args(filter))
+    run(cargo().arg("test").args(PRIVILEGED).args(filter).env("LB_BIN", lb))
 }
 
-fn privileged_tests(lb: &Path) -> std::process::Command {
-    let mut command = cargo();
-    command.args(["test", "--package", "lb-tests", "--test", "packets", "--test", "netns"]);
-    command.env("LB_BIN", lb);
-    command
+/// The tests with the loaded program, and those in namespaces that need a kernel with more than
+/// most have, in a machine with Debian's; `filter` chooses others.
+pub fn in_machine(filter: Option<&str>) -> Result<()> {
+    if packages::is_root() {
+        packages::ensure(packages::NETWORK, "testing with real servers and clients")?;
+    }
+    // It runs slowly enough.
+    let lb = ebpf::build_lb(false)?;
+    announce("compiling the tests");
+    let tests = executables(cargo().arg("test").args(PRIVILEGED).arg("--no-run"))?;
+    let [packets, netns] = &*tests else { bail!("cargo does not say where the tests are") };
+    let tests = [(packets, filter.unwrap_or_default()), (netns, filter.unwrap_or("netem"))];
+    // Machines read this machine's files slowly, and a program again for each process.
+    let copy = format!("cp {} /tmp/lb", quoted(&lb.to_string_lossy()));
+    let run = |(test, filter): (&PathBuf, &str)| {
+        format!("{} --include-ignored {}", quoted(&test.to_string_lossy()), quoted(filter))
+    };
+    let job = Job {
+        reason: "tests with another kernel",
+        cpus: "2",
+        options: "-cpu max -accel tcg,thread=multi",
+        variables: &[("CI", Path::new("true")), ("LB_BIN", Path::new("/tmp/lb"))],
+        commands: &[&["modprobe sch_netem".to_owned(), copy][..], &tests.map(run)].concat(),
+    };
+    job.run_in(&machine::folder()?)
 }

@@ -1,6 +1,6 @@
 //! Networks that lose and duplicate packets: every byte arrives, once and in order.
 //!
-//! By nftables, not `tc netem`, which is not in every kernel.
+//! By nftables, for `tc netem` is not in every kernel: what that can do besides is in `netem`.
 
 use std::thread;
 
@@ -31,11 +31,9 @@ fn impair(host: &Namespace, percent: u8, verdict: &str) {
     }
 }
 
-/// Many connections over impaired links on both sides.
-fn exchange_over(percent: u8, verdict: &str) {
-    if !require_root() {
-        return;
-    }
+/// Many connections, each with so many bytes both ways, over links that are impaired on both
+/// sides.
+pub fn exchange_over(length: usize, impair: impl Fn(&Namespace)) -> Site {
     let site = Site::new();
     let _servers = [1, 2].map(|number| Echo::start(&site, number, 80, Speaks::WhenSpokenTo));
     let rest = format!(
@@ -45,9 +43,9 @@ fn exchange_over(percent: u8, verdict: &str) {
     );
     // What is lost before a FIN comes again after it, 200 ms later and more.
     let configuration = configuration(&rest).replace("tcp_closing_timeout = \"100ms\"\n", "");
-    let _balancer = Balancer::start(&site.balancer, &configuration, &[("by.lua", WAITS)]).unwrap();
-    [&site.client, &site.servers].into_iter().for_each(|host| impair(host, percent, verdict));
-    let content = pseudo_random(LENGTH);
+    let balancer = Balancer::start(&site.balancer, &configuration, &[("by.lua", WAITS)]).unwrap();
+    [&site.client, &site.servers].into_iter().for_each(impair);
+    let content = pseudo_random(length);
     thread::scope(|scope| {
         for _ in 0..MANY {
             scope.spawn(|| {
@@ -57,6 +55,16 @@ fn exchange_over(percent: u8, verdict: &str) {
             });
         }
     });
+    drop(balancer);
+    site
+}
+
+/// The same, where nftables impairs.
+fn exchange_where(percent: u8, verdict: &str) {
+    if !require_root() {
+        return;
+    }
+    let site = exchange_over(LENGTH, |host| impair(host, percent, verdict));
     for host in [&site.client, &site.servers] {
         let rules = host.run(&["nft", "list", "table", "netdev", "road"]).unwrap();
         assert!(rules.contains("counter packets "), "{rules}");
@@ -66,15 +74,15 @@ fn exchange_over(percent: u8, verdict: &str) {
 
 #[test]
 fn every_byte_arrives_where_one_segment_in_a_hundred_is_lost() {
-    exchange_over(1, "drop");
+    exchange_where(1, "drop");
 }
 
 #[test]
 fn every_byte_arrives_where_one_segment_in_twenty_is_lost() {
-    exchange_over(5, "drop");
+    exchange_where(5, "drop");
 }
 
 #[test]
 fn every_byte_arrives_once_where_segments_come_twice() {
-    exchange_over(10, "dup to eth0");
+    exchange_where(10, "dup to eth0");
 }

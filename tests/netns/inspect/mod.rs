@@ -3,6 +3,7 @@
 mod echo;
 mod hostile;
 mod loss;
+mod netem;
 mod restart;
 mod servers;
 mod sni;

@@ -1,24 +1,23 @@
 //! `cargo xtask bench`.
 
 mod compare;
-mod machine;
+mod pktgen;
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use lb_tests::{check_stopped, has_pktgen, report, stop_on_signals};
-use serde_json::Value;
 use tempfile::NamedTempFile;
 
 pub use compare::read;
 
 use crate::{
-    command::{announce, cargo, run},
+    command::{announce, cargo, executables, run},
     ebpf,
     packages::{self, Package},
     workspace,
@@ -110,18 +109,9 @@ fn build(names: &[Bench]) -> Result<PathBuf> {
         false => drop(ebpf::build()?),
     }
     announce("compiling the benchmarks");
-    let mut command = cargo();
-    command.args(["bench", "--package", "lb-tests", "--bench", "bench", "--no-run"]);
-    command.arg("--message-format=json-render-diagnostics");
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the benchmarks do not compile");
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let executable = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_bench = message["target"]["kind"][0] == "bench";
-        message["executable"].as_str().filter(|_| is_bench).map(PathBuf::from)
-    };
-    messages.lines().find_map(executable).context("cargo does not say where the benchmarks are")
+    let compile = ["bench", "--package", "lb-tests", "--bench", "bench", "--no-run"];
+    let executables = executables(cargo().args(compile))?;
+    executables.into_iter().next().context("cargo does not say where the benchmarks are")
 }
 
 /// Runs one, not by way of cargo, which a Ctrl-C would end before the benchmark has cleaned up.
@@ -131,7 +121,7 @@ fn measure(bench: Bench, benches: &Path, json: &Path) -> Result<()> {
     }
     announce(&format!("measuring: {}", bench.name()));
     if bench == Bench::Pktgen && !has_pktgen() {
-        return machine::measure(benches, &bench.name(), json);
+        return pktgen::measure(benches, &bench.name(), json);
     }
     let mut command = Command::new(benches);
     command.arg(bench.name()).current_dir(workspace::root()).env(report::JSON, json);
