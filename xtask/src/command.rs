@@ -83,15 +83,17 @@ pub fn output(command: &mut Command) -> Option<String> {
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Has cargo compile benchmarks or tests that it does not run, and returns where they are.
-pub fn executables(command: &mut Command) -> Result<Vec<PathBuf>> {
+/// Has cargo compile benchmarks or tests that it does not run, and returns their names and where
+/// they are.
+pub fn executables(command: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     ensure!(output.status.success(), "`{}` failed", show(command));
     let executable = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_test = message["profile"]["test"] == true || message["target"]["kind"][0] == "bench";
-        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
+        let path = message["executable"].as_str().filter(|_| is_test)?;
+        Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
     };
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect())
 }

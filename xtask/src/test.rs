@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
+
+use lb_tests::stop_on_signals;
 
 use crate::{
     command::{announce, cargo, executables, run},
@@ -60,12 +62,18 @@ pub fn in_machine(filter: Option<&str>) -> Result<()> {
     if packages::is_root() {
         packages::ensure(packages::NETWORK, "testing with real servers and clients")?;
     }
+    // A Ctrl-C ends the machine too, which is in a process group of its own.
+    stop_on_signals()?;
     // It runs slowly enough.
     let lb = ebpf::build_lb(false)?;
     announce("compiling the tests");
     let tests = executables(cargo().arg("test").args(PRIVILEGED).arg("--no-run"))?;
-    let [packets, netns] = &*tests else { bail!("cargo does not say where the tests are") };
-    let tests = [(packets, filter.unwrap_or_default()), (netns, filter.unwrap_or("netem"))];
+    let named = |name: &str| {
+        let found = tests.iter().find(|(test, _)| test == name);
+        found.map(|(_, path)| path).context("cargo does not say where the tests are")
+    };
+    let packets = (named("packets")?, filter.unwrap_or_default());
+    let netns = (named("netns")?, filter.unwrap_or("netem"));
     // Machines read this machine's files slowly, and a program again for each process.
     let copy = format!("cp {} /tmp/lb", quoted(&lb.to_string_lossy()));
     let run = |(test, filter): (&PathBuf, &str)| {
@@ -76,7 +84,8 @@ pub fn in_machine(filter: Option<&str>) -> Result<()> {
         cpus: "2",
         options: "-cpu max -accel tcg,thread=multi",
         variables: &[("CI", Path::new("true")), ("LB_BIN", Path::new("/tmp/lb"))],
-        commands: &[&["modprobe sch_netem".to_owned(), copy][..], &tests.map(run)].concat(),
+        commands: &[&["modprobe sch_netem".to_owned(), copy][..], &[packets, netns].map(run)]
+            .concat(),
     };
     job.run_in(&machine::folder()?)
 }

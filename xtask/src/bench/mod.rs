@@ -111,7 +111,8 @@ fn build(names: &[Bench]) -> Result<PathBuf> {
     announce("compiling the benchmarks");
     let compile = ["bench", "--package", "lb-tests", "--bench", "bench", "--no-run"];
     let executables = executables(cargo().args(compile))?;
-    executables.into_iter().next().context("cargo does not say where the benchmarks are")
+    let path = executables.into_iter().next().map(|(_, path)| path);
+    path.context("cargo does not say where the benchmarks are")
 }
 
 /// Runs one, not by way of cargo, which a Ctrl-C would end before the benchmark has cleaned up.
