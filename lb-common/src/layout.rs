@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::{atomic::AtomicU32, hash::HashSeed};
 
 /// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Most receive queues, over all interfaces of an instance.
 pub const SOCKETS: u32 = 1024;

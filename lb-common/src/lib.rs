@@ -16,6 +16,7 @@ pub mod admission;
 pub mod atomic;
 pub mod checksum;
 pub mod event;
+pub mod filter;
 pub mod flow;
 pub mod hash;
 #[cfg(all(test, loom))]

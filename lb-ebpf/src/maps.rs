@@ -12,6 +12,7 @@ use lb_common::{
     admission::{ARRIVALS, Admission, CLIENT_PREFIXES, PolicyClient, Rate, RateKey},
     atomic::AtomicU64,
     event::{EVENTS, Event},
+    filter::FILTER_WORDS,
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
     layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, Pressure, QUEUES, SOCKETS},
@@ -46,6 +47,10 @@ static SERVICES: HashMap<ServiceKey, Service, { VIRTUAL_SERVICES as usize }> = H
 /// Every address that means something to this instance.
 #[btf_map(name = "addresses")]
 static ADDRESS_ROLES: HashMap<Address, Roles, { ADDRESSES as usize }> = HashMap::new();
+
+/// Which addresses are worth looking packets up for. Control writes it through mapped memory.
+#[btf_map(name = "address_filter")]
+static ADDRESS_FILTER: Array<u64, { FILTER_WORDS as usize }, MMAPABLE> = Array::new();
 
 /// Whom network security policies let in.
 #[btf_map(name = "client_prefixes")]
@@ -120,6 +125,13 @@ impl Tables for Maps {
     #[inline(always)]
     fn next_hop(&self, id: NextHopId) -> Option<NextHop> {
         NEXT_HOPS_MAP.get(id.0).copied()
+    }
+
+    #[inline(always)]
+    fn filter_word(&self, index: u32) -> u64 {
+        // SAFETY: a map's value is aligned and lives as long as the program runs; every access is
+        // of the whole word.
+        ADDRESS_FILTER.get_ptr(index).map_or(0, |word| unsafe { word.read_volatile() })
     }
 
     #[inline(always)]

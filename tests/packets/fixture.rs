@@ -104,3 +104,14 @@ pub fn check(setup: &Setup, cases: &[Case]) {
         case.check(&memory, program.as_mut());
     }
 }
+
+/// The same after a configuration in which no address means anything.
+pub fn check_after_removal(setup: &Setup, cases: &[Case]) {
+    let mut memory = Memory::new(setup);
+    memory.forget_addresses();
+    let mut program = lb_tests::require_root().then(|| Program::load(setup, 1));
+    program.iter_mut().for_each(Program::forget_addresses);
+    for case in cases {
+        case.check(&memory, program.as_mut());
+    }
+}

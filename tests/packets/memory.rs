@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use lb_common::{
     address::Address,
     admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
+    atomic::AtomicU64,
+    filter::{AddressFilter, FILTER_WORDS},
     flow::{Geometry, SharedBucketV4},
     next_hop::{NextHop, NextHopId},
     path::{self, Frame, Tables, Verdict},
@@ -84,6 +86,7 @@ impl Frame for MemoryFrame {
 pub struct Memory {
     table: FlowTable,
     next_hops: HashMap<NextHopId, NextHop>,
+    filter: Vec<AtomicU64>,
     roles: HashMap<Address, Roles>,
     services: HashMap<ServiceKey, Service>,
     prefixes: Vec<ClientPrefix>,
@@ -107,6 +110,10 @@ impl Tables for Memory {
 
     fn next_hop(&self, id: NextHopId) -> Option<NextHop> {
         self.next_hops.get(&id).copied()
+    }
+
+    fn filter_word(&self, index: u32) -> u64 {
+        AddressFilter(&self.filter).word(index)
     }
 
     fn roles(&self, address: &Address) -> Roles {
@@ -146,8 +153,13 @@ impl Memory {
         let geometry = geometry();
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         setup.fill(&table);
+        let filter: Vec<_> = (0..FILTER_WORDS).map(|_| AtomicU64::default()).collect();
+        for (address, roles) in Setup::roles() {
+            AddressFilter(&filter).add(&address, roles);
+        }
         Self {
             table,
+            filter,
             next_hops: setup.next_hops.iter().copied().collect(),
             roles: Setup::roles().into_iter().collect(),
             services: setup.services().into_iter().collect(),
@@ -156,6 +168,11 @@ impl Memory {
             secrets: SECRETS,
             pressed: setup.pressed,
         }
+    }
+
+    /// As after a configuration in which no address means anything.
+    pub fn forget_addresses(&mut self) {
+        self.roles.clear();
     }
 
     /// Sends a packet in by the loopback interface.

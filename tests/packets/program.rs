@@ -1,6 +1,7 @@
 //! The loaded program as a runner, by `BPF_PROG_TEST_RUN`.
 
 use std::{
+    collections::HashMap,
     process,
     sync::{
         Mutex, PoisonError,
@@ -11,7 +12,7 @@ use std::{
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use lb_common::{address::Address, event::Event, next_hop::NextHopTarget};
 use lb_userspace::{
-    datapath::{Datapath, EventCounts, Options, Pins},
+    datapath::{AddressRoles, Datapath, EventCounts, Options, Pins},
     flow_table::FlowTable,
 };
 
@@ -60,6 +61,7 @@ pub struct Program {
     datapath: Datapath,
     table: FlowTable,
     events: EventCounts,
+    addresses: AddressRoles,
 }
 
 impl Program {
@@ -76,18 +78,24 @@ impl Program {
         datapath.take_services().unwrap().replace(&setup.services()).unwrap();
         datapath.take_client_prefixes().unwrap().replace(&Setup::prefixes()).unwrap();
         let roles = Setup::roles().into_iter().collect();
-        datapath.take_addresses().unwrap().replace(&roles).unwrap();
+        let mut addresses = datapath.take_addresses().unwrap();
+        addresses.replace(&roles).unwrap();
         let handshakes = datapath.handshakes();
         handshakes.secrets().replace(0, SECRETS.even);
         handshakes.secrets().replace(1, SECRETS.odd);
         handshakes.pressure().set(setup.pressed);
         let events = datapath.take_events().unwrap();
-        Self { datapath, table, events }
+        Self { datapath, table, events, addresses }
     }
 
-    /// The program itself, and the table that it reads.
-    pub fn parts(&mut self) -> (&Xdp, &FlowTable) {
-        (self.datapath.program().unwrap(), &self.table)
+    /// As after a configuration in which no address means anything.
+    pub fn forget_addresses(&mut self) {
+        self.addresses.replace(&HashMap::new()).unwrap();
+    }
+
+    /// The program itself, the table that it reads, and the addresses that it looks up.
+    pub fn parts(&mut self) -> (&Xdp, &FlowTable, &AddressRoles) {
+        (self.datapath.program().unwrap(), &self.table, &self.addresses)
     }
 
     /// Sends a packet in by the loopback interface.

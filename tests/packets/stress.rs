@@ -15,13 +15,17 @@ use std::{
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::{
-    address::Protocol::{Tcp, Udp},
+    address::{
+        Address,
+        Protocol::{Tcp, Udp},
+    },
     flow::{Activity, FlowRecord},
     next_hop::NextHopId,
     rewrite::EndpointsV4,
+    service::Roles,
 };
 use lb_userspace::{
-    datapath::wait_for_grace_period,
+    datapath::{AddressRoles, wait_for_grace_period},
     flow_table::{Direction, FlowTable, SlotId},
 };
 
@@ -87,7 +91,12 @@ fn directions(flow: u32, number: u32) -> [Direction; 2] {
 }
 
 /// Replaces its flows' rewrites, one after the other, until told to stop.
-fn write(table: &FlowTable, flows: impl Iterator<Item = u32>, manner: Manner, stop: &AtomicBool) {
+fn write(
+    (table, addresses): (&FlowTable, &AddressRoles),
+    flows: impl Iterator<Item = u32>,
+    manner: Manner,
+    stop: &AtomicBool,
+) {
     let mut flows: Vec<(u32, Option<SlotId>)> = flows.zip(iter::repeat(None)).collect();
     let mut retired = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -98,7 +107,10 @@ fn write(table: &FlowTable, flows: impl Iterator<Item = u32>, manner: Manner, st
                 mem::take(&mut retired).into_iter().for_each(|old| table.free(old));
             }
             // A full neighbourhood leaves the flow out for a round.
-            let [there, back] = directions(*flow, next_number(*flow));
+            let number = next_number(*flow);
+            let server = Address::v4(rewritten(number).destination);
+            addresses.expect(&server, Roles::DNAT_SERVER);
+            let [there, back] = directions(*flow, number);
             *slot = table.insert(&there, Some(&back), &FlowRecord::default()).ok();
         }
         if manner == Manner::Patient {
@@ -210,11 +222,12 @@ fn no_packet_leaves_with_parts_of_two_rewrites() {
     let ways = (1..=2 * WAYS).map(NextHopId);
     let next_hops = ways.map(|id| (id, next_hop(id, LOOPBACK, 0))).collect();
     let mut program = Program::load(&Setup { next_hops, ..Setup::new([]) }, 1);
-    let (program, table) = program.parts();
+    let (program, table, addresses) = program.parts();
+    let maps = (table, addresses);
     let (stop, mut seen) = (AtomicBool::new(false), Seen::default());
     thread::scope(|scope| {
-        scope.spawn(|| write(table, 0..FLOWS, Manner::Patient, &stop));
-        scope.spawn(|| write(table, FLOWS..2 * FLOWS, Manner::Hasty, &stop));
+        scope.spawn(|| write(maps, 0..FLOWS, Manner::Patient, &stop));
+        scope.spawn(|| write(maps, FLOWS..2 * FLOWS, Manner::Hasty, &stop));
         let _stop = Stop(&stop);
         read_along(program, &mut seen);
     });

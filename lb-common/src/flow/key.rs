@@ -94,6 +94,14 @@ impl PackedKeyV4 {
         };
         Self([u64::from_ne_bytes(addresses), second])
     }
+
+    /// Source and destination, each as a word of its bytes as they lie in memory.
+    #[inline(always)]
+    pub const fn addresses(&self) -> [u32; 2] {
+        let word = self.0[0];
+        let (low, high) = (word as u32, (word >> 32) as u32);
+        if cfg!(target_endian = "little") { [low, high] } else { [high, low] }
+    }
 }
 
 /// The buckets that a key may live in.

@@ -47,7 +47,7 @@ pub(super) fn no_flow<const L3: usize, F: Frame, T: Tables>(
     }
 }
 
-const NOT_OURS: Verdict = Verdict::Pass(Event::PassNotOurs);
+pub(super) const NOT_OURS: Verdict = Verdict::Pass(Event::PassNotOurs);
 
 /// What kind of packet belongs to no flow.
 #[derive(Clone, Copy)]

@@ -398,7 +398,10 @@ impl Daemon {
     fn put_in_force(&mut self, generation: Arc<Generation>) -> Result<u32, String> {
         let (number, config) = (generation.number, &generation.config);
         self.network.add_servers(generation.servers().map(|server| server.ip()).collect());
-        // Workers first: they must know a service before its first packet is punted.
+        let roles = self.former.add_to(generation.address_roles());
+        // Before workers make flows of them, whose packets would be passed over.
+        roles.iter().for_each(|(address, roles)| self.addresses.expect(address, *roles));
+        // Workers before the maps: they must know a service before its first packet is punted.
         self.crew.replace(&generation)?;
         self.servers.follow(&generation, now());
         self.health.follow(config, generation.server_numbers());
@@ -407,7 +410,7 @@ impl Daemon {
         let maps = self
             .prefixes
             .replace(&generation.client_prefixes())
-            .and_then(|()| self.addresses.replace(&self.former.add_to(generation.address_roles())))
+            .and_then(|()| self.addresses.replace(&roles))
             .and_then(|()| self.services.replace(&generation.service_entries()));
         maps.map_err(|error| format!("cannot fill the maps: {error}"))?;
         self.generation = generation;

@@ -18,7 +18,7 @@ use lb_common::{
     service::{Roles, Service, ServiceKey},
 };
 
-use super::DatapathError;
+use super::{DatapathError, memory::MappedFilter};
 use crate::flow_table::CatalogStore;
 
 /// A type of `lb-common` as aya wants it: `lb-common` knows nothing of aya, so the wrapper is here.
@@ -129,22 +129,34 @@ impl ClientPrefixes {
     }
 }
 
-/// `addresses`.
-pub struct AddressRoles(pub(super) HashMap<MapData, PodAddress, PodRoles>);
+/// `addresses`, and the filter before it.
+pub struct AddressRoles {
+    pub(super) map: HashMap<MapData, PodAddress, PodRoles>,
+    pub(super) filter: MappedFilter,
+}
 
 impl AddressRoles {
-    /// Makes the map hold exactly these, new ones before old ones go.
+    /// Has packets of an address looked up from now on. To be called before a worker can make a
+    /// flow of it.
+    pub fn expect(&self, address: &Address, roles: Roles) {
+        self.filter.add(address, roles);
+    }
+
+    /// Makes the map hold exactly these, new ones before old ones go, and [expects] them.
+    ///
+    /// [expects]: Self::expect
     pub fn replace(&mut self, roles: &std::collections::HashMap<Address, Roles>) -> io::Result<()> {
         for (address, roles) in roles {
-            self.0.insert(PodAddress(*address), PodRoles(*roles), 0).map_err(io_error)?;
+            self.expect(address, *roles);
+            self.map.insert(PodAddress(*address), PodRoles(*roles), 0).map_err(io_error)?;
         }
         let gone: Vec<_> = self
-            .0
+            .map
             .keys()
             .filter_map(Result::ok)
             .filter(|address| !roles.contains_key(&address.0))
             .collect();
-        gone.iter().try_for_each(|address| self.0.remove(address)).map_err(io_error)
+        gone.iter().try_for_each(|address| self.map.remove(address)).map_err(io_error)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Maps that are memory, without system calls: the flow table and its records, secrets of cookies,
-//! pressure.
+//! pressure, the filter of addresses.
 
 use std::{os::fd::AsFd, ptr::NonNull};
 
 use lb_common::{
+    address::Address,
+    atomic::AtomicU64,
+    filter::{AddressFilter, FILTER_WORDS},
     flow::{BUCKET_SLOTS, Geometry, SharedBucketV4, SharedRecord},
     layout::Pressure,
+    service::Roles,
     tcp::cookie::{Secrets, SharedSecrets},
 };
 use rustix::{
@@ -139,6 +143,20 @@ impl std::fmt::Debug for MappedHandshakes {
 impl CookieJar for MappedHandshakes {
     fn secrets(&self) -> Secrets {
         Self::secrets(self).load()
+    }
+}
+
+/// The filter of addresses.
+pub(super) struct MappedFilter(Mapped<AtomicU64>);
+
+impl MappedFilter {
+    pub(super) fn new(map: impl AsFd) -> Result<Self, DatapathError> {
+        Mapped::new(map, FILTER_WORDS as usize).map(Self)
+    }
+
+    /// See [`AddressFilter::add`].
+    pub(super) fn add(&self, address: &Address, roles: Roles) {
+        AddressFilter(self.0.as_slice()).add(address, roles);
     }
 }
 

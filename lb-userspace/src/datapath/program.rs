@@ -8,13 +8,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapInfo, MapType, XskMap},
+    maps::{Array, HashMap, Map, MapFd, MapInfo, MapType, XskMap},
     programs::{ProgramError, Xdp},
 };
 use lb_common::{
     address::Address,
     admission::{ARRIVALS, CLIENT_PREFIXES, RateKey},
     event::EVENTS,
+    filter::FILTER_WORDS,
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
@@ -35,7 +36,7 @@ use super::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
     },
-    memory::{MappedHandshakes, MappedTable},
+    memory::{MappedFilter, MappedHandshakes, MappedTable},
     object,
     pins::Pins,
     socket::Socket,
@@ -166,9 +167,10 @@ impl Datapath {
         Ok(ClientPrefixes(typed("client_prefixes", take(&mut self.ebpf, "client_prefixes")?)?))
     }
 
-    /// `addresses`.
+    /// `addresses` and `address_filter`.
     pub fn take_addresses(&mut self) -> Result<AddressRoles, DatapathError> {
-        Ok(AddressRoles(typed("addresses", take(&mut self.ebpf, "addresses")?)?))
+        let filter = MappedFilter::new(array_fd(&self.ebpf, "address_filter")?)?;
+        Ok(AddressRoles { map: typed("addresses", take(&mut self.ebpf, "addresses")?)?, filter })
     }
 
     /// `events`.
@@ -237,13 +239,16 @@ pub fn open_pinned(pins: &Pins) -> Result<(Geometry, MappedTable, CatalogMap), D
     Ok((geometry, table, catalog))
 }
 
-/// The maps stay where they are: the program, not loaded yet, goes by their file descriptors.
 fn map_handshakes(ebpf: &Ebpf) -> Result<MappedHandshakes, DatapathError> {
-    let fd = |name: &str| match ebpf.map(name) {
+    MappedHandshakes::new(array_fd(ebpf, "cookies")?, array_fd(ebpf, "pressure")?)
+}
+
+/// Of a map that stays where it is: the program, if it is not loaded yet, goes by it.
+fn array_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapFd, DatapathError> {
+    match ebpf.map(name) {
         Some(Map::Array(map)) => Ok(map.fd()),
         _ => Err(DatapathError::kernel(format!("map {name}"), "is not an array in the object")),
-    };
-    MappedHandshakes::new(fd("cookies")?, fd("pressure")?)
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, DatapathError> {
@@ -324,6 +329,7 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
         Shape { kind: MapType::LruHash, ..hash("arrivals", size_of::<RateKey>(), 8, ARRIVALS) },
+        array("address_filter", size_of::<u64>(), FILTER_WORDS),
         hash("addresses", size_of::<Address>(), 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },

@@ -13,7 +13,7 @@ use lb_common::{
     splice::{ClientScales, Handshakes, Sender},
 };
 use lb_userspace::{
-    datapath::{self, Datapath, Options, Pins, Socket},
+    datapath::{self, AddressRoles, Datapath, Options, Pins, Socket},
     flow_table::{Direction, FlowTable},
 };
 
@@ -122,7 +122,12 @@ impl World {
             let (forward, reply) = flow(number, mode, protocol, spliced);
             world.table.insert(&forward, Some(&reply), &FlowRecord::default())?;
         }
-        fill(&mut world.product, &[VIP])?;
+        let addresses = fill(&mut world.product, &[VIP])?;
+        addresses.expect(&Address::v4(SNAT), Roles::SNAT);
+        if mode == Mode::Dnat {
+            let servers = (0..count).map(|number| Address::v4(plus(SERVER, number)));
+            servers.for_each(|server| addresses.expect(&server, Roles::DNAT_SERVER));
+        }
         Ok(world)
     }
 
@@ -264,7 +269,7 @@ fn splice((mut forward, mut reply): (Direction, Direction)) -> (Direction, Direc
 }
 
 /// A next hop, and a virtual service at each of these addresses.
-fn fill(datapath: &mut Datapath, vips: &[[u8; 4]]) -> Result<()> {
+fn fill(datapath: &mut Datapath, vips: &[[u8; 4]]) -> Result<AddressRoles> {
     let next_hop = NextHop::new(LOOPBACK, [2; 6], [4; 6]);
     let target = NextHopTarget {
         address: Address::v4([10, 0, 0, 1]),
@@ -278,6 +283,7 @@ fn fill(datapath: &mut Datapath, vips: &[[u8; 4]]) -> Result<()> {
     let services: Vec<_> = vips.iter().map(|vip| (key(vip), service)).collect();
     datapath.take_services()?.replace(&services)?;
     let roles = vips.iter().map(|vip| (Address::v4(*vip), Roles::VIRTUAL_SERVICE));
-    datapath.take_addresses()?.replace(&roles.collect())?;
-    Ok(())
+    let mut addresses = datapath.take_addresses()?;
+    addresses.replace(&roles.collect())?;
+    Ok(addresses)
 }

@@ -7,7 +7,7 @@ use lb_common::{
 };
 
 use crate::{
-    fixture::{Case, check},
+    fixture::{Case, check, check_after_removal},
     packet::{Packet, Transport, seal},
     setup::{Flow, Setup, dnat, dnat_reply, snat, snat_reply},
 };
@@ -65,6 +65,12 @@ fn a_segment_from_the_wire() {
 fn both_directions_of_both_modes() {
     let cases = [Tcp, Udp].map(|protocol| in_every_direction("hit", protocol, |packet| packet));
     check(&Setup::ordinary(), &cases.concat());
+}
+
+#[test]
+fn flows_go_on_whose_service_and_addresses_are_gone() {
+    let cases = [Tcp, Udp].map(|protocol| in_every_direction("hit", protocol, |packet| packet));
+    check_after_removal(&Setup::ordinary(), &cases.concat());
 }
 
 #[test]

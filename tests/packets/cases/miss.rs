@@ -9,7 +9,7 @@ use lb_common::{
 use crate::{
     fixture::{Case, check},
     packet::{Packet, endpoints, framed, seal},
-    setup::{CLIENT, DNAT_SERVER, FOREIGN, PORT, SERVER, SNAT, Setup, VIP, dnat_reply, snat},
+    setup::{CLIENT, DNAT_SERVER, FOREIGN, Flow, PORT, SERVER, SNAT, Setup, VIP, dnat_reply, snat},
 };
 
 fn packet(protocol: Protocol, from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Packet {
@@ -45,6 +45,14 @@ fn what_is_not_ours_is_passed() {
         pass("from a service's address", &packet(Tcp, (VIP, PORT), (CLIENT, 5))),
     ];
     check(&Setup::ordinary(), &cases);
+}
+
+/// The address filter comes before the flow table: that is what it is for.
+#[test]
+fn between_addresses_that_are_not_ours_nothing_is_looked_up() {
+    let elsewhere = Flow { from: endpoints((CLIENT, 5), (FOREIGN, PORT)), ..snat(Tcp) };
+    let packet = elsewhere.packet().bytes();
+    check(&Setup::new([elsewhere]), &[Case::pass("a flow", packet, Event::PassNotOurs)]);
 }
 
 /// A flow's key is all of it: one part changed, and it is another flow.

@@ -56,6 +56,10 @@ impl Tables for Maps {
         Some(NextHop::new(INTERFACE, [2; 6], [2; 6]))
     }
 
+    fn filter_word(&self, _: u32) -> u64 {
+        u64::MAX
+    }
+
     fn roles(&self, _: &Address) -> Roles {
         Roles::VIRTUAL_SERVICE
     }
