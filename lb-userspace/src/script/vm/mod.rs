@@ -213,7 +213,8 @@ impl Vm {
         unsafe { ffi::lua_sethook(self.state(), hook, mask, count) };
     }
 
-    /// What `read` makes of the innermost frame of Lua's stack that it makes anything of.
+    /// What `read` makes of the innermost frame of a function written in Lua that it makes anything
+    /// of.
     pub(super) fn innermost<R>(&self, read: impl FnMut(&Frame) -> Option<R>) -> Option<R> {
         trace::innermost(self.state(), read)
     }

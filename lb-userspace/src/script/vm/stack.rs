@@ -162,8 +162,12 @@ impl<'a> Stack<'a> {
         NewTable { stack: self, place }
     }
 
-    /// Room for two values more. Lua gives twenty; captures may be more.
+    /// Room for two values more. Lua gives twenty beside the arguments; captures may be more.
     fn make_room(&self) {
+        // SAFETY: asks for a number.
+        if unsafe { ffi::lua_gettop(self.state) } - self.arguments < ffi::LUA_MINSTACK - 2 {
+            return;
+        }
         // SAFETY: without a limit on memory it cannot fail but by its answer, which is to be no
         // only where there are thousands.
         let room = unsafe { ffi::lua_checkstack(self.state, 2) };

@@ -32,9 +32,28 @@ impl Frame {
         }
     }
 
+    /// The same of a function written in Lua; what else is to be known is asked only of such.
+    fn of_lua(state: *mut ffi::lua_State, level: c_int) -> Option<Option<Self>> {
+        let mut frame = Self::at(state, level, c"l")?;
+        if frame.line().is_none() {
+            return Some(None);
+        }
+        // SAFETY: of the same level as before; nothing has run since.
+        unsafe { ffi::lua_getinfo(state, c"S".as_ptr(), &raw mut frame.0) };
+        Some(Some(frame))
+    }
+
     /// The chunk's name as Lua shows it.
     pub(in crate::script) fn source(&self) -> Cow<'_, str> {
         self.text(self.0.short_src.as_ptr())
+    }
+
+    /// Whether the chunk's name is this one.
+    pub(in crate::script) fn is_of(&self, source: &str) -> bool {
+        // SAFETY: as for `text`; the array is part of the structure.
+        let own = unsafe { CStr::from_ptr(self.0.short_src.as_ptr()) };
+        // Lua may have cut a name within a character.
+        own.to_bytes() == source.as_bytes() || self.source() == source
     }
 
     /// The line that is being executed; `None` if that is not Lua's.
@@ -71,13 +90,13 @@ impl Frame {
     }
 }
 
-/// What `read` makes of the innermost frame that it makes anything of.
+/// What `read` makes of the innermost frame of a function written in Lua that it makes anything of.
 pub(super) fn innermost<R>(
     state: *mut ffi::lua_State,
     mut read: impl FnMut(&Frame) -> Option<R>,
 ) -> Option<R> {
     for level in 0.. {
-        if let Some(found) = read(&Frame::at(state, level, c"Sl")?) {
+        if let Some(found) = Frame::of_lua(state, level)?.as_ref().and_then(&mut read) {
             return Some(found);
         }
     }
