@@ -71,6 +71,41 @@ impl Sum {
     }
 }
 
+/// What a change of many words of 32 bits does to a sum: an addition a word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WideSum(u64);
+
+impl WideSum {
+    /// What it does to put `new` where `old` was.
+    #[inline(always)]
+    #[must_use]
+    pub const fn change4(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        Self(self.0 + !u32::from_ne_bytes(old) as u64 + u32::from_ne_bytes(new) as u64)
+    }
+
+    /// The same of a single word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn change(self, old: [u8; 2], new: [u8; 2]) -> Self {
+        Self(self.0 + !u16::from_ne_bytes(old) as u64 + u16::from_ne_bytes(new) as u64)
+    }
+
+    /// Adds what is left of another sum.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, delta: u16) -> Self {
+        Self(self.0 + delta as u64)
+    }
+
+    /// In 16 bits, carries added back in. Words of 32 bits are two of 16, for 2^16 counts as 1.
+    #[inline(always)]
+    pub const fn fold(self) -> u16 {
+        let words = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let halves = (words & 0xffff) + (words >> 16 & 0xffff) + (words >> 32);
+        Sum(halves as u32).fold()
+    }
+}
+
 /// The checksum after a change of the data that it covers (RFC 1624 equation 3).
 ///
 /// `delta` is the folded [`Sum`] of the new words and the complements of the old.
@@ -93,6 +128,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_wide_sum_is_the_sum(
+            words in prop::collection::vec(any::<([u8; 4], [u8; 4])>(), 0..100),
+            (old, new) in any::<([u8; 2], [u8; 2])>(),
+            rest: u16,
+        ) {
+            let mut wide = WideSum::default().change(old, new).and(rest);
+            let mut sum = Sum::default().minus(old).plus(new).and(rest);
+            for (old, new) in words {
+                wide = wide.change4(old, new);
+                sum = sum.minus4(old).plus4(new);
+            }
+            prop_assert_eq!(wide.fold(), sum.fold());
+        }
+
         #[test]
         fn an_update_equals_a_recomputation(
             mut data in prop::collection::vec(any::<u8>(), 12..80),

@@ -8,7 +8,9 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::{address::Address, atomic::AtomicU64, flow::PackedKeyV4, path::Tables, service::Roles};
+#[cfg(not(target_arch = "bpf"))]
+use crate::{address::Address, service::Roles};
+use crate::{atomic::AtomicU64, flow::PackedKeyV4, path::Tables};
 
 /// Words of the `address_filter` map. One address in 32 that is not ours hits when there are 2,000
 /// of either kind that are.

@@ -171,7 +171,8 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
             regular::<L3, IPV4_TCP, F, T>(frame, tables, transport, tag)
         }
         Protocol::Udp => {
-            let transport = (protocol, |_: &_| TcpFlags(0), RewriteV4::apply_udp);
+            let rewrite = |rewrite: &RewriteV4, packet: &mut _, _| rewrite.apply_udp(packet);
+            let transport = (protocol, |_: &_| TcpFlags(0), rewrite);
             regular::<L3, IPV4_UDP, F, T>(frame, tables, transport, tag)
         }
     }
@@ -186,7 +187,7 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     (protocol, flags, rewrite): (
         Protocol,
         impl Fn(&[u8; HEADERS]) -> TcpFlags,
-        impl Fn(&RewriteV4, &mut [u8; HEADERS]),
+        impl Fn(&RewriteV4, &mut [u8; HEADERS], u16),
     ),
     tag: u16,
 ) -> Verdict {
@@ -213,17 +214,17 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
         return Verdict::Punt(Event::PuntNextHop);
     };
     let spliced = if protocol == Protocol::Tcp { Splice::of(&entry) } else { None };
-    let window = match spliced {
-        None => window,
+    let (window, changed) = match spliced {
+        None => (window, 0),
         Some(splice) => {
-            if !splice.packet::<L3, F>(frame, total_length) {
+            let Some(changed) = splice.packet::<L3, F>(frame, total_length) else {
                 return Verdict::Punt(Event::PuntOptions);
-            }
+            };
             let Some(window) = frame.window::<L3, HEADERS>() else { return miss::MALFORMED };
-            window
+            (window, changed)
         }
     };
-    rewrite(&entry.rewrite, window);
+    rewrite(&entry.rewrite, window, changed);
     if !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }

@@ -97,13 +97,14 @@ impl RewriteV4 {
         put::<12, 8, N>(packet, self.addresses);
     }
 
-    /// Rewrites a whole TCP packet's headers.
+    /// Rewrites a whole TCP packet's headers. `changed` is what has changed besides in the sum that
+    /// the checksum is of, folded; 0 for nothing.
     #[inline(always)]
-    pub const fn apply_tcp(&self, packet: &mut [u8; IPV4_TCP]) {
+    pub const fn apply_tcp(&self, packet: &mut [u8; IPV4_TCP], changed: u16) {
         self.apply_network(packet);
         put::<20, 4, _>(packet, self.ports);
-        let checksum = checksum::update(at::<36, 2, _>(packet), self.transport_delta);
-        put::<36, 2, _>(packet, checksum);
+        let sum = Sum(0).minus(at::<36, 2, _>(packet)).and(self.transport_delta).and(changed);
+        put::<36, 2, _>(packet, sum.checksum());
     }
 
     /// Rewrites a whole UDP packet's headers.
@@ -207,7 +208,7 @@ mod tests {
             from in endpoints(), to in endpoints(), ttl in 1u8.., number: u32, payload in payload(),
         ) {
             let mut packet = tcp(&from, ttl, number, &payload);
-            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet, 0);
             prop_assert_eq!(packet, tcp(&to, ttl - 1, number, &payload));
         }
 
@@ -221,8 +222,8 @@ mod tests {
             back.apply_udp(&mut packet);
             prop_assert_eq!(packet, udp(&from, ttl - 2, &payload));
             let mut packet = tcp(&from, ttl, number, &payload);
-            there.apply_tcp(&mut packet);
-            back.apply_tcp(&mut packet);
+            there.apply_tcp(&mut packet, 0);
+            back.apply_tcp(&mut packet, 0);
             prop_assert_eq!(packet, tcp(&from, ttl - 2, number, &payload));
         }
 
@@ -236,7 +237,7 @@ mod tests {
             let before = [error(&checksum, &packet[36..38]), error(&ip_checksum, &packet[10..12])];
             packet[36..38].copy_from_slice(&checksum);
             packet[10..12].copy_from_slice(&ip_checksum);
-            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet, 0);
             let right = tcp(&to, 63, number, &[]);
             let after =
                 [error(&packet[36..38], &right[36..38]), error(&packet[10..12], &right[10..12])];

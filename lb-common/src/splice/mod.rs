@@ -21,7 +21,7 @@ mod segment;
 mod tests;
 
 use crate::{
-    checksum::{self, Sum},
+    checksum::WideSum,
     flow::{Entry, Flags},
     path::Frame,
     wire::{IPV4, IPV4_TCP, TCP, TcpFlags, at, put},
@@ -133,20 +133,26 @@ impl Splice {
         Entry { sequence_delta: self.delta, flags, ..entry }
     }
 
-    /// Splices a TCP packet over a plain IPv4 header at `L3`, whose total length is given. False
-    /// if it has options that a worker must look at; then nothing has changed.
+    /// Splices a TCP packet over a plain IPv4 header at `L3`, whose total length is given, but for
+    /// its checksum: returns what has changed in the sum that it is of, for
+    /// [`RewriteV4::apply_tcp`](crate::rewrite::RewriteV4::apply_tcp). `None` if it has options that
+    /// a worker must look at; then nothing has changed.
     #[inline(always)]
-    pub fn packet<const L3: usize, F: Frame>(&self, frame: &mut F, total_length: usize) -> bool {
-        let Some(window) = frame.window::<L3, IPV4_TCP>() else { return false };
+    pub fn packet<const L3: usize, F: Frame>(
+        &self,
+        frame: &mut F,
+        total_length: usize,
+    ) -> Option<u16> {
+        let window = frame.window::<L3, IPV4_TCP>()?;
         match (self.sender, window[IPV4 + 12] >> 4) {
             // Of the server's packets no option is translated, and a client's have mostly none.
-            (Sender::Server, _) | (Sender::Client, 5) => self.header_of(window, Sum::default()),
+            (Sender::Server, _) | (Sender::Client, 5) => self.header_of(window, WideSum::default()),
             // One to four blocks behind two NOPs.
             (Sender::Client, 8) => self.blocks::<L3, 52, F>(frame, total_length),
             (Sender::Client, 10) => self.blocks::<L3, 60, F>(frame, total_length),
             (Sender::Client, 12) => self.blocks::<L3, 68, F>(frame, total_length),
             (Sender::Client, 14) => self.blocks::<L3, 76, F>(frame, total_length),
-            _ => false,
+            _ => None,
         }
     }
 
@@ -156,38 +162,39 @@ impl Splice {
         &self,
         frame: &mut F,
         total_length: usize,
-    ) -> bool {
+    ) -> Option<u16> {
         const { assert!(N > IPV4_TCP + 4) };
-        let Some(window) = frame.window::<L3, N>() else { return false };
+        let window = frame.window::<L3, N>()?;
         let start = [NOP, NOP, SACK, (N - IPV4_TCP - 2) as u8];
         let usual = u32::from_ne_bytes(at::<IPV4_TCP, 4, N>(window)) == u32::from_ne_bytes(start);
         if !usual || total_length < N {
-            return false;
+            return None;
         }
-        let mut sum = Sum::default();
+        let mut sum = WideSum::default();
         for edge in window.split_at_mut(IPV4_TCP + 4).1.as_chunks_mut().0 {
             sum = self.translate(edge, sum);
         }
         self.header_of(window, sum)
     }
 
-    /// The TCP header behind an IPv4 header without options. Always true: there is one in a window
-    /// so large.
+    /// The TCP header behind an IPv4 header without options; there is one in a window so large.
     #[inline(always)]
-    const fn header_of<const N: usize>(&self, window: &mut [u8; N], options: Sum) -> bool {
+    const fn header_of<const N: usize>(
+        &self,
+        window: &mut [u8; N],
+        options: WideSum,
+    ) -> Option<u16> {
         const { assert!(N >= IPV4_TCP) };
         match window.split_at_mut(IPV4).1.first_chunk_mut() {
-            Some(tcp) => {
-                self.header(tcp, options);
-                true
-            }
-            None => false,
+            Some(tcp) => Some(self.header(tcp, options)),
+            None => None,
         }
     }
 
-    /// Splices a TCP header without its options, which changed the checksum's sum by `options`.
+    /// Splices a TCP header without its options, which changed the checksum's sum by `options`, and
+    /// without the checksum; returns what has changed in all.
     #[inline(always)]
-    const fn header(&self, tcp: &mut [u8; TCP], options: Sum) {
+    const fn header(&self, tcp: &mut [u8; TCP], options: WideSum) -> u16 {
         let flags = TcpFlags(tcp[13]);
         let mut sum = options;
         match self.sender {
@@ -209,10 +216,9 @@ impl Splice {
             let old = at::<14, 2, TCP>(tcp);
             let new = self.window(u16::from_be_bytes(old)).to_be_bytes();
             put::<14, 2, TCP>(tcp, new);
-            sum = sum.minus(old).plus(new);
+            sum = sum.change(old, new);
         }
-        let checksum = checksum::update(at::<16, 2, TCP>(tcp), sum.fold());
-        put::<16, 2, TCP>(tcp, checksum);
+        sum.fold()
     }
 
     /// The number of a byte of the server's, which the sender names so, as the receiver knows it.
@@ -240,9 +246,9 @@ impl Splice {
 
     /// Translates the number of a byte of the server's in a header.
     #[inline(always)]
-    const fn translate(&self, number: &mut [u8; 4], sum: Sum) -> Sum {
+    const fn translate(&self, number: &mut [u8; 4], sum: WideSum) -> WideSum {
         let old = *number;
         *number = self.number(u32::from_be_bytes(old)).to_be_bytes();
-        sum.minus4(old).plus4(*number)
+        sum.change4(old, *number)
     }
 }

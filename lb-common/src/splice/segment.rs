@@ -1,7 +1,11 @@
 //! Segments with whatever options, as workers meet them: correct and slow.
 
 use super::{END, NOP, SACK, Splice};
-use crate::{checksum::Sum, splice::Sender, wire::TCP};
+use crate::{
+    checksum::{self, Sum, WideSum},
+    splice::Sender,
+    wire::{TCP, at, put},
+};
 
 impl Splice {
     /// Splices a segment: TCP header, options and the rest. False if its header is longer than it
@@ -14,15 +18,16 @@ impl Splice {
         let sum = match self.sender {
             Sender::Client => self.options(options),
             // What a server has received is named as the client named it.
-            Sender::Server => Sum::default(),
+            Sender::Server => WideSum::default(),
         };
-        self.header(tcp, sum);
+        let changed = self.header(tcp, sum);
+        put::<16, 2, TCP>(tcp, checksum::update(at::<16, 2, TCP>(tcp), changed));
         true
     }
 
     /// Translates the SACK blocks among a client's options, wherever they are; returns what that
     /// changed in the checksum's sum. What a receiver would not read stays as it is.
-    fn options(&self, options: &mut [u8]) -> Sum {
+    fn options(&self, options: &mut [u8]) -> WideSum {
         let before = Sum::default().bytes(options).fold();
         let mut rest = &mut options[..];
         while let Some((option, others)) = split_option(rest) {
@@ -32,13 +37,13 @@ impl Splice {
                 && edges.len() % 2 == 0
             {
                 for edge in edges {
-                    self.translate(edge, Sum::default());
+                    self.translate(edge, WideSum::default());
                 }
             }
             rest = others;
         }
         let after = Sum::default().bytes(options).fold();
-        Sum::default().minus(before.to_ne_bytes()).and(after)
+        WideSum::default().change(before.to_ne_bytes(), after.to_ne_bytes())
     }
 }
 

@@ -4,6 +4,7 @@ use etherparse::{IpNumber, Ipv4Header, TcpHeader};
 use proptest::prelude::*;
 
 use super::*;
+use crate::checksum::{self, Sum};
 
 /// A frame without link header, as the program's path sees one from the IPv4 header on.
 struct Bytes(Vec<u8>);
@@ -110,8 +111,11 @@ fn sack_edges(options: &[u8]) -> Vec<usize> {
 
 fn run(splice: &Splice, packet: &[u8]) -> Option<Vec<u8>> {
     let mut frame = Bytes(packet.to_vec());
-    let total_length = packet.len();
-    splice.packet::<0, _>(&mut frame, total_length).then_some(frame.0)
+    let changed = splice.packet::<0, _>(&mut frame, packet.len())?;
+    // The rewrite does this on the way.
+    let field = frame.0[36..].first_chunk_mut()?;
+    *field = checksum::update(*field, changed);
+    Some(frame.0)
 }
 
 fn run_segment(splice: &Splice, packet: &[u8]) -> Option<Vec<u8>> {
@@ -225,7 +229,7 @@ proptest! {
             prop_assert_eq!(&bytes, &before);
         }
         let mut frame = Bytes(before.clone());
-        if !splice.packet::<0, _>(&mut frame, before.len()) {
+        if splice.packet::<0, _>(&mut frame, before.len()).is_none() {
             prop_assert_eq!(frame.0, before);
         }
     }
@@ -249,9 +253,9 @@ fn options_that_reach_beyond_the_packet_are_not_the_programs() {
     let (sequence, acknowledgement, flags) = (1, 2, TcpFlags::ACK);
     let segment = Segment { sequence, acknowledgement, flags, window: 3, options, payload: vec![] };
     let mut frame = Bytes(segment.packet());
-    assert!(!splice.packet::<0, _>(&mut frame, 51));
+    assert_eq!(splice.packet::<0, _>(&mut frame, 51), None);
     assert_eq!(frame.0, segment.packet());
-    assert!(splice.packet::<0, _>(&mut frame, 52));
+    assert!(splice.packet::<0, _>(&mut frame, 52).is_some());
 }
 
 #[test]
