@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Destination, VirtualService},
-    script::{self, More, Outcome, Progress, RunEntry, Stream, Wait},
+    script::{self, More, Outcome, Progress, RunEntry, Stream, TableAccess},
     table::Transaction,
 };
 
@@ -74,6 +74,17 @@ impl Engine {
         query: Query<'_>,
         event: Event,
     ) -> Explanation {
+        self.explained(now, service, query, &Decided::kept_out(event), Journal::default())
+    }
+
+    fn explained(
+        &self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+        decided: &Decided,
+        Journal { runs, persisted }: Journal,
+    ) -> Explanation {
         Evidence {
             now: now.monotonic,
             generation: &self.generation,
@@ -81,21 +92,21 @@ impl Engine {
             worker: self.position.worker,
             service,
             query,
-            decided: &Decided::kept_out(event),
-            runs: &[],
-            persisted: &[],
+            decided,
+            runs: &runs,
+            persisted: &persisted,
         }
         .explain()
     }
 
     /// Runs the scripts, and follows them. Explained only if that is wanted. Only over a stream can
-    /// scripts wait.
+    /// the decision be to wait.
     pub(super) fn decide(
         &mut self,
         now: Now,
         service: (usize, &VirtualService),
         query: Query<'_>,
-    ) -> (Result<Decided, Wait>, Option<Explanation>) {
+    ) -> (Decided, Option<Explanation>) {
         self.judge(now, service, query, Mode::Earnest)
     }
 
@@ -105,27 +116,19 @@ impl Engine {
         (index, service): (usize, &VirtualService),
         query: Query<'_>,
         mode: Mode,
-    ) -> (Result<Decided, Wait>, Option<Explanation>) {
+    ) -> (Decided, Option<Explanation>) {
         let generation = Arc::clone(&self.generation);
         let explains = self.explains || mode == Mode::Rehearsal;
         let flows = self.shared.services.now(generation.service_number(index));
         if (1..=flows).contains(&service.max_concurrent_connections) {
             let event = Event::DropServiceLimit;
             let explanation = explains.then(|| self.kept_out(now, service, query, event));
-            return (Ok(Decided::kept_out(event)), explanation);
+            return (Decided::kept_out(event), explanation);
         }
         let rule = generation.rule(service, query.client.ip());
         let destination = rule.map(|(_, to)| to).or(service.destination);
         let flow = flow_of(service, query, destination);
         let (progress, mut rehearsed) = self.run_scripts(now, service, (&flow, query.stream), mode);
-        let outcome = match progress {
-            Progress::Decided(outcome) => outcome,
-            Progress::Waits(wait) => {
-                let runs = self.runtime.take_journal();
-                let explain = || self.explain_wait(now, service, query, wait, &runs);
-                return (Err(wait), explains.then(explain));
-            }
-        };
         let mut balancer_copy;
         let (balancer, stored) = match &mut rehearsed {
             None => {
@@ -148,38 +151,13 @@ impl Engine {
             client: query.client,
             now: now.monotonic,
         };
-        let decided = decider.decide(&outcome);
+        let decided = decider.decide(&progress);
         let persisted = decider.accesses;
         let explanation = persisted.map(|persisted| {
-            let (worker, runs) = (self.position.worker, self.runtime.take_journal());
-            let (decided, runs, persisted) = (&decided, &runs[..], &persisted[..]);
-            let (generation, servers, now) = (&*generation, &self.shared.servers, now.monotonic);
-            Evidence { generation, servers, now, worker, service, query, decided, runs, persisted }
-                .explain()
+            let journal = Journal { runs: self.runtime.take_journal(), persisted };
+            self.explained(now, service, query, &decided, journal)
         });
-        (Ok(decided), explanation)
-    }
-
-    fn explain_wait(
-        &self,
-        now: Now,
-        service: &VirtualService,
-        query: Query<'_>,
-        wait: Wait,
-        runs: &[RunEntry],
-    ) -> Explanation {
-        Evidence {
-            now: now.monotonic,
-            generation: &self.generation,
-            servers: &self.shared.servers,
-            worker: self.position.worker,
-            service,
-            query,
-            decided: &Decided::waiting(wait.by),
-            runs,
-            persisted: &[],
-        }
-        .explain()
+        (decided, explanation)
     }
 
     /// What the scripts say, and, of a rehearsal, what they would have done to tables.
@@ -215,6 +193,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// What was done on the way to a decision.
+#[derive(Default)]
+struct Journal {
+    runs: Vec<RunEntry>,
+    /// What `avi.vs.persist` did to tables.
+    persisted: Vec<TableAccess>,
 }
 
 /// Whether a decision is carried out.

@@ -77,8 +77,6 @@ impl Engine {
             stream: None,
         };
         let (decided, explanation) = self.decide(turn.now, (index, service), query);
-        // Nothing waits for payload that is no stream.
-        let decided = decided.ok()?;
         let first = First { packet, ingress, service, index, to_client };
         let result = self.carry_out(turn, &first, decided);
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
@@ -147,6 +145,8 @@ impl Engine {
                 Err(event) => (event, EndReason::Refused, Some(choice)),
             },
             Decision::Refuse { event, reason } => (event, reason, None),
+            // Of what is no stream no more can come.
+            Decision::Wait(_) => (Event::DropNoPayload, EndReason::NoPayload, None),
         };
         self.refuse(turn, first, (event, reason, choice), decided);
         Err(event)

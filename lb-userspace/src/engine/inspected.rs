@@ -222,10 +222,6 @@ impl Engine {
             stream,
         };
         let (decided, explanation) = self.decide(turn.now, (index, service), query);
-        let decided = match decided {
-            Ok(decided) => decided,
-            Err(wait) => return inspect::Decision::Collect(wait.bytes),
-        };
         turn.effects.explanations.extend(explanation);
         self.follow(turn, inspected, &generation, (index, service), decided)
     }
@@ -245,6 +241,7 @@ impl Engine {
                 self.shared.notes.add(id, decided.note);
                 self.connect(turn, inspected, (service, generation), choice, record)
             }
+            Decision::Wait(bytes) => inspect::Decision::Collect(bytes),
             Decision::Refuse { event, reason } => {
                 let record = self.shared.flows.record(id);
                 let created = record.load().created;
