@@ -3,6 +3,8 @@
 //! Words are taken from memory in the machine's own order: the sum is independent of byte order
 //! (RFC 1071 §2 B), so nothing has to be swapped.
 
+use crate::address::Protocol;
+
 /// A one's complement sum in the making. Additions are deferred; [`Sum::fold`] brings it to 16 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sum(pub(crate) u32);
@@ -71,6 +73,15 @@ impl Sum {
     }
 }
 
+/// The checksum of a TCP segment over IPv4, with the pseudo-header (RFC 9293 §3.1): what belongs into
+/// its field if that is zero, and zero if the right one is there. A packet holds no segment whose
+/// length takes more than 16 bits.
+pub fn of_tcp(source: [u8; 4], destination: [u8; 4], segment: &[u8]) -> [u8; 2] {
+    let length = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let addresses = Sum::default().plus4(source).plus4(destination);
+    addresses.plus([0, Protocol::Tcp.number()]).plus(length).bytes(segment).checksum()
+}
+
 /// The checksum after a change of the data that it covers (RFC 1624 equation 3).
 ///
 /// `delta` is the folded [`Sum`] of the new words and the complements of the old.
@@ -90,6 +101,20 @@ mod tests {
         let delta =
             Sum::default().minus(0x5555u16.to_be_bytes()).plus(0x3285u16.to_be_bytes()).fold();
         assert_eq!(update(0xdd2fu16.to_be_bytes(), delta), [0, 0]);
+    }
+
+    #[test]
+    fn a_segment_with_its_checksum_sums_up_to_nothing() {
+        // A SYN from 192.0.2.1 to 192.0.2.2, computed by hand.
+        let mut syn = [0; 20];
+        (syn[1], syn[3], syn[12], syn[13]) = (7, 80, 5 << 4, 2);
+        let (from, to) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let sum: u32 = 2 * (0xc000 + 0x0200) + 1 + 2 + 6 + 20 + 7 + 80 + 0x5002;
+        let expected = !(u16::try_from(sum & 0xffff).unwrap() + u16::try_from(sum >> 16).unwrap());
+        assert_eq!(of_tcp(from, to, &syn), expected.to_be_bytes());
+        syn[16..18].copy_from_slice(&expected.to_be_bytes());
+        assert_eq!(of_tcp(from, to, &syn), [0, 0]);
+        assert_ne!(of_tcp(from, [192, 0, 2, 3], &syn), [0, 0]);
     }
 
     proptest! {

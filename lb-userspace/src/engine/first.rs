@@ -3,11 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lb_common::{
-    address::{Address, Protocol},
-    event::Event,
-    flow::FlowRecord,
-    next_hop::NextHopId,
-    service::ServiceKey,
+    address::Protocol, event::Event, flow::FlowRecord, next_hop::NextHopId, service::ServiceKey,
     time::Tick,
 };
 
@@ -44,9 +40,7 @@ impl Engine {
         ingress: Ingress<'_>,
     ) -> Option<Known> {
         let generation = Arc::clone(&self.generation);
-        let ends = &packet.endpoints;
-        let destination = Address::v4(ends.destination);
-        let key = ServiceKey::new(destination, ends.destination_port, packet.protocol);
+        let key = ServiceKey::at(packet.destination(), packet.protocol);
         let Some((index, service)) = generation.service(&key) else {
             self.count(Event::DropNoFlow, 1);
             return None;

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{
-    address::{Address, Port},
+    address::Address,
     admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
     service::{Roles, Service, ServiceKey},
 };
@@ -309,6 +309,5 @@ fn address_roles(config: &Config) -> HashMap<Address, Roles> {
 }
 
 fn service_key(service: &VirtualService) -> ServiceKey {
-    let address = service.address;
-    ServiceKey::new(address.ip().into(), Port::new(address.port()), service.protocol())
+    ServiceKey::at(service.address, service.protocol())
 }
