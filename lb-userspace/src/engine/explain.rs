@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_common::{
-    address::{Address, Port},
-    event::Event,
-    service::ServiceKey,
-};
+use lb_common::{event::Event, service::ServiceKey};
 
 use super::{
     Engine, Explanation, Now, Query,
@@ -18,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Destination, VirtualService},
-    script::{self, More, Outcome, Progress, RunEntry, Stream, TableAccess},
+    script::{self, More, Outcome, Progress, RunEntry, TableAccess},
     table::Transaction,
 };
 
@@ -33,9 +29,7 @@ impl Engine {
     /// service listens there.
     pub fn explain(&mut self, now: Now, query: Query<'_>) -> Option<Explanation> {
         let generation = Arc::clone(&self.generation);
-        let vip = Address::from(query.vip.ip());
-        let key = ServiceKey::new(vip, Port::new(query.vip.port()), query.protocol);
-        let (index, service) = generation.service(&key)?;
+        let (index, service) = generation.service(&ServiceKey::at(query.vip, query.protocol))?;
         let policy = generation.security(service);
         if policy.is_some_and(|policy| !policy.allows(query.client.ip())) {
             return Some(self.kept_out(now, service, query, Event::DropDenied));
@@ -61,8 +55,7 @@ impl Engine {
             payload: packet.payload,
             stream: None,
         };
-        let key =
-            ServiceKey::new(query.vip.ip().into(), Port::new(query.vip.port()), query.protocol);
+        let key = ServiceKey::at(query.vip, query.protocol);
         let (_, service) = self.generation.service(&key)?;
         Some(self.kept_out(now, service, query, event))
     }
@@ -128,7 +121,7 @@ impl Engine {
         let rule = generation.rule(service, query.client.ip());
         let destination = rule.map(|(_, to)| to).or(service.destination);
         let flow = flow_of(service, query, destination);
-        let (progress, mut rehearsed) = self.run_scripts(now, service, (&flow, query.stream), mode);
+        let (progress, mut rehearsed) = self.run_scripts(now, service, &flow, mode);
         let mut balancer_copy;
         let (balancer, stored) = match &mut rehearsed {
             None => {
@@ -160,35 +153,23 @@ impl Engine {
         (decided, explanation)
     }
 
-    /// What the scripts say, and, of a rehearsal, what they would have done to tables.
+    /// How far the scripts come, and, of a rehearsal, what they would have done to tables.
     fn run_scripts(
         &mut self,
         now: Now,
         service: &VirtualService,
-        (flow, more): (&script::Flow<'_>, Option<More>),
+        flow: &script::Flow<'_>,
         mode: Mode,
     ) -> (Progress, Option<Transaction>) {
         let Now { monotonic, wall } = now;
         let (event, sets) = (script::Event::L4Request, &service.datascripts[..]);
         let (runtime, world) = (&mut self.runtime, &self.world);
-        let stream = more.map(|more| Stream { flow: *flow, more });
-        match (mode, stream) {
-            (Mode::Earnest, _) if sets.is_empty() => (Progress::Decided(Outcome::default()), None),
-            (Mode::Earnest, None) => {
-                let outcome = runtime.run(event, sets, flow, world, monotonic, wall);
-                (Progress::Decided(outcome), None)
-            }
-            (Mode::Earnest, Some(stream)) => {
-                (runtime.run_stream(event, sets, &stream, world, monotonic, wall), None)
-            }
-            (Mode::Rehearsal, None) => {
-                let (outcome, transaction) =
-                    runtime.rehearse(event, sets, flow, world, monotonic, wall);
-                (Progress::Decided(outcome), Some(transaction))
-            }
-            (Mode::Rehearsal, Some(stream)) => {
+        match mode {
+            Mode::Earnest if sets.is_empty() => (Progress::Decided(Outcome::default()), None),
+            Mode::Earnest => (runtime.run(event, sets, flow, world, monotonic, wall), None),
+            Mode::Rehearsal => {
                 let (progress, transaction) =
-                    runtime.rehearse_stream(event, sets, &stream, world, monotonic, wall);
+                    runtime.rehearse(event, sets, flow, world, monotonic, wall);
                 (progress, Some(transaction))
             }
         }
@@ -221,6 +202,7 @@ fn flow_of<'a>(
         client: query.client,
         vip: query.vip,
         payload: query.payload,
+        more: query.stream,
         destination,
         server: None,
     }
