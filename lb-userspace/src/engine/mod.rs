@@ -6,7 +6,6 @@
 
 mod adopt;
 mod candidates;
-mod connect;
 mod counters;
 mod decide;
 mod effects;
@@ -23,7 +22,6 @@ mod held;
 mod icmp;
 pub mod inspect;
 mod inspected;
-mod inspections;
 mod install;
 mod lifecycle;
 pub mod log;
@@ -76,7 +74,7 @@ use flows::{Flows, Reuse};
 use fragments::{Fragments, Gathered, Whole};
 use held::{Held, Waiting};
 use icmp::IcmpError;
-use inspections::Inspections;
+use inspected::Inspections;
 use install::tick;
 use packet::{Network, Packet, Parsed, Unreadable};
 use ports::Ports;
@@ -199,7 +197,7 @@ impl Engine {
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
-            inspections: Inspections::within(inspections::MEMORY),
+            inspections: Inspections::within(inspected::MEMORY),
             taps: Taps::default(),
             began: None,
             scratch: Vec::new(),

@@ -1,26 +1,26 @@
-//! From a decision about an inspected connection to its server, and on to the next if that fails.
+//! From a decision to its server, and on to the next if that fails.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::{
-    address::{Address, Protocol},
+    address::Protocol,
     event::Event,
     flow::{FlowKeyV4, FlowRecord},
-    service::ServiceKey,
 };
 
-use super::{
-    Engine, Toward, Turn,
-    decide::Choice,
-    generation::Generation,
-    inspect,
-    inspections::{Connecting, Inspected},
-    install::NewFlow,
-    log::{DecidedBy, EndReason},
-    ports::Peer,
-    servers::{LiveServers, Untried},
+use super::{Connecting, Inspected, Refusal};
+use crate::{
+    config::VirtualService,
+    engine::{
+        Engine, Generation, Toward, Turn,
+        decide::Choice,
+        inspect,
+        install::NewFlow,
+        log::DecidedBy,
+        ports::Peer,
+        servers::{LiveServers, Untried},
+    },
 };
-use crate::config::VirtualService;
 
 impl Engine {
     /// Prepares both directions of a connection for a server that was chosen.
@@ -31,23 +31,9 @@ impl Engine {
         (service, generation): (&VirtualService, &Generation),
         choice: Choice,
         record: FlowRecord,
-    ) -> inspect::Decision {
-        match self.join(turn, inspected, (service, generation), choice, record) {
-            Ok(()) => inspect::Decision::Connect,
-            Err(event) => self.refuse_inspected(inspected, event, EndReason::Refused),
-        }
-    }
-
-    fn join(
-        &mut self,
-        turn: &mut Turn<'_>,
-        inspected: &mut Inspected,
-        (service, generation): (&VirtualService, &Generation),
-        choice: Choice,
-        record: FlowRecord,
-    ) -> Result<(), Event> {
+    ) -> Result<inspect::Decision, Refusal> {
         let Toward::Known(to_server) = turn.neighbours.toward(choice.address.ip()) else {
-            return Err(Event::DropUnreachable);
+            return Err(Event::DropUnreachable.into());
         };
         let number = generation.server_number(choice.pool, choice.server);
         let record = FlowRecord {
@@ -88,7 +74,7 @@ impl Engine {
         }
         let (ends, asked) = (entry.rewrite.endpoints(), Some(now));
         inspected.server = Some(Connecting { choice, number, to_server, ends, asked });
-        Ok(())
+        Ok(inspect::Decision::Connect)
     }
 
     /// The server has failed: another of its pool, if one is left that has not.
@@ -96,47 +82,43 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         inspected: &mut Inspected,
-    ) -> inspect::Decision {
-        let none_left = (Event::DropNoServer, EndReason::Refused);
-        let Some(failed) = inspected.server.take() else {
-            return self.refuse_inspected(inspected, none_left.0, none_left.1);
-        };
+    ) -> Result<inspect::Decision, Refusal> {
+        let failed = inspected.server.take().ok_or(Event::DropNoServer)?;
         let now = turn.now.monotonic;
         self.shared.servers.observe(failed.number, true, now);
         let record = self.shared.flows.record(inspected.id).load();
         self.flows.part(inspected.id, now, &self.shared, &mut self.ports);
-        let Choice { pool, server, by, .. } = failed.choice;
-        inspected.tried.push((pool, server));
+        inspected.tried.push((failed.choice.pool, failed.choice.server));
         let generation = Arc::clone(&self.generation);
-        let ends = &inspected.client;
-        let vip = Address::v4(ends.destination);
-        let service = ServiceKey::new(vip, ends.destination_port, Protocol::Tcp);
         // Numbers of pools and servers are of the generation that has chosen.
         let service = generation
-            .service(&service)
-            .filter(|_| record.generation == generation.number)
-            .map(|(_, service)| service);
-        let next = service.and_then(|service| {
-            let tried = &inspected.tried;
-            let live =
-                LiveServers { generation: &generation, states: &self.shared.servers, pool, now };
-            let client = super::packet::socket_address(ends.source, ends.source_port);
-            let key = generation.pools.pool(pool).hash_key(client);
-            let live = Untried { live, tried };
-            let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
-            // Some algorithms have a last resort.
-            if tried.contains(&(pool, server)) {
-                return None;
-            }
-            let address = generation.pools.pool(pool).server(server)?.address;
-            Some((service, Choice { server, address, by: again(by), ..failed.choice }))
-        });
-        match next {
-            Some((service, choice)) => {
-                self.connect(turn, inspected, (service, &generation), choice, record)
-            }
-            None => self.refuse_inspected(inspected, none_left.0, none_left.1),
+            .service(&inspected.service())
+            .filter(|_| record.generation == generation.number);
+        let (_, service) = service.ok_or(Event::DropNoServer)?;
+        let choice = self.untried(&generation, inspected, failed.choice, now);
+        let choice = choice.ok_or(Event::DropNoServer)?;
+        self.connect(turn, inspected, (service, &generation), choice, record)
+    }
+
+    /// A server of the same pool that has not failed.
+    fn untried(
+        &mut self,
+        generation: &Generation,
+        inspected: &Inspected,
+        failed: Choice,
+        now: Duration,
+    ) -> Option<Choice> {
+        let (pool, tried) = (failed.pool, &inspected.tried);
+        let live = LiveServers { generation, states: &self.shared.servers, pool, now };
+        let live = Untried { live, tried };
+        let key = generation.pools.pool(pool).hash_key(inspected.source());
+        let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
+        // Some algorithms have a last resort.
+        if tried.contains(&(pool, server)) {
+            return None;
         }
+        let address = generation.pools.pool(pool).server(server)?.address;
+        Some(Choice { server, address, by: again(failed.by), ..failed })
     }
 }
 
