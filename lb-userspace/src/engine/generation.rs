@@ -124,6 +124,11 @@ impl Generation {
         self.pool_numbers.get(pool.0).copied().unwrap_or_default()
     }
 
+    /// The pool that has this number in the catalog, if it is still configured.
+    pub(super) fn pool_numbered(&self, number: u32) -> Option<PoolIndex> {
+        self.pool_numbers.iter().position(|own| *own == number).map(PoolIndex)
+    }
+
     /// All servers' numbers in the catalog, by pool and then by server.
     pub fn server_numbers(&self) -> &[Vec<u32>] {
         &self.server_numbers

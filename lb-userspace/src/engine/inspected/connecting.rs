@@ -73,11 +73,12 @@ impl Engine {
             self.shared.services.adopted(&record);
         }
         let (ends, asked) = (entry.rewrite.endpoints(), Some(now));
-        inspected.server = Some(Connecting { choice, number, to_server, ends, asked });
+        inspected.server = Some(Connecting { number, to_server, ends, asked });
         Ok(inspect::Decision::Connect)
     }
 
-    /// The server has failed: another of its pool, if one is left that has not.
+    /// The server has failed: another of its pool, if one is left that has not. The pool is taken as
+    /// it is now: a configuration that came since then may have other servers for it, or none.
     pub(super) fn next_server(
         &mut self,
         turn: &mut Turn<'_>,
@@ -88,37 +89,34 @@ impl Engine {
         self.shared.servers.observe(failed.number, true, now);
         let record = self.shared.flows.record(inspected.id).load();
         self.flows.part(inspected.id, now, &self.shared, &mut self.ports);
-        inspected.tried.push((failed.choice.pool, failed.choice.server));
+        inspected.tried.push(failed.number);
         let generation = Arc::clone(&self.generation);
-        // Numbers of pools and servers are of the generation that has chosen.
-        let service = generation
-            .service(&inspected.service())
-            .filter(|_| record.generation == generation.number);
-        let (_, service) = service.ok_or(Event::DropNoServer)?;
-        let choice = self.untried(&generation, inspected, failed.choice, now);
+        let (_, service) = generation.service(&inspected.service()).ok_or(Event::DropNoServer)?;
+        let choice = self.untried(&generation, inspected, &record, now);
         let choice = choice.ok_or(Event::DropNoServer)?;
         self.connect(turn, inspected, (service, &generation), choice, record)
     }
 
-    /// A server of the same pool that has not failed.
+    /// A server of the pool in a flow's record that has not failed.
     fn untried(
         &mut self,
         generation: &Generation,
         inspected: &Inspected,
-        failed: Choice,
+        record: &FlowRecord,
         now: Duration,
     ) -> Option<Choice> {
-        let (pool, tried) = (failed.pool, &inspected.tried);
+        let pool = generation.pool_numbered(record.pool)?;
         let live = LiveServers { generation, states: &self.shared.servers, pool, now };
-        let live = Untried { live, tried };
+        let live = Untried { live, tried: &inspected.tried };
         let key = generation.pools.pool(pool).hash_key(inspected.source());
         let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
         // Some algorithms have a last resort.
-        if tried.contains(&(pool, server)) {
+        if live.has_failed(server) {
             return None;
         }
         let address = generation.pools.pool(pool).server(server)?.address;
-        Some(Choice { server, address, by: again(failed.by), ..failed })
+        let by = DecidedBy::from_number(record.decided_by).map_or(DecidedBy::Algorithm, again);
+        Some(Choice { group: None, pool, server, address, by })
     }
 }
 

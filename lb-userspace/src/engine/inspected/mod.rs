@@ -38,15 +38,11 @@ pub(super) use self::{
     inspections::{Inspections, MEMORY},
 };
 use super::{
-    decide::Choice,
     inspect::{Inspection, Segment, SequenceNumber},
     log::EndReason,
     packet,
 };
-use crate::{
-    config::{PoolIndex, ServerIndex},
-    flow_table::SlotId,
-};
+use crate::flow_table::SlotId;
 
 /// A connection between its client's ACK and its splice.
 #[derive(Debug)]
@@ -61,8 +57,8 @@ pub(super) struct Inspected {
     pub to_client: NextHopId,
     /// The server that was chosen last, until it fails.
     pub server: Option<Connecting>,
-    /// Servers that have failed.
-    pub tried: Vec<(PoolIndex, ServerIndex)>,
+    /// Servers that have failed, by their numbers in the catalog: those outlive a reload.
+    pub tried: Vec<u32>,
     /// What was decided against it, if that is why it ends.
     pub refusal: Option<Refusal>,
     /// When it is on the clock.
@@ -73,7 +69,6 @@ pub(super) struct Inspected {
 /// The server that a connection is being opened to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connecting {
-    pub choice: Choice,
     /// Its number in the catalog.
     pub number: u32,
     pub to_server: NextHopId,

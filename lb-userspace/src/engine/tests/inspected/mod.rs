@@ -79,6 +79,13 @@ impl Connection {
         Message { transport, ..tcp(from, self.snat, flags) }.with_payload(payload)
     }
 
+    /// The server's answer to a SYN that it refuses.
+    pub fn reset_by_server(&self) -> Message {
+        let acknowledgement = C.wrapping_add(1);
+        let transport = Transport::Tcp { flags: RST | ACK, sequence: 0, acknowledgement };
+        Message { transport, ..self.syn_ack() }
+    }
+
     pub fn syn_ack(&self) -> Message {
         let acknowledgement = C.wrapping_add(1);
         let transport = Transport::Tcp { flags: SYN | ACK, sequence: S, acknowledgement };
