@@ -245,7 +245,7 @@ impl Engine {
                     // Logged when the entry goes, with what it has swallowed.
                     self.shared.notes.add(id, decided.note);
                     self.flows.begin(id, record.created, &self.shared);
-                    self.touch(now, id, first.ingress.frame.len(), first.packet);
+                    self.touch(now, id, first.ingress.frame.len(), first.packet.flags());
                     return;
                 }
             }

@@ -12,6 +12,7 @@ use lb_common::{
         cookie::{Check, Data, Handshake, Secrets},
         options::SynOptions,
     },
+    wire::TcpFlags,
 };
 
 use super::{
@@ -174,7 +175,7 @@ impl Engine {
         let inspection = Inspection::new(start, limits(service), now.monotonic);
         let own = (id, record.created);
         self.inspections.put(Inspected::new(own, inspection, packet.endpoints, to_client));
-        self.touch(now, id, ingress.frame.len(), packet);
+        self.touch(now, id, ingress.frame.len(), TcpFlags(0));
         self.advance(turn, own, Moved::Client(segment), Some(packet));
     }
 }

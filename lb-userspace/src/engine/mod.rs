@@ -51,7 +51,7 @@ use lb_common::{
     flow::{Entry, Flags},
     next_hop::NextHopId,
     splice::Splice,
-    wire::IPV4,
+    wire::{IPV4, TcpFlags},
 };
 
 pub use adopt::{adopt, snat_sources};
@@ -268,7 +268,7 @@ impl Engine {
                 if let Some(known) = self.admit(turn, &packet, ingress) {
                     let bytes = packet.network.bytes;
                     self.forward(turn, known, packet.protocol, bytes, Carries::Transport);
-                    self.touch(now, known.0, ingress.frame.len(), &packet);
+                    self.touch(now, known.0, ingress.frame.len(), packet.flags());
                 }
             }
             Ok(Parsed::Fragment(fragment)) => match self.fragments.add(now.monotonic, &fragment) {
@@ -394,9 +394,9 @@ impl Engine {
         }
     }
 
-    fn touch(&self, now: Now, id: SlotId, bytes: usize, packet: &Packet<'_>) {
+    fn touch(&self, now: Now, id: SlotId, bytes: usize, flags: TcpFlags) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.shared.flows.slot(id).touch(tick(now.monotonic), bytes, packet.flags());
+        self.shared.flows.slot(id).touch(tick(now.monotonic), bytes, flags);
     }
 
     /// A packet that came in fragments and is whole: decided as one, sent on as it came.
@@ -419,7 +419,7 @@ impl Engine {
         for (index, fragment) in whole.fragments.iter().enumerate() {
             let carries = if index == 0 { Carries::Transport } else { Carries::Rest };
             self.forward(turn, known, packet.protocol, fragment, carries);
-            self.touch(turn.now, known.0, link + fragment.len(), &packet);
+            self.touch(turn.now, known.0, link + fragment.len(), packet.flags());
         }
     }
 

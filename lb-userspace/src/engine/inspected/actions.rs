@@ -28,12 +28,6 @@ impl Engine {
             self.count(Event::DropNoFlow, 1);
             return;
         };
-        if let (Moved::Server(_), Some(server)) = (moved, &mut inspected.server)
-            && let Some(asked) = server.asked.take()
-        {
-            let after = turn.now.monotonic.saturating_sub(asked);
-            self.shared.servers.answered(server.number, after);
-        }
         let input = match moved {
             Moved::Client(segment) => Input::Client(segment),
             Moved::Server(segment) => Input::Server(segment),
@@ -43,6 +37,7 @@ impl Engine {
         };
         let mut actions = Vec::new();
         inspected.inspection.step(turn.now.monotonic, input, &mut actions);
+        self.note_answer(turn, &mut inspected, &actions);
         self.act(turn, &mut inspected, packet, actions);
         if inspected.inspection.is_over() {
             return;
@@ -53,6 +48,18 @@ impl Engine {
         {
             let actions = inspected.abort(Event::DropInspectMemory.into());
             self.act(turn, &mut inspected, None, actions);
+        }
+    }
+
+    /// Learns how fast a server is that has just accepted the connection.
+    fn note_answer(&self, turn: &Turn<'_>, inspected: &mut Inspected, actions: &[Action]) {
+        let is_spliced = actions.iter().any(|action| matches!(action, Action::Splice(_)));
+        let is_open = is_spliced || inspected.inspection.handshakes().is_some();
+        if let Some(server) = inspected.server.as_mut().filter(|_| is_open)
+            && let Some(asked) = server.asked.take()
+        {
+            let after = turn.now.monotonic.saturating_sub(asked);
+            self.shared.servers.answered(server.number, after);
         }
     }
 
@@ -90,7 +97,7 @@ impl Engine {
                     continue;
                 }
                 Action::Decide(because) => self.decide_inspected(turn, inspected, because),
-                Action::ServerFailed(_) => self.next_server(turn, inspected),
+                Action::ServerFailed(failure) => self.next_server(turn, inspected, failure),
             };
             let decision = decision.unwrap_or_else(|refusal| {
                 inspected.refusal = Some(refusal);

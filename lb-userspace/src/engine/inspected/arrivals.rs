@@ -1,6 +1,6 @@
 //! What comes in about an inspected connection: whose it is, and what it moves.
 
-use lb_common::{event::Event, flow::Flags};
+use lb_common::{event::Event, flow::Flags, wire::TcpFlags};
 
 use super::Moved;
 use crate::{
@@ -34,7 +34,8 @@ impl Engine {
             self.count(Event::DropMalformed, 1);
             return;
         };
-        self.touch(turn.now, id, ingress.frame.len(), packet);
+        // What its flags mean only the inspection can tell: anybody may send a FIN with any number.
+        self.touch(turn.now, id, ingress.frame.len(), TcpFlags(0));
         let moved = if from_server { Moved::Server(&segment) } else { Moved::Client(&segment) };
         self.advance(turn, (forward, created), moved, Some(packet));
     }

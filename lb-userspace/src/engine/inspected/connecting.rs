@@ -6,6 +6,7 @@ use lb_common::{
     address::Protocol,
     event::Event,
     flow::{FlowKeyV4, FlowRecord},
+    wire::TcpFlags,
 };
 
 use super::{Connecting, Inspected, Refusal};
@@ -14,12 +15,13 @@ use crate::{
     engine::{
         Engine, Generation, Toward, Turn,
         decide::Choice,
-        inspect,
+        inspect::{self, Failure},
         install::NewFlow,
         log::DecidedBy,
         ports::Peer,
         servers::{LiveServers, Untried},
     },
+    flow_table::SlotId,
 };
 
 impl Engine {
@@ -83,11 +85,16 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         inspected: &mut Inspected,
+        failure: Failure,
     ) -> Result<inspect::Decision, Refusal> {
         let failed = inspected.server.take().ok_or(Event::DropNoServer)?;
         let now = turn.now.monotonic;
         self.shared.servers.observe(failed.number, true, now);
         let record = self.shared.flows.record(inspected.id).load();
+        if failure == Failure::Refused {
+            // It knows of no connection: the port needs no rest.
+            self.shared.flows.slot(SlotId(record.partner)).mark(TcpFlags(TcpFlags::RST));
+        }
         self.flows.part(inspected.id, now, &self.shared, &mut self.ports);
         inspected.tried.push(failed.number);
         let generation = Arc::clone(&self.generation);

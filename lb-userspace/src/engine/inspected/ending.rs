@@ -4,6 +4,7 @@ use lb_common::{
     event::Event,
     flow::Entry,
     splice::{Handshakes, Sender},
+    wire::TcpFlags,
 };
 
 use super::{Inspected, Refusal};
@@ -22,9 +23,11 @@ impl Engine {
             let Some((_, Entry { next_hop, rewrite, .. }, _)) = flows.slot(id).snapshot() else {
                 continue;
             };
-            // A reset that the inspection has not believed is none.
-            flows.slot(id).mark_reset(false);
             flows.slot(id).amend(next_hop, &rewrite, &handshakes.splice(sender));
+        }
+        // A FIN that was collected has come to the server with the rest.
+        if inspected.inspection.is_complete() {
+            flows.slot(inspected.id).mark(TcpFlags(TcpFlags::FIN));
         }
         self.flows.watch(inspected.id, inspected.created);
     }
@@ -41,6 +44,9 @@ impl Engine {
             End::NoServer(_) | End::Undelivered => Some(Event::DropNoServer.into()),
             _ => Some(no_payload),
         };
+        if end == End::ClientReset {
+            self.shared.flows.slot(inspected.id).mark(TcpFlags(TcpFlags::RST));
+        }
         refusal.into_iter().for_each(|Refusal { event, .. }| self.count(event, 1));
         let reason = refusal.map_or(EndReason::Reset, |Refusal { reason, .. }| reason);
         self.flows.end(inspected.id, reason, &self.shared);

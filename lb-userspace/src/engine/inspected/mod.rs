@@ -74,7 +74,7 @@ pub(super) struct Connecting {
     pub to_server: NextHopId,
     /// As the packets to it have it.
     pub ends: EndpointsV4,
-    /// Since when it has not said a word.
+    /// Since when it has not accepted.
     pub asked: Option<Duration>,
 }
 

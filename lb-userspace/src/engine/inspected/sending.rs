@@ -62,8 +62,9 @@ impl Engine {
             }
             return !is_inspected;
         }
-        if packet.flags().rst() {
-            self.shared.flows.slot(slot).mark_reset(true);
+        // A reset that the inspection does not believe is the receiver's to judge, and ends nothing.
+        if !(is_inspected && packet.flags().rst()) {
+            self.shared.flows.slot(slot).mark(packet.flags());
         }
         let known = (slot, handshakes.splice(sender).entry(entry));
         self.forward(turn, known, Protocol::Tcp, packet.network.bytes, Carries::Transport);

@@ -4,6 +4,7 @@ mod cookies;
 mod ends;
 mod errors;
 mod explained;
+mod flags;
 mod fuzz;
 mod reloads;
 mod servers;
