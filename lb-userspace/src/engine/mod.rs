@@ -326,7 +326,7 @@ impl Engine {
                     return None;
                 }
             }
-            return self.of_known_flow(turn, packet, (id, entry));
+            return self.of_known_flow(turn, packet, ingress, (id, entry));
         }
         self.first(turn, packet, ingress)
     }
@@ -335,6 +335,7 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         packet: &Packet<'_>,
+        ingress: Ingress<'_>,
         known: Known,
     ) -> Option<Known> {
         let (id, entry) = known;
@@ -350,6 +351,7 @@ impl Engine {
             return Some(known);
         }
         let failed = if entry.flags.has(Flags::SPLICED) {
+            self.own_connection(turn, id, true, ingress)?;
             self.tap(turn, packet, id)
         } else {
             self.respond(turn, packet, id)

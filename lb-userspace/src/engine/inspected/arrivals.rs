@@ -27,7 +27,7 @@ impl Engine {
             return;
         }
         let from_server = entry.flags.has(Flags::REPLY);
-        let Some((forward, created)) = self.own_inspection(turn, id, from_server, ingress) else {
+        let Some((forward, created)) = self.own_connection(turn, id, from_server, ingress) else {
             return;
         };
         let Some(segment) = Segment::read(packet) else {
@@ -49,7 +49,7 @@ impl Engine {
         (id, entry): Known,
     ) {
         let from_server = entry.flags.has(Flags::REPLY);
-        let Some(own) = self.own_inspection(turn, id, from_server, ingress) else { return };
+        let Some(own) = self.own_connection(turn, id, from_server, ingress) else { return };
         let number = SequenceNumber(error.quoted_sequence());
         let moved = match error.fitting() {
             Some(mtu) => Moved::TooBig(number, mtu),
@@ -71,9 +71,10 @@ impl Engine {
         }
     }
 
-    /// The inspection that a slot belongs to. `None`: it is another worker's, which has the frame
-    /// now.
-    fn own_inspection(
+    /// The connection that a slot belongs to: its forward direction, and when it was made. `None`: it
+    /// is another worker's, which has the frame now. So one worker sees all of what a server says
+    /// until the program does, whatever queues it comes by.
+    pub(in crate::engine) fn own_connection(
         &mut self,
         turn: &mut Turn<'_>,
         id: SlotId,
