@@ -173,7 +173,7 @@ impl Daemon {
             flow_capacity: instance.flow_capacity,
             replace_pins: options.replace_pins,
             trace: options.trace,
-            interfaces: instance.interfaces.clone(),
+            back_by_redirect: start::any_is_virtual(&indices).await?,
         })?;
         if options.trace {
             trace::show(&mut datapath)?;
