@@ -77,7 +77,6 @@ pub struct Explanation {
     /// Why nothing can take it.
     pub reason: Option<String>,
     /// How many bytes of payload a script wants to see before it decides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<usize>,
     /// The pool group, if one was asked for a pool.
     pub pool_group: Option<String>,

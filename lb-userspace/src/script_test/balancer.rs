@@ -59,8 +59,8 @@ impl Balancer {
         let known = ["service", "vip", "protocol", "client", "payload"];
         let options = Options::new("flow", given, &known)?;
         let ends = self.ends(&options)?;
-        let payload = options.bytes("payload")?.unwrap_or_default();
-        let flow = Rc::new(Flow::begin(&self.rig, ends, &payload)?);
+        let pieces = options.pieces("payload")?;
+        let flow = Rc::new(Flow::begin(&self.rig, ends, &pieces)?);
         Ok(Handle { flow, session: Rc::clone(&self.session) })
     }
 
