@@ -7,6 +7,7 @@
 
 mod balancer;
 mod connection;
+mod ends;
 mod failure;
 mod files;
 mod flow;

@@ -36,8 +36,7 @@ impl Engine {
             stream,
         };
         let (decided, explanation) = self.decide(turn.now, (index, service), query);
-        turn.effects.explanations.extend(explanation);
-        match decided.decision {
+        let result = match decided.decision {
             Decision::Wait(bytes) => Ok(inspect::Decision::Collect(bytes)),
             Decision::Server(choice) => {
                 let record = self.record(turn.now, (index, service), &decided);
@@ -48,13 +47,19 @@ impl Engine {
                 let refusal = Refusal { event, reason };
                 let in_order = decided.closes_in_order;
                 self.note_refusal(turn, inspected, (index, service), decided);
-                if !in_order {
-                    return Err(refusal);
+                if in_order {
+                    inspected.refusal = Some(refusal);
+                    Ok(inspect::Decision::Close)
+                } else {
+                    Err(refusal)
                 }
-                inspected.refusal = Some(refusal);
-                Ok(inspect::Decision::Close)
             }
-        }
+        };
+        turn.effects.explanations.extend(explanation.map(|explanation| match &result {
+            Ok(_) => explanation,
+            Err(refusal) => explanation.but_dropped(refusal.event),
+        }));
+        result
     }
 
     /// Has the flow's record say who refused it.

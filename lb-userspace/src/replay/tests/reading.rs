@@ -203,7 +203,7 @@ proptest! {
 
 proptest! {
     // Each is two balancers.
-    #![proptest_config(ProptestConfig::with_cases(crate::testing::cases(16)))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn damaged_packets_are_replayed_alike(damage in damage()) {
         let changed = damaged(story().split_off(24), (damage.0, None));

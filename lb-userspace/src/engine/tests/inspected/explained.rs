@@ -58,3 +58,18 @@ fn a_connection_in_earnest_is_explained_at_each_run_of_its_scripts() {
     assert_eq!(waits.decision, Ruling::Waits);
     assert_eq!((explanation.decision, &*explanation.log), (Ruling::Server, "GET "));
 }
+
+#[test]
+fn a_connection_for_which_there_is_no_port_is_explained_as_refused() {
+    let instance = "snat_ports = \"1024-1024\"";
+    let mut world = Setup { instance, ..inspecting(FOUR) }.world();
+    world.workers[0].engine.keep_explanations();
+    opening(&mut world, 1);
+    let connection = shake(&mut world, 2);
+    let frame = link_from(ROUTER).frame(&connection.client(ACK, 0, 0, b"GET ").packet());
+    let (now, mut effects) = (world.now(), Effects::default());
+    world.workers[0].engine.receive(now, 1, &frame, &world.net, &mut effects);
+    let [explanation] = &effects.explanations[..] else { panic!("{:?}", effects.explanations) };
+    let why = Event::DropSnatPortsExhausted.description().trim();
+    assert_eq!((explanation.decision, explanation.reason.as_deref()), (Ruling::Refused, Some(why)));
+}
