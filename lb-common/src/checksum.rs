@@ -3,6 +3,8 @@
 //! Words are taken from memory in the machine's own order: the sum is independent of byte order
 //! (RFC 1071 §2 B), so nothing has to be swapped.
 
+use crate::address::Protocol;
+
 /// A one's complement sum in the making. Additions are deferred; [`Sum::fold`] brings it to 16 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sum(pub(crate) u32);
@@ -90,13 +92,6 @@ impl WideSum {
         Self(self.0 + !u16::from_ne_bytes(old) as u64 + u16::from_ne_bytes(new) as u64)
     }
 
-    /// Adds what is left of another sum.
-    #[inline(always)]
-    #[must_use]
-    pub const fn and(self, delta: u16) -> Self {
-        Self(self.0 + delta as u64)
-    }
-
     /// In 16 bits, carries added back in. Words of 32 bits are two of 16, for 2^16 counts as 1.
     #[inline(always)]
     pub const fn fold(self) -> u16 {
@@ -104,6 +99,15 @@ impl WideSum {
         let halves = (words & 0xffff) + (words >> 16 & 0xffff) + (words >> 32);
         Sum(halves as u32).fold()
     }
+}
+
+/// The checksum of a TCP segment over IPv4, with the pseudo-header (RFC 9293 §3.1): what belongs into
+/// its field if that is zero, and zero if the right one is there. A packet holds no segment whose
+/// length takes more than 16 bits.
+pub fn of_tcp(source: [u8; 4], destination: [u8; 4], segment: &[u8]) -> [u8; 2] {
+    let length = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let addresses = Sum::default().plus4(source).plus4(destination);
+    addresses.plus([0, Protocol::Tcp.number()]).plus(length).bytes(segment).checksum()
 }
 
 /// The checksum after a change of the data that it covers (RFC 1624 equation 3).
@@ -127,15 +131,28 @@ mod tests {
         assert_eq!(update(0xdd2fu16.to_be_bytes(), delta), [0, 0]);
     }
 
+    #[test]
+    fn a_segment_with_its_checksum_sums_up_to_nothing() {
+        // A SYN from 192.0.2.1 to 192.0.2.2, computed by hand.
+        let mut syn = [0; 20];
+        (syn[1], syn[3], syn[12], syn[13]) = (7, 80, 5 << 4, 2);
+        let (from, to) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let sum: u32 = 2 * (0xc000 + 0x0200) + 1 + 2 + 6 + 20 + 7 + 80 + 0x5002;
+        let expected = !(u16::try_from(sum & 0xffff).unwrap() + u16::try_from(sum >> 16).unwrap());
+        assert_eq!(of_tcp(from, to, &syn), expected.to_be_bytes());
+        syn[16..18].copy_from_slice(&expected.to_be_bytes());
+        assert_eq!(of_tcp(from, to, &syn), [0, 0]);
+        assert_ne!(of_tcp(from, [192, 0, 2, 3], &syn), [0, 0]);
+    }
+
     proptest! {
         #[test]
         fn a_wide_sum_is_the_sum(
             words in prop::collection::vec(any::<([u8; 4], [u8; 4])>(), 0..100),
             (old, new) in any::<([u8; 2], [u8; 2])>(),
-            rest: u16,
         ) {
-            let mut wide = WideSum::default().change(old, new).and(rest);
-            let mut sum = Sum::default().minus(old).plus(new).and(rest);
+            let mut wide = WideSum::default().change(old, new);
+            let mut sum = Sum::default().minus(old).plus(new);
             for (old, new) in words {
                 wide = wide.change4(old, new);
                 sum = sum.minus4(old).plus4(new);

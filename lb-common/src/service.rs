@@ -1,5 +1,8 @@
 //! Which packets are ours.
 
+#[cfg(not(target_arch = "bpf"))]
+use core::net::SocketAddr;
+
 use crate::{
     address::{Address, Port, Protocol},
     admission::Rate,
@@ -33,6 +36,12 @@ impl ServiceKey {
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: Protocol) -> Self {
         Self { address, port, protocol: protocol.number(), reserved: 0, also_reserved: 0 }
+    }
+
+    /// The key of the service that listens there.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn at(vip: SocketAddr, protocol: Protocol) -> Self {
+        Self::new(vip.ip().into(), Port::new(vip.port()), protocol)
     }
 }
 

@@ -40,7 +40,8 @@ pub fn firstpacket(context: XdpContext) -> u32 {
     }
 }
 
-/// 1 on interfaces without hardware; set by the daemon before the program is loaded.
+/// 1 if any of the instance's interfaces is without hardware; set by the daemon before the program is
+/// loaded.
 ///
 /// A veth leaves what `XDP_TX` sends it until something else comes along, unless the far end runs an
 /// XDP program too (`veth_xdp_flush` of drivers/net/veth.c).

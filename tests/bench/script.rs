@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lb_common::{
     address::Protocol,
     flow::Geometry,
@@ -28,7 +28,7 @@ use lb_userspace::{
     config::{Config, PoolIndex, ServerIndex},
     engine::{Counters, Effects, Engine, Generation, Neighbours, Now, Position, Shared, Toward},
     flow_table::{Catalog, FlowTable, OwnedMemory},
-    script::{Event, Flow, Runtime, World},
+    script::{Event, Flow, Progress, Runtime, World},
     table::{Tables, Value},
 };
 
@@ -148,12 +148,14 @@ impl Script {
                 client: client(number),
                 vip,
                 payload: &[0; 40],
+                more: None,
                 destination: None,
                 server: None,
             };
             let wall = SystemTime::UNIX_EPOCH;
-            let outcome =
+            let progress =
                 self.runtime.run(Event::L4Request, sets, black_box(&flow), world, NOW, wall);
+            let Progress::Decided(outcome) = progress else { bail!("{progress:?}") };
             ensure!(outcome.failure.is_none(), "{outcome:?}");
             ensure!(outcome.selection.is_some() == self.selects, "{outcome:?}");
             ensure!(outcome.persist.is_some() == self.persists, "{outcome:?}");

@@ -122,8 +122,13 @@ fn load(flow_capacity: u32) -> Datapath {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let instance = format!("packets-{}-{number}", process::id());
     let _unpin = Unpin(Pins::new(&instance));
-    let options =
-        Options { instance, flow_capacity, replace_pins: false, trace: false, interfaces: vec![] };
+    let options = Options {
+        instance,
+        flow_capacity,
+        replace_pins: false,
+        trace: false,
+        back_by_redirect: false,
+    };
     Datapath::load(&options).unwrap()
 }
 

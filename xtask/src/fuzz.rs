@@ -7,15 +7,18 @@ use anyhow::Result;
 
 use crate::command::{announce, cargo, run};
 
-/// Tests of random scripts, payloads, packets, segments, captures, configurations, patterns and
-/// tables.
-const TESTS: [&str; 8] = [
+/// Tests of random scripts, payloads, packets, fragments, captures, configurations, patterns and
+/// tables; of segments into the collector, the state machine of an inspection, and a whole engine.
+const TESTS: [&str; 11] = [
     "script::tests::fuzz",
     "script::tests::parsers::random",
     "replay::tests",
     "table::model_tests",
     "engine::tests::hostile",
     "engine::inspect::tests",
+    "engine::tests::inspected::fuzz",
+    "engine::packet",
+    "engine::fragments",
     "config::tests::random",
     "script::tests::library",
 ];

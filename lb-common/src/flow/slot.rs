@@ -210,6 +210,12 @@ impl SharedSlotV4 {
         self.last_seen.store(now.0, Relaxed);
         self.packets.store(self.packets.load(Relaxed).wrapping_add(1), Relaxed);
         self.bytes.store(self.bytes.load(Relaxed).wrapping_add(u64::from(bytes)), Relaxed);
+        self.mark(tcp);
+    }
+
+    /// Remembers that this side has closed, or reset.
+    #[inline(always)]
+    pub fn mark(&self, tcp: TcpFlags) {
         if tcp.fin() {
             self.fin.store(1, Relaxed);
         }
@@ -371,11 +377,6 @@ impl SharedSlotV4 {
     /// do not both get true.
     pub fn take_flag(&self, flag: Flags) -> bool {
         Flags(self.flags.fetch_and(!flag.0, AcqRel)).has(flag)
-    }
-
-    /// Says whether a reset has been seen, whatever was counted.
-    pub fn mark_reset(&self, seen: bool) {
-        self.rst.store(seen.into(), Relaxed);
     }
 
     /// Adds one flag to a published slot.

@@ -81,8 +81,8 @@ pub fn show(explain: &Explain) -> Result<()> {
         Said::Existing { decided, flow } => print!("{}", existing(decided, flow)),
         Said::Would(explanation) => {
             print!("{}", would(explanation));
-            if asked.payload.is_empty() && !explanation.steps.iter().all(|step| step.number != 6) {
-                println!("\nNo --payload was given: scripts read an empty one.");
+            if let Some(hint) = payload_hint(explanation, asked.payload.is_empty()) {
+                println!("\n{hint}");
             }
         }
     }
@@ -136,17 +136,26 @@ fn existing(decided: &str, flow: &Value) -> String {
         (_, Value::String(rule)) => format!("rule {rule}"),
         _ => "no rule and no script".to_owned(),
     };
-    let lines = [
+    let is_undecided = flow["state"] == "inspected" && flow["server"].is_null();
+    let outcome = if is_undecided {
+        vec!["server           none yet: its scripts wait for payload".to_owned()]
+    } else {
+        let server = format!("server           {} of pool {}", text("server"), text("pool"));
+        vec![server, format!("decided by       {} ({by})", text("decided_by"))]
+    };
+    let began = if is_undecided { "began  " } else { "decided" };
+    let mut lines = vec![
         format!("{} {} → {}: the flow exists", text("protocol"), text("client"), text("vip")),
         String::new(),
         format!("virtual service  {}", text("virtual_service")),
-        format!("server           {} of pool {}", text("server"), text("pool")),
-        format!("decided by       {} ({by})", text("decided_by")),
-        format!("decided          {decided}, {} s ago", text("age_seconds")),
+    ];
+    lines.extend(outcome);
+    lines.extend([
+        format!("{began}          {decided}, {} s ago", text("age_seconds")),
         format!("by generation    {}, worker {}", text("generation"), text("worker")),
         format!("scripts logged   {}", text("ds_log")),
         format!("state            {}, idle for {} s", text("state"), text("idle_seconds")),
-    ];
+    ]);
     lines.join("\n") + "\n"
 }
 
@@ -173,6 +182,19 @@ fn would(explanation: &Explanation) -> String {
     text
 }
 
+/// What more payload would tell.
+fn payload_hint(explanation: &Explanation, is_empty: bool) -> Option<&'static str> {
+    let runs_scripts = explanation.steps.iter().any(|step| step.number == 6);
+    match explanation.decision {
+        Ruling::Waits if is_empty => Some(
+            "No --payload was given. With what the client sends first, a decision can be told.",
+        ),
+        Ruling::Waits => Some("The --payload is not enough for the script to decide."),
+        _ if is_empty && runs_scripts => Some("No --payload was given: scripts read an empty one."),
+        _ => None,
+    }
+}
+
 fn quoted(log: &str) -> String {
     if log.is_empty() { String::new() } else { format!("{log:?}") }
 }
@@ -191,6 +213,10 @@ fn decision(explanation: &Explanation) -> String {
             format!("would go to {server} of pool {pool:?}: {by}")
         }
         (Ruling::Closed, _) => format!("would be closed: {by}"),
+        (Ruling::Waits, _) => {
+            let bytes = explanation.waits_for.unwrap_or_default();
+            format!("would wait until the client has sent {bytes} bytes: {by}")
+        }
         _ => {
             let reason = explanation.reason.as_deref().unwrap_or_default();
             format!("would be refused: {reason}")
@@ -252,6 +278,49 @@ fn candidates(heading: &str, candidates: &[Candidate]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_existing_flow_whose_scripts_wait_is_said_to_have_no_server_yet() {
+        let flow = |state, server| serde_json::json!({ "state": state, "server": server, "decided_by": "algorithm" });
+        let waits = existing("2026-01-01T00:00:00Z", &flow("inspected", Value::Null));
+        assert!(waits.contains("server           none yet: its scripts wait"), "{waits}");
+        assert!(waits.contains("began            2026-") && !waits.contains("decided"), "{waits}");
+        for flow in [flow("inspected", "10.0.0.11:80".into()), flow("closed", Value::Null)] {
+            let decided = existing("2026-01-01T00:00:00Z", &flow);
+            assert!(decided.contains("decided by       algorithm"), "{decided}");
+        }
+    }
+
+    #[test]
+    fn what_more_payload_would_tell_is_said_where_it_would() {
+        let hints = [
+            ("waits", 6, true, Some("No --payload was given. With what")),
+            ("waits", 6, false, Some("The --payload is not enough")),
+            ("server", 6, true, Some("No --payload was given: scripts read")),
+            ("server", 6, false, None),
+            ("server", 8, true, None),
+        ];
+        for (decision, step, is_empty, hint) in hints {
+            let explanation = explanation(decision, step);
+            let told = payload_hint(&explanation, is_empty);
+            assert_eq!(told.is_some(), hint.is_some(), "{decision} {step} {is_empty}");
+            let (told, hint) = (told.unwrap_or_default(), hint.unwrap_or_default());
+            assert!(told.starts_with(hint), "{decision} {step} {is_empty}: {told}");
+        }
+        let waits = would(&explanation("waits", 6));
+        let said = "would wait until the client has sent 20 bytes: script sni.lua, line 14";
+        assert_eq!(waits.lines().nth(1), Some(said), "{waits}");
+    }
+
+    fn explanation(decision: &str, step: u8) -> Explanation {
+        let fields = serde_json::json!({
+            "protocol": "tcp", "client": "192.0.2.1:9", "vip": "192.0.2.10:443",
+            "virtual_service": "tls", "decision": decision, "waits_for": 20,
+            "script": "sni.lua", "line": 14, "log": "", "generation": 1, "worker": 0,
+            "steps": [{ "number": step, "what": "asked", "result": "answered" }], "tables": [],
+        });
+        serde_json::from_value(fields).unwrap()
+    }
 
     #[test]
     fn the_flow_table_is_asked_between_limits_and_rules() {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf, process, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
-use lb_common::{address::Port, service::ServiceKey};
+use lb_common::service::ServiceKey;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Duration, MissedTickBehavior, interval},
@@ -173,7 +173,7 @@ impl Daemon {
             flow_capacity: instance.flow_capacity,
             replace_pins: options.replace_pins,
             trace: options.trace,
-            interfaces: instance.interfaces.clone(),
+            back_by_redirect: start::any_is_virtual(&indices).await?,
         })?;
         if options.trace {
             trace::show(&mut datapath)?;
@@ -440,8 +440,7 @@ impl Daemon {
         worker: u16,
         answer: oneshot::Sender<Result<Explanation, String>>,
     ) {
-        let port = Port::new(flow.vip.port());
-        let key = ServiceKey::new(flow.vip.ip().into(), port, flow.protocol);
+        let key = ServiceKey::at(flow.vip, flow.protocol);
         let config = &self.generation.config;
         if self.generation.service(&key).is_none() {
             let _ = answer.send(Err(nobody_listens(config, &flow)));

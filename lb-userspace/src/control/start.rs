@@ -18,6 +18,7 @@ use super::{
     former::FormerSources,
     network::{
         addresses,
+        kernel::Kernel,
         next_hops::Target,
         service::{Network, NetworkHandle, Settings},
     },
@@ -45,6 +46,17 @@ pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> 
         Ok((index, name.clone()))
     };
     names.iter().map(index).collect()
+}
+
+/// Whether one of these interfaces has no hardware behind it.
+pub(super) async fn any_is_virtual(interfaces: &[(u32, String)]) -> Result<bool> {
+    let kernel = Kernel::connect()?;
+    for (index, _) in interfaces {
+        if kernel.is_virtual(*index).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What all workers share, over the mapped table.

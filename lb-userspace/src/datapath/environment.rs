@@ -25,11 +25,6 @@ pub fn check() -> Result<(), DatapathError> {
     if is_bpffs { Ok(()) } else { Err(DatapathError::NoBpffs(BPFFS)) }
 }
 
-/// Whether an interface is of a device that there is, and not made by the kernel alone.
-pub(super) fn is_hardware(interface: &str) -> bool {
-    Path::new("/sys/class/net").join(interface).join("device").exists()
-}
-
 /// Major and minor of a release such as `6.1.0-18-amd64`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);

@@ -31,7 +31,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::{
     DatapathError,
     attach::{self, Attached},
-    environment,
     maps::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
@@ -56,8 +55,10 @@ pub struct Options {
     pub replace_pins: bool,
     /// Log a line a packet.
     pub trace: bool,
-    /// Where it will be attached, by name.
-    pub interfaces: Vec<String>,
+    /// Whether what leaves by the interface that it came in by is redirected there, and not sent
+    /// with `XDP_TX`: the latter serves where there is hardware. One word for all interfaces: to
+    /// tell them apart would cost every such packet a lookup.
+    pub back_by_redirect: bool,
 }
 
 /// The loaded program and its maps.
@@ -266,8 +267,7 @@ fn make_maps(
 ) -> Result<Ebpf, DatapathError> {
     let shapes = shapes(geometry.total());
     let trace = u8::from(options.trace);
-    let virtual_device = |name: &String| !environment::is_hardware(name);
-    let by_redirect = u8::from(options.interfaces.iter().any(virtual_device));
+    let by_redirect = u8::from(options.back_by_redirect);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)

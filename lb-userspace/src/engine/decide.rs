@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{Destination, OnError, PersistenceProfile, PoolGroupIndex, PoolIndex, ServerIndex},
     pool::{Balancer, HashKey, Live as _, ServerStates},
-    script::{self, Chosen, Outcome, Place, Selection, TableAccess},
+    script::{self, Chosen, Outcome, Place, Progress, Selection, TableAccess, Wait},
 };
 
 /// What becomes of a flow.
@@ -21,6 +21,8 @@ use crate::{
 pub(super) enum Decision {
     /// It goes to a server.
     Server(Choice),
+    /// A script wants to see so many bytes of payload first.
+    Wait(usize),
     /// It does not come to be.
     Refuse {
         /// What is counted.
@@ -59,17 +61,14 @@ pub(super) struct Decided {
 impl Decided {
     /// By the program, before any worker.
     pub fn kept_out(event: Event) -> Self {
-        Self::refused(refuse(event, EndReason::Refused), None)
-    }
-
-    /// By nobody yet: a script waits for payload.
-    pub fn waiting(by: Place) -> Self {
-        Self::refused(refuse(Event::DropNoPayload, EndReason::NoPayload), Some(by))
-    }
-
-    fn refused(decision: Decision, place: Option<Place>) -> Self {
-        let (rule, note) = (None, Note::default());
-        Self { decision, destination: None, rule, place, closes_in_order: false, note }
+        Self {
+            decision: refuse(event, EndReason::Refused),
+            destination: None,
+            rule: None,
+            place: None,
+            closes_in_order: false,
+            note: Note::default(),
+        }
     }
 
     /// For a flow record, of a flow that does not come to be; 0 if nobody in particular refused it.
@@ -125,8 +124,26 @@ impl script::World for Status {
 }
 
 impl<'a> Decider<'a> {
-    /// The decision that follows from what the scripts said.
-    pub fn decide(&mut self, outcome: &Outcome) -> Decided {
+    /// The decision that follows from how far the scripts came.
+    pub fn decide(&mut self, progress: &Progress) -> Decided {
+        match progress {
+            Progress::Decided(outcome) => self.conclude(outcome),
+            Progress::Waits(wait) => self.wait(wait),
+        }
+    }
+
+    fn wait(&self, wait: &Wait) -> Decided {
+        Decided {
+            decision: Decision::Wait(wait.bytes),
+            destination: self.destination,
+            rule: self.rule,
+            place: Some(wait.by),
+            closes_in_order: false,
+            note: Note::default(),
+        }
+    }
+
+    fn conclude(&mut self, outcome: &Outcome) -> Decided {
         let mut note = Note::of(outcome, script::Event::L4Request);
         let (decision, place) = self.follow(outcome, &mut note);
         let persisted = outcome.persist.as_ref().map(|persist| persist.destination);

@@ -40,7 +40,7 @@ pub struct Effects {
     frames: Vec<(u32, std::ops::Range<usize>)>,
     /// Flows that have ended, or never began.
     pub log: Vec<FlowLog>,
-    /// How flows were decided, if somebody wants to know.
+    /// How flows were decided, or what their scripts wait for, if somebody wants to know.
     pub explanations: Vec<Explanation>,
     /// Answers that scripts have seen, if somebody wants to know.
     pub responses: Vec<Response>,

@@ -47,6 +47,7 @@ impl Evidence<'_> {
             virtual_service: self.service.name.clone(),
             decision: self.ruling(),
             reason: self.reason(),
+            waits_for: self.waits_for(),
             pool_group: group.map(|group| self.group_name(group)),
             pool: pool.map(|pool| self.pool_name(pool)),
             server: choice.map(|choice| choice.address),
@@ -69,13 +70,14 @@ impl Evidence<'_> {
     pub(super) fn choice(&self) -> Option<&Choice> {
         match &self.decided.decision {
             Decision::Server(choice) => Some(choice),
-            Decision::Refuse { .. } => None,
+            Decision::Wait(_) | Decision::Refuse { .. } => None,
         }
     }
 
     fn ruling(&self) -> Ruling {
         match self.decided.decision {
             Decision::Server(_) => Ruling::Server,
+            Decision::Wait(_) => Ruling::Waits,
             Decision::Refuse { reason: EndReason::Refused, .. } => Ruling::Refused,
             Decision::Refuse { .. } => Ruling::Closed,
         }
@@ -87,7 +89,14 @@ impl Evidence<'_> {
             Decision::Refuse { reason: EndReason::ClosedByScript, .. } => {
                 Some(DecidedBy::ScriptClosed)
             }
-            Decision::Refuse { .. } => None,
+            Decision::Wait(_) | Decision::Refuse { .. } => None,
+        }
+    }
+
+    fn waits_for(&self) -> Option<usize> {
+        match self.decided.decision {
+            Decision::Wait(bytes) => Some(bytes),
+            Decision::Server(_) | Decision::Refuse { .. } => None,
         }
     }
 

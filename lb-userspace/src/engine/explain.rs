@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_common::{
-    address::{Address, Port},
-    event::Event,
-    service::ServiceKey,
-};
+use lb_common::{event::Event, service::ServiceKey};
 
 use super::{
     Engine, Explanation, Now, Query,
@@ -18,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Destination, VirtualService},
-    script::{self, More, Outcome, Progress, RunEntry, Stream, Wait},
+    script::{self, More, Outcome, Progress, RunEntry, TableAccess},
     table::Transaction,
 };
 
@@ -33,9 +29,7 @@ impl Engine {
     /// service listens there.
     pub fn explain(&mut self, now: Now, query: Query<'_>) -> Option<Explanation> {
         let generation = Arc::clone(&self.generation);
-        let vip = Address::from(query.vip.ip());
-        let key = ServiceKey::new(vip, Port::new(query.vip.port()), query.protocol);
-        let (index, service) = generation.service(&key)?;
+        let (index, service) = generation.service(&ServiceKey::at(query.vip, query.protocol))?;
         let policy = generation.security(service);
         if policy.is_some_and(|policy| !policy.allows(query.client.ip())) {
             return Some(self.kept_out(now, service, query, Event::DropDenied));
@@ -61,8 +55,7 @@ impl Engine {
             payload: packet.payload,
             stream: None,
         };
-        let key =
-            ServiceKey::new(query.vip.ip().into(), Port::new(query.vip.port()), query.protocol);
+        let key = ServiceKey::at(query.vip, query.protocol);
         let (_, service) = self.generation.service(&key)?;
         Some(self.kept_out(now, service, query, event))
     }
@@ -74,6 +67,17 @@ impl Engine {
         query: Query<'_>,
         event: Event,
     ) -> Explanation {
+        self.explained(now, service, query, &Decided::kept_out(event), Journal::default())
+    }
+
+    fn explained(
+        &self,
+        now: Now,
+        service: &VirtualService,
+        query: Query<'_>,
+        decided: &Decided,
+        Journal { runs, persisted }: Journal,
+    ) -> Explanation {
         Evidence {
             now: now.monotonic,
             generation: &self.generation,
@@ -81,21 +85,21 @@ impl Engine {
             worker: self.position.worker,
             service,
             query,
-            decided: &Decided::kept_out(event),
-            runs: &[],
-            persisted: &[],
+            decided,
+            runs: &runs,
+            persisted: &persisted,
         }
         .explain()
     }
 
     /// Runs the scripts, and follows them. Explained only if that is wanted. Only over a stream can
-    /// scripts wait.
+    /// the decision be to wait.
     pub(super) fn decide(
         &mut self,
         now: Now,
         service: (usize, &VirtualService),
         query: Query<'_>,
-    ) -> (Result<Decided, Wait>, Option<Explanation>) {
+    ) -> (Decided, Option<Explanation>) {
         self.judge(now, service, query, Mode::Earnest)
     }
 
@@ -105,27 +109,19 @@ impl Engine {
         (index, service): (usize, &VirtualService),
         query: Query<'_>,
         mode: Mode,
-    ) -> (Result<Decided, Wait>, Option<Explanation>) {
+    ) -> (Decided, Option<Explanation>) {
         let generation = Arc::clone(&self.generation);
         let explains = self.explains || mode == Mode::Rehearsal;
         let flows = self.shared.services.now(generation.service_number(index));
         if (1..=flows).contains(&service.max_concurrent_connections) {
             let event = Event::DropServiceLimit;
             let explanation = explains.then(|| self.kept_out(now, service, query, event));
-            return (Ok(Decided::kept_out(event)), explanation);
+            return (Decided::kept_out(event), explanation);
         }
         let rule = generation.rule(service, query.client.ip());
         let destination = rule.map(|(_, to)| to).or(service.destination);
         let flow = flow_of(service, query, destination);
-        let (progress, mut rehearsed) = self.run_scripts(now, service, (&flow, query.stream), mode);
-        let outcome = match progress {
-            Progress::Decided(outcome) => outcome,
-            Progress::Waits(wait) => {
-                let runs = self.runtime.take_journal();
-                let explain = || self.explain_wait(now, service, query, wait, &runs);
-                return (Err(wait), explains.then(explain));
-            }
-        };
+        let (progress, mut rehearsed) = self.run_scripts(now, service, &flow, mode);
         let mut balancer_copy;
         let (balancer, stored) = match &mut rehearsed {
             None => {
@@ -148,73 +144,44 @@ impl Engine {
             client: query.client,
             now: now.monotonic,
         };
-        let decided = decider.decide(&outcome);
+        let decided = decider.decide(&progress);
         let persisted = decider.accesses;
         let explanation = persisted.map(|persisted| {
-            let (worker, runs) = (self.position.worker, self.runtime.take_journal());
-            let (decided, runs, persisted) = (&decided, &runs[..], &persisted[..]);
-            let (generation, servers, now) = (&*generation, &self.shared.servers, now.monotonic);
-            Evidence { generation, servers, now, worker, service, query, decided, runs, persisted }
-                .explain()
+            let journal = Journal { runs: self.runtime.take_journal(), persisted };
+            self.explained(now, service, query, &decided, journal)
         });
-        (Ok(decided), explanation)
+        (decided, explanation)
     }
 
-    fn explain_wait(
-        &self,
-        now: Now,
-        service: &VirtualService,
-        query: Query<'_>,
-        wait: Wait,
-        runs: &[RunEntry],
-    ) -> Explanation {
-        Evidence {
-            now: now.monotonic,
-            generation: &self.generation,
-            servers: &self.shared.servers,
-            worker: self.position.worker,
-            service,
-            query,
-            decided: &Decided::waiting(wait.by),
-            runs,
-            persisted: &[],
-        }
-        .explain()
-    }
-
-    /// What the scripts say, and, of a rehearsal, what they would have done to tables.
+    /// How far the scripts come, and, of a rehearsal, what they would have done to tables.
     fn run_scripts(
         &mut self,
         now: Now,
         service: &VirtualService,
-        (flow, more): (&script::Flow<'_>, Option<More>),
+        flow: &script::Flow<'_>,
         mode: Mode,
     ) -> (Progress, Option<Transaction>) {
         let Now { monotonic, wall } = now;
         let (event, sets) = (script::Event::L4Request, &service.datascripts[..]);
         let (runtime, world) = (&mut self.runtime, &self.world);
-        let stream = more.map(|more| Stream { flow: *flow, more });
-        match (mode, stream) {
-            (Mode::Earnest, _) if sets.is_empty() => (Progress::Decided(Outcome::default()), None),
-            (Mode::Earnest, None) => {
-                let outcome = runtime.run(event, sets, flow, world, monotonic, wall);
-                (Progress::Decided(outcome), None)
-            }
-            (Mode::Earnest, Some(stream)) => {
-                (runtime.run_stream(event, sets, &stream, world, monotonic, wall), None)
-            }
-            (Mode::Rehearsal, None) => {
-                let (outcome, transaction) =
-                    runtime.rehearse(event, sets, flow, world, monotonic, wall);
-                (Progress::Decided(outcome), Some(transaction))
-            }
-            (Mode::Rehearsal, Some(stream)) => {
+        match mode {
+            Mode::Earnest if sets.is_empty() => (Progress::Decided(Outcome::default()), None),
+            Mode::Earnest => (runtime.run(event, sets, flow, world, monotonic, wall), None),
+            Mode::Rehearsal => {
                 let (progress, transaction) =
-                    runtime.rehearse_stream(event, sets, &stream, world, monotonic, wall);
+                    runtime.rehearse(event, sets, flow, world, monotonic, wall);
                 (progress, Some(transaction))
             }
         }
     }
+}
+
+/// What was done on the way to a decision.
+#[derive(Default)]
+struct Journal {
+    runs: Vec<RunEntry>,
+    /// What `avi.vs.persist` did to tables.
+    persisted: Vec<TableAccess>,
 }
 
 /// Whether a decision is carried out.
@@ -235,6 +202,7 @@ fn flow_of<'a>(
         client: query.client,
         vip: query.vip,
         payload: query.payload,
+        more: query.stream,
         destination,
         server: None,
     }

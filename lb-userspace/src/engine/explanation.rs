@@ -53,6 +53,8 @@ impl FirstPacket {
 pub enum Ruling {
     /// It goes to a server.
     Server,
+    /// Nothing yet: a script wants to see more payload of an inspected connection.
+    Waits,
     /// A script closed it, or failed.
     Closed,
     /// Nothing can take it.
@@ -74,6 +76,8 @@ pub struct Explanation {
     pub decision: Ruling,
     /// Why nothing can take it.
     pub reason: Option<String>,
+    /// How many bytes of payload a script wants to see before it decides.
+    pub waits_for: Option<usize>,
     /// The pool group, if one was asked for a pool.
     pub pool_group: Option<String>,
     /// The pool that the server was to be picked from.
@@ -84,7 +88,7 @@ pub struct Explanation {
     pub decided_by: Option<DecidedBy>,
     /// The policy rule that decided, as `policy/rule`.
     pub rule: Option<String>,
-    /// The script that decided, or failed.
+    /// The script that decided, failed, or waits.
     pub script: Option<String>,
     /// Its line.
     pub line: Option<u32>,

@@ -3,11 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lb_common::{
-    address::{Address, Protocol},
-    event::Event,
-    flow::FlowRecord,
-    next_hop::NextHopId,
-    service::ServiceKey,
+    address::Protocol, event::Event, flow::FlowRecord, next_hop::NextHopId, service::ServiceKey,
     time::Tick,
 };
 
@@ -44,9 +40,7 @@ impl Engine {
         ingress: Ingress<'_>,
     ) -> Option<Known> {
         let generation = Arc::clone(&self.generation);
-        let ends = &packet.endpoints;
-        let destination = Address::v4(ends.destination);
-        let key = ServiceKey::new(destination, ends.destination_port, packet.protocol);
+        let key = ServiceKey::at(packet.destination(), packet.protocol);
         let Some((index, service)) = generation.service(&key) else {
             self.count(Event::DropNoFlow, 1);
             return None;
@@ -77,8 +71,6 @@ impl Engine {
             stream: None,
         };
         let (decided, explanation) = self.decide(turn.now, (index, service), query);
-        // Nothing waits for payload that is no stream.
-        let decided = decided.ok()?;
         let first = First { packet, ingress, service, index, to_client };
         let result = self.carry_out(turn, &first, decided);
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
@@ -147,6 +139,8 @@ impl Engine {
                 Err(event) => (event, EndReason::Refused, Some(choice)),
             },
             Decision::Refuse { event, reason } => (event, reason, None),
+            // Of what is no stream no more can come.
+            Decision::Wait(_) => (Event::DropNoPayload, EndReason::NoPayload, None),
         };
         self.refuse(turn, first, (event, reason, choice), decided);
         Err(event)
@@ -251,7 +245,7 @@ impl Engine {
                     // Logged when the entry goes, with what it has swallowed.
                     self.shared.notes.add(id, decided.note);
                     self.flows.begin(id, record.created, &self.shared);
-                    self.touch(now, id, first.ingress.frame.len(), first.packet);
+                    self.touch(now, id, first.ingress.frame.len(), first.packet.flags());
                     return;
                 }
             }

@@ -17,6 +17,7 @@ use super::{
     obituary::ended_log,
     ports::{Peer, Ports},
     shared::Shared,
+    tapped::unanswered,
     view::Found,
     watched::{List, Mine, Watched, next_visit},
 };
@@ -151,9 +152,11 @@ impl Flows {
     /// Hides a flow from the packet path. False if it was gone already.
     pub fn end(&mut self, id: SlotId, reason: EndReason, shared: &Shared) -> bool {
         let Some(found) = Found::at(&shared.flows, id) else { return false };
+        let unanswered = unanswered(&found, &shared.flows);
         if !shared.flows.retire(id) {
             return false;
         }
+        unanswered.into_iter().for_each(|note| shared.notes.add(id, note));
         shared.gauge.ended(found.record.has(FlowRecord::ESTABLISHED));
         shared.servers.ended(found.record.server);
         shared.services.ended(&found.record);

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{
-    address::{Address, Port},
+    address::Address,
     admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
     service::{Roles, Service, ServiceKey},
 };
@@ -122,6 +122,11 @@ impl Generation {
     /// A pool's number in the catalog.
     pub fn pool_number(&self, pool: PoolIndex) -> u32 {
         self.pool_numbers.get(pool.0).copied().unwrap_or_default()
+    }
+
+    /// The pool that has this number in the catalog, if it is still configured.
+    pub(super) fn pool_numbered(&self, number: u32) -> Option<PoolIndex> {
+        self.pool_numbers.iter().position(|own| *own == number).map(PoolIndex)
     }
 
     /// All servers' numbers in the catalog, by pool and then by server.
@@ -309,6 +314,5 @@ fn address_roles(config: &Config) -> HashMap<Address, Roles> {
 }
 
 fn service_key(service: &VirtualService) -> ServiceKey {
-    let address = service.address;
-    ServiceKey::new(address.ip().into(), Port::new(address.port()), service.protocol())
+    ServiceKey::at(service.address, service.protocol())
 }

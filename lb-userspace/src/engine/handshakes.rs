@@ -12,14 +12,14 @@ use lb_common::{
         cookie::{Check, Data, Handshake, Secrets},
         options::SynOptions,
     },
+    wire::TcpFlags,
 };
 
 use super::{
     Engine, Ingress, Turn,
     first::reset_client,
     inspect::{Inspection, Limits, Outgoing, Segment, SequenceNumber, Start, segment::Flags},
-    inspected::inspects,
-    inspections::{Inspected, Moved},
+    inspected::{Inspected, Moved, inspects},
     install::install_inspected,
     packet::Packet,
 };
@@ -47,7 +47,10 @@ const DELIVERING: Duration = Duration::from_secs(30);
 /// How long a client may take to close its side once we have closed ours.
 const CLOSING: Duration = Duration::from_secs(10);
 /// The time for a decision where scripts wait for nothing.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const DECIDING: Duration = Duration::from_secs(10);
+/// How long after its start a daemon reckons with clients of connections that an earlier one has
+/// inspected: they repeat what nobody acknowledges several times by then (RFC 6298 §5.5).
+const RESTARTING: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// A segment without a flow, for a service that may answer with cookies. False if it is to be
@@ -101,7 +104,7 @@ impl Engine {
     /// Whether this may be of a connection that an earlier daemon has inspected: what comes of such is
     /// answered with a reset, for nobody has what came before.
     fn may_be_lost(&self, now: Duration) -> bool {
-        let is_new = self.began.is_none_or(|began| now.saturating_sub(began) < AT_ONCE);
+        let is_new = self.began.is_none_or(|began| now.saturating_sub(began) < RESTARTING);
         is_new && self.shared.has_lost_inspections.load(Ordering::Relaxed)
     }
 
@@ -172,7 +175,7 @@ impl Engine {
         let inspection = Inspection::new(start, limits(service), now.monotonic);
         let own = (id, record.created);
         self.inspections.put(Inspected::new(own, inspection, packet.endpoints, to_client));
-        self.touch(now, id, ingress.frame.len(), packet);
+        self.touch(now, id, ingress.frame.len(), TcpFlags(0));
         self.advance(turn, own, Moved::Client(segment), Some(packet));
     }
 }
@@ -193,7 +196,7 @@ pub(super) fn cookies(service: &VirtualService) -> Cookies {
 fn limits(service: &VirtualService) -> Limits {
     let (collecting, no_payload) = match service.transport {
         Transport::Tcp(TcpMode::Inspect(inspect)) => (inspect.collecting, inspect.no_payload),
-        _ => (AT_ONCE, None),
+        _ => (DECIDING, None),
     };
     let idle = service.idle_timeout.min(collecting);
     let (server, opening, delivering, closing) = (SERVER, OPENING, DELIVERING, CLOSING);

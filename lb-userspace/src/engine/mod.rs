@@ -6,7 +6,6 @@
 
 mod adopt;
 mod candidates;
-mod connect;
 mod counters;
 mod decide;
 mod effects;
@@ -23,7 +22,6 @@ mod held;
 mod icmp;
 pub mod inspect;
 mod inspected;
-mod inspections;
 mod install;
 mod lifecycle;
 pub mod log;
@@ -53,7 +51,7 @@ use lb_common::{
     flow::{Entry, Flags},
     next_hop::NextHopId,
     splice::Splice,
-    wire::IPV4,
+    wire::{IPV4, TcpFlags},
 };
 
 pub use adopt::{adopt, snat_sources};
@@ -76,7 +74,7 @@ use flows::{Flows, Reuse};
 use fragments::{Fragments, Gathered, Whole};
 use held::{Held, Waiting};
 use icmp::IcmpError;
-use inspections::Inspections;
+use inspected::Inspections;
 use install::tick;
 use packet::{Network, Packet, Parsed, Unreadable};
 use ports::Ports;
@@ -199,7 +197,7 @@ impl Engine {
             flows: Flows::new(instance, position.worker),
             fragments: Fragments::default(),
             held: Held::default(),
-            inspections: Inspections::within(inspections::MEMORY),
+            inspections: Inspections::within(inspected::MEMORY),
             taps: Taps::default(),
             began: None,
             scratch: Vec::new(),
@@ -270,7 +268,7 @@ impl Engine {
                 if let Some(known) = self.admit(turn, &packet, ingress) {
                     let bytes = packet.network.bytes;
                     self.forward(turn, known, packet.protocol, bytes, Carries::Transport);
-                    self.touch(now, known.0, ingress.frame.len(), &packet);
+                    self.touch(now, known.0, ingress.frame.len(), packet.flags());
                 }
             }
             Ok(Parsed::Fragment(fragment)) => match self.fragments.add(now.monotonic, &fragment) {
@@ -328,7 +326,7 @@ impl Engine {
                     return None;
                 }
             }
-            return self.of_known_flow(turn, packet, (id, entry));
+            return self.of_known_flow(turn, packet, ingress, (id, entry));
         }
         self.first(turn, packet, ingress)
     }
@@ -337,6 +335,7 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         packet: &Packet<'_>,
+        ingress: Ingress<'_>,
         known: Known,
     ) -> Option<Known> {
         let (id, entry) = known;
@@ -352,6 +351,7 @@ impl Engine {
             return Some(known);
         }
         let failed = if entry.flags.has(Flags::SPLICED) {
+            self.own_connection(turn, id, true, ingress)?;
             self.tap(turn, packet, id)
         } else {
             self.respond(turn, packet, id)
@@ -396,9 +396,9 @@ impl Engine {
         }
     }
 
-    fn touch(&self, now: Now, id: SlotId, bytes: usize, packet: &Packet<'_>) {
+    fn touch(&self, now: Now, id: SlotId, bytes: usize, flags: TcpFlags) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.shared.flows.slot(id).touch(tick(now.monotonic), bytes, packet.flags());
+        self.shared.flows.slot(id).touch(tick(now.monotonic), bytes, flags);
     }
 
     /// A packet that came in fragments and is whole: decided as one, sent on as it came.
@@ -421,7 +421,7 @@ impl Engine {
         for (index, fragment) in whole.fragments.iter().enumerate() {
             let carries = if index == 0 { Carries::Transport } else { Carries::Rest };
             self.forward(turn, known, packet.protocol, fragment, carries);
-            self.touch(turn.now, known.0, link + fragment.len(), &packet);
+            self.touch(turn.now, known.0, link + fragment.len(), packet.flags());
         }
     }
 

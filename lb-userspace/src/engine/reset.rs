@@ -3,7 +3,11 @@
 
 use std::net::SocketAddrV4;
 
-use lb_common::{checksum::Sum, wire::TcpFlags};
+use lb_common::{
+    address::Protocol,
+    checksum::{Sum, of_tcp},
+    wire::TcpFlags,
+};
 
 use super::packet::Packet;
 
@@ -58,7 +62,7 @@ fn segment(ends: Ends, sequence: u32, acknowledgement: u32, flags: u8) -> [u8; 4
     packet[3] = 40;
     packet[6] = 0x40; // do not fragment
     packet[8] = 64;
-    packet[9] = 6;
+    packet[9] = Protocol::Tcp.number();
     packet[12..16].copy_from_slice(&source);
     packet[16..20].copy_from_slice(&destination);
     packet[20..22].copy_from_slice(&source_port);
@@ -69,9 +73,7 @@ fn segment(ends: Ends, sequence: u32, acknowledgement: u32, flags: u8) -> [u8; 4
     packet[33] = flags;
     let network = Sum::default().bytes(&packet[..20]).checksum();
     packet[10..12].copy_from_slice(&network);
-    // The pseudo-header: both addresses, the protocol and the segment's length.
-    let pseudo = Sum::default().plus4(source).plus4(destination).plus([0, 6]).plus([0, 20]);
-    let transport = pseudo.bytes(&packet[20..]).checksum();
-    packet[36..38].copy_from_slice(&transport);
+    let checksum = of_tcp(source, destination, &packet[20..]);
+    packet[36..38].copy_from_slice(&checksum);
     packet
 }

@@ -2,18 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lb_common::{
-    address::{Port, Protocol},
-    event::Event,
-    flow::Flags,
-    service::ServiceKey,
-};
+use lb_common::{address::Protocol, event::Event, flow::Flags, service::ServiceKey};
 
 use super::{Carries, Engine, Found, Now, Response, Turn, log::Note, packet::Packet, reset};
 use crate::{
     config::OnError,
     flow_table::SlotId,
-    script::{self, More, Progress, Stream, Wait},
+    script::{self, More, Progress, Wait},
 };
 
 impl Engine {
@@ -48,7 +43,7 @@ impl Engine {
     ) -> Result<bool, Wait> {
         let generation = Arc::clone(&self.generation);
         let vip = found.vip();
-        let key = ServiceKey::new(vip.ip().into(), Port::new(vip.port()), packet.protocol);
+        let key = ServiceKey::at(vip, packet.protocol);
         let Some((_, service)) = generation.service(&key) else { return Ok(true) };
         let flow = script::Flow {
             virtual_service: &service.name,
@@ -56,19 +51,14 @@ impl Engine {
             client: found.client(),
             vip,
             payload,
+            more,
             destination: service.destination,
             server: found.server(),
         };
         let event = script::Event::L4Response;
         let (sets, world) = (&service.datascripts, &self.world);
         let Now { monotonic, wall } = turn.now;
-        let progress = match more {
-            None => Progress::Decided(self.runtime.run(event, sets, &flow, world, monotonic, wall)),
-            Some(more) => {
-                let stream = Stream { flow, more };
-                self.runtime.run_stream(event, sets, &stream, world, monotonic, wall)
-            }
-        };
+        let progress = self.runtime.run(event, sets, &flow, world, monotonic, wall);
         let outcome = match progress {
             Progress::Decided(outcome) => outcome,
             Progress::Waits(wait) => {

@@ -92,12 +92,19 @@ impl LiveServers<'_> {
 /// The same, without those that have failed at a connection.
 pub(super) struct Untried<'a> {
     pub live: LiveServers<'a>,
-    pub tried: &'a [(PoolIndex, ServerIndex)],
+    /// Their numbers in the catalog.
+    pub tried: &'a [u32],
+}
+
+impl Untried<'_> {
+    pub fn has_failed(&self, server: ServerIndex) -> bool {
+        self.tried.contains(&self.live.number(server))
+    }
 }
 
 impl Live for Untried<'_> {
     fn is_usable(&self, server: ServerIndex) -> bool {
-        !self.tried.contains(&(self.live.pool, server)) && self.live.is_usable(server)
+        !self.has_failed(server) && self.live.is_usable(server)
     }
 
     fn share(&self, server: ServerIndex) -> f32 {

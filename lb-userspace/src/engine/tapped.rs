@@ -2,21 +2,28 @@
 //!
 //! Packets go on to the client at once; a copy of what they carry is put together until the scripts
 //! have seen enough. So long the program leaves the server's packets to workers, which are few: the
-//! flag goes when the scripts have run to their end, or have waited for too long.
+//! flag goes when the scripts have run to their end, or have waited for too long. The copy is with the
+//! worker that owns the connection: another one that gets a packet passes it on.
+//!
+//! Scripts that never see what they want are left undone, and the log says so.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
 
-use lb_common::flow::Flags;
+use lb_common::flow::{Flags, FlowRecord};
 
 use super::{
     Engine, Found, Turn,
     inspect::{LIMIT, Segment, SequenceNumber, Stream},
+    log::Note,
     packet::Packet,
 };
-use crate::{flow_table::SlotId, script::More};
+use crate::{
+    flow_table::{FlowTable, SlotId},
+    script::More,
+};
 
 /// How long a copy is kept.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -88,11 +95,11 @@ impl Taps {
     }
 
     /// One that has waited for too long.
-    fn expired(&mut self, now: Duration) -> Option<(SlotId, u64)> {
+    fn expired(&mut self, now: Duration) -> Option<(SlotId, Tapped)> {
         while self.clock.front().is_some_and(|(since, ..)| now.saturating_sub(*since) >= LONGEST) {
             let (_, reply, created) = self.clock.pop_front()?;
-            if self.take(reply, created).is_some() {
-                return Some((reply, created));
+            if let Some(tapped) = self.take(reply, created) {
+                return Some((reply, tapped));
             }
         }
         None
@@ -149,7 +156,7 @@ impl Engine {
         if !is_new {
             self.taps.held.insert(reply, tapped);
         } else if self.taps.is_full() {
-            self.shared.flows.slot(reply).take_flag(Flags::PUNT_RESPONSE);
+            self.give_up(reply, "too many responses are waited for");
         } else {
             self.taps.begin(reply, tapped, now);
         }
@@ -157,10 +164,34 @@ impl Engine {
 
     /// Gives up on scripts that have waited for too long: the connection goes on without them.
     pub(super) fn expire_taps(&mut self, now: Duration) {
-        while let Some((reply, created)) = self.taps.expired(now) {
-            if self.shared.flows.record(reply).load().created == created {
-                self.shared.flows.slot(reply).take_flag(Flags::PUNT_RESPONSE);
+        while let Some((reply, Tapped { created, stream, need, .. })) = self.taps.expired(now) {
+            let flows = &self.shared.flows;
+            let goes_on = flows.slot(reply).snapshot().is_some();
+            if goes_on && flows.record(reply).load().created == created {
+                let (came, seconds) = (stream.prefix().len(), LONGEST.as_secs());
+                let why = format!("{need} bytes wanted, {came} came in {seconds} s");
+                self.give_up(reply, &why);
             }
         }
     }
+
+    fn give_up(&self, reply: SlotId, why: &str) {
+        let forward = SlotId(self.shared.flows.record(reply).load().partner);
+        self.shared.notes.add(forward, undone(why));
+        self.shared.flows.slot(reply).take_flag(Flags::PUNT_RESPONSE);
+    }
+}
+
+/// What the log is told of a connection that ends, if its server has never said as much as the
+/// response scripts want to see.
+pub(super) fn unanswered(found: &Found, flows: &FlowTable) -> Option<Note> {
+    if !found.entry.flags.has(Flags::SPLICED) || found.record.partner == FlowRecord::ALONE {
+        return None;
+    }
+    let (_, reply, _) = flows.slot(SlotId(found.record.partner)).snapshot()?;
+    reply.flags.has(Flags::PUNT_RESPONSE).then(|| undone("the server has sent too little"))
+}
+
+fn undone(why: &str) -> Note {
+    Note { log: format!("[L4_RESPONSE left undone: {why}]"), ..Note::default() }
 }

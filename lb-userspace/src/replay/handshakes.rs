@@ -5,10 +5,12 @@
 //! does. The SYN-ACK of the capture waits until a server has been sent a SYN: then it is that
 //! server's. From there on answers are the server's as they were captured.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, ops::Range};
 
 use lb_common::{
-    checksum::Sum,
+    address::Protocol,
+    checksum::of_tcp,
+    rewrite::EndpointsV4,
     splice::{Sender, Splice},
     wire::TcpFlags,
 };
@@ -17,6 +19,9 @@ use crate::engine::packet::{Packet, Parsed, link_length, parse};
 
 /// Connections that are remembered at once; no capture has as many handshakes on the way.
 const MOST: usize = 1 << 16;
+
+/// Where the checksum stands in a TCP header (RFC 9293 §3.1).
+const CHECKSUM: Range<usize> = 16..18;
 
 /// Client, then service.
 pub(super) type Ends = (SocketAddr, SocketAddr);
@@ -82,7 +87,7 @@ impl Handshakes {
         let theirs = *shaken.theirs.get_or_insert(acknowledgement.wrapping_sub(1));
         let delta = shaken.ours.wrapping_sub(theirs);
         let splice = Splice { sender: Sender::Client, delta, shift: 0 };
-        if let Some((_, segment)) = split(frame) {
+        if let Some(segment) = segment(frame) {
             splice.segment(segment);
         }
         restore(frame);
@@ -97,29 +102,28 @@ fn is_syn_ack(packet: &Packet<'_>) -> bool {
 /// The TCP segment in a frame, if it is whole.
 fn tcp(frame: &[u8]) -> Option<Packet<'_>> {
     match parse(frame) {
-        Ok(Parsed::Transport(packet)) if packet.network.protocol() == TCP => Some(packet),
+        Ok(Parsed::Transport(packet)) if packet.protocol == Protocol::Tcp => Some(packet),
         _ => None,
     }
 }
 
-/// IANA's number of TCP.
-const TCP: u8 = 6;
-
-/// IPv4 header and TCP segment of a frame that [`tcp`] can read.
-fn split(frame: &mut [u8]) -> Option<(&mut [u8], &mut [u8])> {
-    let packet = tcp(frame)?;
-    let (header, total) = (packet.network.header, packet.network.bytes.len());
+/// The TCP segment of a frame that [`tcp`] can read.
+fn segment(frame: &mut [u8]) -> Option<&mut [u8]> {
+    let network = tcp(frame)?.network;
+    let (header, total) = (network.header, network.bytes.len());
     let start = link_length(frame);
-    frame.get_mut(start..start + total)?.split_at_mut_checked(header)
+    frame.get_mut(start + header..start + total)
 }
 
 /// Computes the checksum of a TCP segment. Captured where a network card was to do that, it is not
 /// there yet; and an inspected connection takes no segment with a wrong one.
 pub(super) fn restore(frame: &mut [u8]) {
-    let Some((network, segment)) = split(frame) else { return };
-    let length = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
-    segment[16..18].fill(0);
-    let pseudo = Sum::default().bytes(&network[12..20]).plus([0, TCP]).plus(length);
-    let checksum = pseudo.bytes(segment).checksum();
-    segment[16..18].copy_from_slice(&checksum);
+    let Some(EndpointsV4 { source, destination, .. }) = tcp(frame).map(|it| it.endpoints) else {
+        return;
+    };
+    let Some(segment) = segment(frame) else { return };
+    let Some(field) = segment.get_mut(CHECKSUM) else { return };
+    field.fill(0);
+    let checksum = of_tcp(source, destination, segment);
+    segment[CHECKSUM].copy_from_slice(&checksum);
 }

@@ -19,7 +19,7 @@ use super::{
     write::Written,
 };
 use crate::{
-    engine::{Effects, Explanation, Now, Response},
+    engine::{Effects, Explanation, Now, Response, Ruling},
     simulation::Simulation,
 };
 
@@ -184,7 +184,8 @@ impl Run {
         // What is logged at once is a flow that never came to be.
         let mut refused = self.effects.log.pop();
         let at = self.beginning(packet);
-        for explanation in self.effects.explanations.drain(..) {
+        let decided = |explanation: &Explanation| explanation.decision != Ruling::Waits;
+        for explanation in self.effects.explanations.drain(..).filter(decided) {
             self.summary.flows += 1;
             self.flows.begin(at, explanation, refused.take());
         }

@@ -1,7 +1,7 @@
 //! The scripts of an event, one after the other, and what is left of each.
 
 use super::{
-    Event, Failure, Outcome, Progress, RunEntry, Runtime, Wait, errors, limits::AT_ONCE,
+    Event, Failure, Outcome, Progress, RunEntry, Runtime, errors, limits::AT_ONCE,
     runtime::Compiled, vm::Ended,
 };
 use crate::{config::SetIndex, table::Transaction};
@@ -23,20 +23,9 @@ pub(super) enum Commit {
     Never,
 }
 
-impl From<Result<Outcome, Wait>> for Progress {
-    fn from(result: Result<Outcome, Wait>) -> Self {
-        result.map_or_else(Self::Waits, Self::Decided)
-    }
-}
-
 impl Runtime {
-    /// The error: a script waits for more payload. None does unless more may come.
-    pub(super) fn run_sets(
-        &mut self,
-        event: Event,
-        sets: &[SetIndex],
-        commit: Commit,
-    ) -> Result<Outcome, Wait> {
+    /// No script waits for payload unless more may come.
+    pub(super) fn run_sets(&mut self, event: Event, sets: &[SetIndex], commit: Commit) -> Progress {
         let mut outcome = Outcome::default();
         let entries = self.journal.as_ref().map_or(0, Vec::len);
         for &set in sets {
@@ -51,7 +40,7 @@ impl Runtime {
                     journal.truncate(entries);
                     journal.push(RunEntry::of_wait(wait));
                 }
-                return Err(wait);
+                return Progress::Waits(wait);
             }
             if let (Some(journal), Some(accesses)) = (&mut self.journal, &mut run.accesses) {
                 let tables = std::mem::take(accesses);
@@ -74,7 +63,7 @@ impl Runtime {
             }
         }
         commit.after_all(&mut self.context.run.borrow_mut().tables);
-        Ok(outcome)
+        Progress::Decided(outcome)
     }
 
     fn run_script(&self, script: &Compiled, set: SetIndex) -> Result<(), Ended> {

@@ -173,7 +173,6 @@ impl Run {
         &mut self,
         event: Event,
         flow: &Flow<'_>,
-        more: Option<More>,
         world: &Rc<dyn World>,
         names: &Names,
         wall: SystemTime,
@@ -189,7 +188,7 @@ impl Run {
         self.server = flow.server;
         self.payload.clear();
         self.payload.extend_from_slice(flow.payload);
-        self.more = more;
+        self.more = flow.more;
         self.wait = None;
         if !Rc::ptr_eq(&self.world, world) {
             self.world = Rc::clone(world);

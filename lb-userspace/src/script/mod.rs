@@ -47,7 +47,7 @@ pub use check::check;
 pub use journal::{Ending, RunEntry, TableAccess};
 pub use reference::reference;
 pub use runtime::Runtime;
-pub use stream::{More, Progress, Stream, Wait};
+pub use stream::{More, Progress, Wait};
 
 /// Characters of the connection log's `ds_log`, at most.
 pub const LOG_CHARACTERS: usize = 256;
@@ -99,8 +99,11 @@ pub struct Flow<'a> {
     pub client: SocketAddr,
     /// The address and port that it was sent to.
     pub vip: SocketAddr,
-    /// What follows the transport header of the packet; of a [`Stream`], what is buffered.
+    /// What follows the transport header of the packet; of a stream, what is buffered, from its
+    /// first byte on.
     pub payload: &'a [u8],
+    /// Of a stream: whether waiting may bring more payload. `None`: it is one packet's.
+    pub more: Option<More>,
     /// Where the flow goes if no script sends it elsewhere.
     pub destination: Option<Destination>,
     /// The flow's server; `None` before one is chosen.

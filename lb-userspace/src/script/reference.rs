@@ -30,7 +30,8 @@ fn describe(event: Event) -> (&'static str, &'static str) {
         ),
         Event::L4Response => (
             "l4_response",
-            "once a flow, on the first packet that its server sends back; with `tcp_mode = \"inspect\"` on its first payload",
+            "once a flow, on the first packet that its server sends back; with `tcp_mode = \"inspect\"` on its first \
+             payload, and not if there is none: the log says so",
         ),
     }
 }

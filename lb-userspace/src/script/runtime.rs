@@ -11,7 +11,7 @@ use std::{
 use mlua::{Error, Function, Lua, chunk::ChunkMode};
 
 use super::{
-    Event, Flow, More, Outcome, Progress, RunEntry, ScriptError, Stream, Wait, World,
+    Event, Flow, Outcome, Progress, RunEntry, ScriptError, World,
     chain::Commit,
     check::syntax_problem,
     context::{Context, Run},
@@ -136,7 +136,11 @@ impl Runtime {
     }
 
     /// Runs the scripts that `sets` have for this event, in order, until one closes the connection,
-    /// persists, or fails. The table writes of those that succeed are visible to all workers.
+    /// persists, or fails.
+    ///
+    /// The table writes of each script that succeeds are visible to all workers when it has ended;
+    /// of a stream, those of all scripts when the last one has: while they wait for more payload,
+    /// there are none.
     ///
     /// `now` is of the clock that the tables use; `wall` is what `os.time` tells.
     pub fn run(
@@ -147,30 +151,13 @@ impl Runtime {
         world: &Rc<dyn World>,
         now: Duration,
         wall: SystemTime,
-    ) -> Outcome {
-        if !self.begin(event, flow, None, world, wall) {
-            return Outcome::default();
-        }
-        self.begin_tables(now);
-        self.run_sets(event, sets, Commit::AfterEach).unwrap_or_default()
-    }
-
-    /// As [`Runtime::run`] for payload that comes in pieces. The table writes are visible when the
-    /// last script has run, and while the scripts wait for more payload there are none.
-    pub fn run_stream(
-        &mut self,
-        event: Event,
-        sets: &[SetIndex],
-        stream: &Stream<'_>,
-        world: &Rc<dyn World>,
-        now: Duration,
-        wall: SystemTime,
     ) -> Progress {
-        if !self.begin(event, &stream.flow, Some(stream.more), world, wall) {
+        if !self.begin(event, flow, world, wall) {
             return Progress::Decided(Outcome::default());
         }
         self.begin_tables(now);
-        self.run_sets(event, sets, Commit::AtTheEnd).into()
+        let commit = if flow.more.is_some() { Commit::AtTheEnd } else { Commit::AfterEach };
+        self.run_sets(event, sets, commit)
     }
 
     /// As [`Runtime::run`], but nobody sees what the scripts do to tables, apart from those that
@@ -183,36 +170,11 @@ impl Runtime {
         world: &Rc<dyn World>,
         now: Duration,
         wall: SystemTime,
-    ) -> (Outcome, Transaction) {
-        let loaded = self.begin(event, flow, None, world, wall);
-        let (result, transaction) = self.rehearse_sets(event, if loaded { sets } else { &[] }, now);
-        (result.unwrap_or_default(), transaction)
-    }
-
-    /// As [`Runtime::run_stream`], with tables as in [`Runtime::rehearse`].
-    pub fn rehearse_stream(
-        &mut self,
-        event: Event,
-        sets: &[SetIndex],
-        stream: &Stream<'_>,
-        world: &Rc<dyn World>,
-        now: Duration,
-        wall: SystemTime,
     ) -> (Progress, Transaction) {
-        let loaded = self.begin(event, &stream.flow, Some(stream.more), world, wall);
-        let (result, transaction) = self.rehearse_sets(event, if loaded { sets } else { &[] }, now);
-        (result.into(), transaction)
-    }
-
-    fn rehearse_sets(
-        &mut self,
-        event: Event,
-        sets: &[SetIndex],
-        now: Duration,
-    ) -> (Result<Outcome, Wait>, Transaction) {
+        let sets = if self.begin(event, flow, world, wall) { sets } else { &[] };
         let kept = self.exchange(Transaction::rehearsal, now);
-        let result = self.run_sets(event, sets, Commit::Never);
-        (result, self.exchange(|_, _, _| kept, now))
+        let progress = self.run_sets(event, sets, Commit::Never);
+        (progress, self.exchange(|_, _, _| kept, now))
     }
 
     fn begin_tables(&self, now: Duration) {
@@ -246,7 +208,6 @@ impl Runtime {
         &self,
         event: Event,
         flow: &Flow<'_>,
-        more: Option<More>,
         world: &Rc<dyn World>,
         wall: SystemTime,
     ) -> bool {
@@ -254,7 +215,7 @@ impl Runtime {
             return false;
         };
         let mut run = self.context.run.borrow_mut();
-        run.begin_event(event, flow, more, world, names, wall);
+        run.begin_event(event, flow, world, names, wall);
         run.accesses = self.journal.is_some().then(Vec::new);
         true
     }

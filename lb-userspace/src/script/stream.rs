@@ -4,16 +4,7 @@
 //! and once there is as much the whole chain of scripts runs again, from the first line of the
 //! first. So a script that has read the payload before it asks for more reads all of it in the end.
 
-use super::{Flow, Outcome, Place};
-
-/// A flow, and whether more of its payload may come.
-#[derive(Clone, Copy, Debug)]
-pub struct Stream<'a> {
-    /// The flow, with the payload that is buffered, from the stream's first byte on.
-    pub flow: Flow<'a>,
-    /// Whether waiting may bring more.
-    pub more: More,
-}
+use super::{Outcome, Place};
 
 /// Whether more payload may come than is buffered. That a buffer is full is not among this: one
 /// holds more than a script may ask for.

@@ -10,10 +10,11 @@ use std::{
 use mlua::{Lua, LuaString, Table, UserData, UserDataMethods, Value};
 
 use super::{
+    ends,
     failure::{Failure, Told, raise},
     flow::{Flow, Handle},
     options::{Options, number},
-    rig::{self, Ends, Rig},
+    rig::{Ends, Rig},
     session::Session,
     values,
 };
@@ -59,19 +60,19 @@ impl Balancer {
         let known = ["service", "vip", "protocol", "client", "payload"];
         let options = Options::new("flow", given, &known)?;
         let ends = self.ends(&options)?;
-        let payload = options.bytes("payload")?.unwrap_or_default();
-        let flow = Rc::new(Flow::begin(&self.rig, ends, &payload)?);
+        let pieces = options.pieces("payload")?;
+        let flow = Rc::new(Flow::begin(&self.rig, ends, &pieces)?);
         Ok(Handle { flow, session: Rc::clone(&self.session) })
     }
 
     fn ends(&self, options: &Options) -> Told<Ends> {
         let client = options.text("client")?;
-        let client = rig::client(client.as_deref().unwrap_or(CLIENT), self.next_port.get())?;
+        let client = ends::client(client.as_deref().unwrap_or(CLIENT), self.next_port.get())?;
         if client.port() == self.next_port.get() {
             self.next_port.set(self.next_port.get().checked_add(1).unwrap_or(FIRST_PORT));
         }
-        let vip = options.text("vip")?.map(|text| rig::vip(&text)).transpose()?;
-        let protocol = options.text("protocol")?.map(|text| rig::protocol(&text)).transpose()?;
+        let vip = options.text("vip")?.map(|text| ends::vip(&text)).transpose()?;
+        let protocol = options.text("protocol")?.map(|text| ends::protocol(&text)).transpose()?;
         let rig = self.rig.borrow();
         let service = match options.text("service")? {
             Some(_) if vip.is_some() || protocol.is_some() => {

@@ -6,6 +6,7 @@ use mlua::{LuaString, MetaMethod, UserData, UserDataMethods, Value};
 
 use super::{
     failure::{Told, raise},
+    options::Options,
     rig::{Ends, Rig},
     session::Session,
     values,
@@ -15,29 +16,29 @@ use crate::{config::nearest, engine::Explanation, engine::log::FlowLog};
 /// The connection log's record of a flow that has ended.
 const RECORD: &str = "record";
 /// Field names that are methods.
-const METHODS: [&str; 1] = ["answer"];
+const METHODS: [&str; 3] = ["answer", "send", "close"];
 
 /// A flow that a test has begun.
 pub(super) struct Flow {
     rig: Rc<RefCell<Rig>>,
     ends: Ends,
-    /// As it was decided.
-    decided: Explanation,
+    /// Which of the rig's decisions is about it.
+    decision: usize,
     /// Records of the log before it began.
     before: usize,
 }
 
 impl Flow {
     /// One that begins now.
-    pub fn begin(rig: &Rc<RefCell<Rig>>, ends: Ends, payload: &[u8]) -> Told<Self> {
+    pub fn begin(rig: &Rc<RefCell<Rig>>, ends: Ends, pieces: &[Vec<u8>]) -> Told<Self> {
         let before = rig.borrow().records().len();
-        let decided = rig.borrow_mut().begin(ends, payload)?;
-        Ok(Self { rig: Rc::clone(rig), ends, decided, before })
+        let decision = rig.borrow_mut().begin(ends, pieces)?;
+        Ok(Self { rig: Rc::clone(rig), ends, decision, before })
     }
 
     /// Its explanation, with what scripts have said since.
-    pub fn explanation(&self) -> Explanation {
-        let mut explanation = self.decided.clone();
+    pub fn explanation(&self) -> Option<Explanation> {
+        let mut explanation = self.rig.borrow().decision(self.decision)?.clone();
         let note = self.rig.borrow().note(self.ends);
         let ended = || self.record().map(|record| (record.ds_log, record.error));
         let said = note.map(|note| (note.log, note.failure)).or_else(ended);
@@ -46,7 +47,7 @@ impl Flow {
             explanation.error = failure.as_ref().map(ToString::to_string);
             explanation.traceback = failure.map(|failure| failure.traceback);
         }
-        explanation
+        Some(explanation)
     }
 
     /// The connection log's record, if the flow has ended.
@@ -96,6 +97,19 @@ impl UserData for Handle {
             let answered = flow.rig.borrow_mut().answer(flow.ends, &payload);
             raise(lua, answered)
         });
+        methods.add_method("send", |lua, this, payload: Value| {
+            let options = lua.create_table()?;
+            options.raw_set("payload", payload)?;
+            let flow = &this.flow;
+            let sent = Options::new("send", &Value::Table(options), &["payload"])
+                .and_then(|options| options.pieces("payload"))
+                .and_then(|pieces| flow.rig.borrow_mut().send(flow.ends, &pieces));
+            raise(lua, sent)
+        });
+        methods.add_method("close", |lua, this, ()| {
+            let flow = &this.flow;
+            raise(lua, flow.rig.borrow_mut().close(flow.ends))
+        });
         methods.add_meta_method(MetaMethod::Index, |lua, this, name: Value| {
             let name = name.to_string()?;
             let field = raise(lua, this.flow.field(&name))?;
@@ -103,8 +117,8 @@ impl UserData for Handle {
             values::to_lua(lua, &field)
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
-            let Explanation { protocol, client, vip, .. } = &this.flow.decided;
-            Ok(format!("flow {protocol} {client} to {vip}"))
+            let Ends { protocol, client, vip } = this.flow.ends;
+            Ok(format!("flow {} {client} to {vip}", protocol.name()))
         });
     }
 }

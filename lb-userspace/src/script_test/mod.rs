@@ -6,6 +6,8 @@
 //! Nothing is random, and time passes only when a test says so.
 
 mod balancer;
+mod connection;
+mod ends;
 mod failure;
 mod files;
 mod flow;
@@ -13,6 +15,7 @@ mod options;
 mod rig;
 mod session;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod values;

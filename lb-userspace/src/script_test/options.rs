@@ -38,6 +38,27 @@ impl Options {
         }
     }
 
+    /// Bytes in one piece or in several: a string, or a list of such.
+    pub fn pieces(&self, key: &str) -> Told<Vec<Vec<u8>>> {
+        let wrong = |value: &Value| self.wrong(key, "a string or a list of strings", value);
+        let list = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::String(text)) => return Ok(vec![text.as_bytes().to_vec()]),
+            Some(Value::Table(list)) => list,
+            Some(other) => return Err(wrong(other)),
+        };
+        let pieces = list.sequence_values::<Value>().map(|piece| match piece {
+            Ok(Value::String(text)) => Ok(text.as_bytes().to_vec()),
+            Ok(other) => Err(wrong(&other)),
+            Err(error) => Err(error.to_string()),
+        });
+        let pieces = pieces.collect::<Told<Vec<_>>>()?;
+        if pieces.len() == list.pairs::<Value, Value>().count() {
+            return Ok(pieces);
+        }
+        Err(wrong(&Value::Table(list.clone())))
+    }
+
     /// Text.
     pub fn text(&self, key: &str) -> Told<Option<String>> {
         let bytes = self.bytes(key)?;

@@ -1,17 +1,18 @@
 //! A balancer under test: the simulation, its clock, and what came out of it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    collections::HashMap,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use lb_common::{address::Protocol, event::Event};
 
-use super::failure::Told;
+use super::{connection::Connection, failure::Told};
 use crate::{
     config::{Config, VirtualService, nearest},
-    engine::{Effects, Explanation, Found, Query, log::FlowLog, log::Note},
+    engine::{Effects, Explanation, Found, Query, State, log::FlowLog, log::Note},
     simulation::{Simulation, SimulationError, first_packet, from_client, from_server},
     table::{Listed, Value},
 };
@@ -29,10 +30,22 @@ pub(super) struct Rig {
     now: SystemTime,
     effects: Effects,
     records: Vec<FlowLog>,
+    /// How each flow was decided, in the order in which they began.
+    decisions: Vec<Explanation>,
+    /// Those over which the balancer has shaken hands itself.
+    pub(super) connections: HashMap<Ends, Connection>,
+}
+
+/// What came of a frame.
+pub(super) struct Came {
+    /// What the balancer has sent.
+    pub frames: Vec<Vec<u8>>,
+    /// How a flow was decided, or what its scripts wait for: the last word.
+    pub explanation: Option<Explanation>,
 }
 
 /// What a flow is known by.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Ends {
     pub protocol: Protocol,
     pub client: SocketAddr,
@@ -43,7 +56,19 @@ impl Rig {
     /// A balancer that nothing has passed through.
     pub fn new(config: Config, started: SystemTime) -> Result<Self, SimulationError> {
         let simulation = Simulation::new(Arc::new(config), started, FLOWS)?;
-        Ok(Self { simulation, now: started, effects: Effects::default(), records: Vec::new() })
+        Ok(Self {
+            simulation,
+            now: started,
+            effects: Effects::default(),
+            records: Vec::new(),
+            decisions: Vec::new(),
+            connections: HashMap::new(),
+        })
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> &Config {
+        self.simulation.config()
     }
 
     /// What time it is.
@@ -56,8 +81,9 @@ impl Rig {
         &self.records
     }
 
-    /// A client sends its first packet.
-    pub fn begin(&mut self, ends: Ends, payload: &[u8]) -> Told<Explanation> {
+    /// A client sends its first packet, or, where the balancer shakes hands itself, what it says
+    /// first. Says which of the decisions is about it.
+    pub fn begin(&mut self, ends: Ends, pieces: &[Vec<u8>]) -> Told<usize> {
         let Ends { protocol, client, vip } = ends;
         if self.find(ends).is_some() {
             return Err(format!(
@@ -65,12 +91,31 @@ impl Rig {
                  let it end with lb:advance, or take another client port"
             ));
         }
-        let query = Query { protocol, client, vip, payload, stream: None };
-        let frame = first_packet(&query).ok_or_else(|| too_long(payload))?;
         let counted = self.counted();
-        self.receive(&frame);
-        let explanation = self.effects.explanations.pop();
-        explanation.ok_or_else(|| self.why_dropped(&counted))
+        let explanation = if self.shakes_hands(ends) {
+            self.shake_hands(ends, pieces)?
+        } else {
+            let payload = only_piece(pieces)?;
+            let query = Query { protocol, client, vip, payload, stream: None };
+            let frame = first_packet(&query).ok_or_else(|| too_long(payload))?;
+            self.receive(&frame).explanation
+        };
+        self.decisions.push(explanation.ok_or_else(|| self.why_dropped(&counted))?);
+        Ok(self.decisions.len() - 1)
+    }
+
+    /// How a flow was decided.
+    pub fn decision(&self, number: usize) -> Option<&Explanation> {
+        self.decisions.get(number)
+    }
+
+    /// The last word about a flow that was waiting.
+    pub(super) fn decided(&mut self, explanation: Explanation) {
+        let ends = |it: &Explanation| (it.protocol.clone(), it.client, it.vip);
+        let of = ends(&explanation);
+        if let Some(known) = self.decisions.iter_mut().rev().find(|known| ends(known) == of) {
+            *known = explanation;
+        }
     }
 
     /// The flow's server sends its first packet, or another; of TCP the client acknowledges it, and
@@ -80,7 +125,16 @@ impl Rig {
             return Err("the flow has ended: no server answers any more".to_owned());
         };
         if found.server().is_none() {
-            return Err("the flow was closed: it has no server that could answer".to_owned());
+            return Err(match found.state() {
+                State::Inspected => {
+                    "the flow's scripts wait for more payload: it has no server yet"
+                }
+                _ => "the flow was closed: it has no server that could answer",
+            }
+            .to_owned());
+        }
+        if let Some(connection) = self.connections.get(&ends).copied() {
+            return self.answer_stream(connection, &found, payload);
         }
         let frame = from_server(&found, payload).ok_or_else(|| too_long(payload))?;
         self.receive(&frame);
@@ -98,6 +152,8 @@ impl Rig {
             self.now = (self.now + step).min(end);
             let now = self.simulation.at(self.now);
             self.simulation.tick(now, &mut self.effects);
+            let decided: Vec<_> = self.effects.explanations.drain(..).collect();
+            decided.into_iter().for_each(|explanation| self.decided(explanation));
             self.collect();
         }
     }
@@ -195,21 +251,28 @@ impl Rig {
         }
     }
 
-    fn find(&self, ends: Ends) -> Option<Found> {
+    pub(super) fn find(&self, ends: Ends) -> Option<Found> {
         self.simulation.flow(ends.protocol, ends.client, ends.vip)
     }
 
-    fn receive(&mut self, frame: &[u8]) {
+    /// What would be said of a flow that began now.
+    pub(super) fn rehearse(&mut self, query: Query<'_>) -> Option<Explanation> {
+        let now = self.simulation.at(self.now);
+        self.simulation.explain(now, query)
+    }
+
+    pub(super) fn receive(&mut self, frame: &[u8]) -> Came {
         let now = self.simulation.at(self.now);
         self.simulation.receive(now, frame, &mut self.effects);
         // A flow that was closed by it is logged at once.
         self.simulation.tick(now, &mut self.effects);
-        let explanations = std::mem::take(&mut self.effects.explanations);
+        let frames = self.effects.frames().map(|sent| sent.frame.to_vec()).collect();
+        let explanation = self.effects.explanations.pop();
         self.collect();
-        self.effects.explanations = explanations;
+        Came { frames, explanation }
     }
 
-    /// Keeps what was logged; nobody is there to get the frames.
+    /// Keeps what was logged.
     fn collect(&mut self) {
         self.records.append(&mut self.effects.log);
         self.effects.clear();
@@ -230,34 +293,6 @@ impl Rig {
     }
 }
 
-/// The client's address of a flow, with the port that a test did not care about.
-pub(super) fn client(text: &str, port: u16) -> Told<SocketAddr> {
-    let with_port = text.parse::<SocketAddr>().ok();
-    let address = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port)));
-    match address {
-        Some(address) if address.is_ipv4() => Ok(address),
-        _ => Err(format!(
-            "flow: `client` must be an IPv4 address, with a port or without, such as \
-             \"198.51.100.7:4000\", not {text:?}"
-        )),
-    }
-}
-
-/// Where a flow goes to.
-pub(super) fn vip(text: &str) -> Told<SocketAddr> {
-    let wrong = || {
-        format!("flow: `vip` must be an address and a port such as \"192.0.2.10:53\", not {text:?}")
-    };
-    text.parse().map_err(|_| wrong())
-}
-
-/// A transport by its name.
-pub(super) fn protocol(text: &str) -> Told<Protocol> {
-    let all = [Protocol::Tcp, Protocol::Udp];
-    let found = all.into_iter().find(|protocol| protocol.name() == text);
-    found.ok_or_else(|| format!("flow: `protocol` must be \"tcp\" or \"udp\", not {text:?}"))
-}
-
 fn described(service: &VirtualService) -> String {
     format!("{:?} ({} {})", service.name, service.protocol().name(), service.address)
 }
@@ -266,6 +301,17 @@ fn unknown(what: &str, name: &str, names: &[String]) -> String {
     match nearest(name, names.iter().map(String::as_str)) {
         Some(nearest) => format!("no {what} is named {name:?}; did you mean {nearest:?}?"),
         None => format!("no {what} is named {name:?}; there are {}", names.join(", ")),
+    }
+}
+
+/// What is decided on one packet has one payload.
+fn only_piece(pieces: &[Vec<u8>]) -> Told<&[u8]> {
+    match pieces {
+        [] => Ok(&[]),
+        [only] => Ok(only),
+        _ => Err("flow: `payload` comes in pieces where tcp_mode = \"inspect\"; elsewhere the \
+                  first packet decides"
+            .to_owned()),
     }
 }
 

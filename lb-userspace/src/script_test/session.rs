@@ -85,7 +85,7 @@ impl Session {
     pub fn disappointed(&self, number: usize, message: String, places: Vec<Place>) -> Failure {
         let expectations = self.expectations.borrow();
         let flow = expectations.get(number).and_then(|it| it.flow.as_ref());
-        let flow = flow.map(|flow| Box::new(flow.explanation()));
+        let flow = flow.and_then(|flow| flow.explanation()).map(Box::new);
         Failure { places, flow, ..Failure::new(message) }
     }
 

@@ -54,6 +54,59 @@ if payload == 'fail' then
 end
 avi.vs.log('<', payload)";
 
+/// A service that inspects, one that does after two seconds without payload, and one that decides at
+/// the end of a handshake with a cookie.
+const STREAMS: &str = r#"
+[instance]
+name = "test"
+interfaces = ["eth0"]
+snat_addresses = ["192.0.2.9"]
+[[virtual_service]]
+name = "stream"
+address = "192.0.2.10"
+port = 443
+protocol = "tcp"
+tcp_mode = "inspect"
+pool = "servers"
+datascripts = ["set"]
+[[virtual_service]]
+name = "patient"
+address = "192.0.2.10"
+port = 25
+protocol = "tcp"
+tcp_mode = "inspect"
+inspect_timeout = "2s"
+pool = "servers"
+datascripts = ["set"]
+[[virtual_service]]
+name = "cookie"
+address = "192.0.2.10"
+port = 80
+protocol = "tcp"
+syn_protection = "always"
+pool = "servers"
+[[datascript]]
+name = "set"
+pools = ["servers"]
+l4_request = "stream.lua"
+l4_response = "answer.lua"
+[[pool]]
+name = "servers"
+servers = [{ address = "10.0.0.11", port = 443 }, { address = "10.0.0.12", port = 443 }]
+"#;
+
+const STREAM: &str = "avi.l4.collect(avi.vs.port() == '25' and 0 or 4)
+local payload = avi.l4.read()
+if payload == 'long' then
+  avi.l4.collect(20000)
+elseif payload == 'close' then
+  avi.vs.close_conn(true)
+end
+avi.vs.log(#avi.l4.read(), payload:sub(1, 4))
+avi.pool.select('servers', '10.0.0.12')";
+
+const ANSWER: &str = "avi.l4.collect(4) avi.vs.log('<', avi.l4.read())";
+
 /// Runs a file with these lines as its only test, with `lb` a balancer.
 fn run_test(body: &str) -> Option<Failure> {
     let text = format!("test('t', function() local lb = balancer('lb.toml')\n{body}\nend)");
@@ -69,6 +122,9 @@ fn run_file(text: &str) -> Vec<Report> {
         ("request.lua", REQUEST),
         ("response.lua", RESPONSE),
         ("helper.lua", "function double(n) return 2 * n end return 'helped'"),
+        ("streams.toml", STREAMS),
+        ("stream.lua", STREAM),
+        ("answer.lua", ANSWER),
         ("a_test.lua", text),
     ];
     for (name, text) in files {
@@ -182,7 +238,10 @@ fn what_does_not_hold_or_is_written_wrongly_fails_at_its_line() {
         ("lb:flow { protocol = 'sctp' }", "`protocol` must be \"tcp\" or \"udp\", not \"sctp\""),
         ("lb:flow { service = 'web', vip = '192.0.2.10:80' }", "leave `vip` and `protocol` out"),
         ("lb:flow { service = 'web', client = '::1' }", "must be an IPv4 address"),
-        ("lb:flow { service = 'web', payload = {} }", "`payload` must be a string, not a table"),
+        (
+            "lb:flow { service = 'web', payload = true }",
+            "`payload` must be a string or a list of strings, not true",
+        ),
         (
             "lb:flow { service = 'web', payload = string.rep('x', 66000) }",
             "a payload of 66000 bytes",
@@ -221,6 +280,96 @@ fn what_does_not_hold_or_is_written_wrongly_fails_at_its_line() {
         assert!(failure.message.contains(message), "{body}\n{failure}");
         let place = failure.places.first().unwrap_or_else(|| panic!("no place: {body}"));
         assert!(place.file.ends_with("a_test.lua") && place.line == 2, "{body}\n{failure}");
+    }
+}
+
+#[test]
+fn what_a_client_says_over_tcp_is_shown_to_scripts_that_inspect() {
+    for body in [
+        // Enough at once, or in pieces.
+        "local flow = lb:flow { service = 'stream', payload = 'abcde' }
+         expect(flow.decision).is('server') expect(flow.server).is('10.0.0.12:443')
+         expect(flow.log).is('5abcd') expect(flow.waits_for).is_nil()",
+        "local flow = lb:flow { service = 'stream', payload = { 'a', 'bc', '', 'd' } }
+         expect(flow.decision).is('server') expect(flow.log).is('4abcd')",
+        // Not enough: they wait, and run again.
+        "local flow = lb:flow { service = 'stream', payload = 'abc' }
+         expect(flow.decision).is('waits') expect(flow.waits_for).is(4) expect(flow.line).is(1)
+         expect(flow.server).is_nil() expect(flow.record).is_nil()
+         flow:send('d') expect(flow.decision).is('server') expect(flow.log).is('4abcd')",
+        "local flow = lb:flow { service = 'stream', payload = 'long' }
+         expect(flow.waits_for).is(20000) expect(flow.line).is(4)
+         flow:send { string.rep('x', 9000), string.rep('y', 10995) } expect(flow.decision).is('waits')
+         flow:send('z') expect(flow.log).is('20000long')
+         flow:answer('right') expect(flow.log).is('20000long<right')",
+        // Nothing at all.
+        "local flow = lb:flow { service = 'stream' } expect(flow.decision).is('waits')
+         expect(flow.waits_for).is(4) lb:advance(11)
+         expect(flow.record.reason).is('no_payload') expect(flow.decision).is('waits')",
+        "local flow = lb:flow { service = 'patient' } expect(flow.decision).is('waits')
+         expect(flow.waits_for).is(1) expect(flow.script).is_nil() expect(flow.log).is('')
+         lb:advance(1.5) expect(flow.decision).is('waits')
+         lb:advance(1) expect(flow.decision).is('server') expect(flow.log).is('0')",
+        // Nothing more.
+        "local flow = lb:flow { service = 'stream', payload = 'abc' } flow:close()
+         expect(flow.decision).is('closed') expect(flow.error).contains('has closed its side')
+         expect(flow.record.reason).is('script_error')",
+        "local flow = lb:flow { service = 'stream', payload = 'close' }
+         expect(flow.decision).is('closed') expect(flow.record.reason).is('closed_by_script')",
+        // The server's side, and the end.
+        "local flow = lb:flow { service = 'stream', payload = 'abcd' } flow:answer()
+         expect(flow.log).is('4abcd') flow:answer('ri') flow:answer('ght')
+         expect(flow.log).is('4abcd<right') flow:send('more') lb:advance(30)
+         expect(flow.record).is_nil() lb:advance(600) expect(flow.record.reason).is('idle')",
+        // The same client again, and one that decides at the handshake's end.
+        "for _, wanted in ipairs { 'abcd', 'efgh' } do
+           local flow = lb:flow { service = 'stream', client = '198.51.100.7:1', payload = wanted }
+           expect(flow.log).is('4' .. wanted) lb:advance(60)
+           expect(flow.record.ds_log).is('4' .. wanted)
+         end",
+        "local flow = lb:flow { service = 'cookie', payload = 'x' }
+         expect(flow.decision).is('server') flow:answer('y') lb:advance(600)
+         expect(flow.record.reason).is('idle')",
+    ] {
+        let body = format!("lb = balancer('streams.toml') {body}");
+        assert_eq!(run_test(&body), None, "{body}");
+    }
+}
+
+#[test]
+fn what_cannot_be_said_over_a_stream_is_told() {
+    let flow = "balancer('streams.toml'):flow";
+    for (body, message) in [
+        (
+            "lb:flow { service = 'dns', payload = { 'a', 'b' } }".to_owned(),
+            "comes in pieces where tcp_mode = \"inspect\"",
+        ),
+        ("lb:flow { service = 'dns' }:send('x')".to_owned(), "send: scripts see more than the"),
+        (format!("{flow} {{ service = 'stream' }}:answer()"), "it has no server yet"),
+        (
+            format!("{flow} {{ service = 'stream', payload = 'close' }}:send('x')"),
+            "send: the flow has ended",
+        ),
+        (
+            format!("{flow} {{ service = 'stream', payload = 'close' }}:close()"),
+            "close: the flow has ended",
+        ),
+        (
+            format!("{flow} {{ service = 'stream', payload = {{ 1 }} }}"),
+            "`payload` must be a string or a list of strings, not 1",
+        ),
+        (
+            format!("{flow} {{ service = 'stream', payload = {{ a = 'b' }} }}"),
+            "a string or a list of strings, not a table",
+        ),
+        (
+            format!("{flow} {{ service = 'stream', payload = string.rep('x', 65536) }}"),
+            "a payload of 65536 bytes",
+        ),
+    ] {
+        let failure = run_test(&body).unwrap_or_else(|| panic!("passes: {body}"));
+        assert!(failure.message.contains(message), "{body}\n{failure}");
+        assert_eq!(failure.places.first().map(|place| place.line), Some(2), "{body}\n{failure}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, SocketAddrV4};
 
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
-use lb_common::address::Protocol;
+use lb_common::{address::Protocol, wire::TcpFlags};
 
 use super::network::{MAC, mac_of};
 use crate::engine::{Found, Query};
@@ -65,6 +65,39 @@ pub fn from_server(flow: &Found, payload: &[u8]) -> Option<Vec<u8>> {
             let datagram = packet.udp(server.port(), client.port());
             built(payload, |frame| datagram.write(frame, payload).is_ok())
         }
+    }
+}
+
+/// A TCP segment as one end sends it to the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Who sends it, and to whom.
+    pub ends: (SocketAddr, SocketAddr),
+    /// See [`TcpFlags`].
+    pub flags: TcpFlags,
+    /// Of the first byte, or of SYN.
+    pub sequence: u32,
+    /// Counts with the ACK flag.
+    pub acknowledgement: u32,
+    /// What is behind the header.
+    pub payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// Its frame. `None`: not of IPv4, or longer than a packet can be.
+    pub fn frame(&self) -> Option<Vec<u8>> {
+        let (from, to) = (v4(self.ends.0)?, v4(self.ends.1)?);
+        let mut segment = between(from, to).tcp(from.port(), to.port(), self.sequence, WINDOW);
+        if self.flags.ack() {
+            segment = segment.ack(self.acknowledgement);
+        }
+        if self.flags.0 & TcpFlags::SYN != 0 {
+            segment = segment.syn();
+        }
+        if self.flags.fin() {
+            segment = segment.fin();
+        }
+        built(self.payload, |frame| segment.write(frame, self.payload).is_ok())
     }
 }
 

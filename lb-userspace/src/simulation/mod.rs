@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub use arrivals::Arrivals;
-pub use frames::{first_packet, from_client, from_server};
+pub use frames::{Segment, first_packet, from_client, from_server};
 use network::{Everywhere, Path, Wire};
 
 /// The seed of the flow table's hash; any will do, and the same one makes runs alike.

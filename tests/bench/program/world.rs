@@ -148,7 +148,7 @@ impl World {
             instance: format!("bench-{}", process::id()),
             flow_capacity: flows.max(64),
             replace_pins: false,
-            interfaces: vec![],
+            back_by_redirect: false,
             trace: false,
         };
         let _unpin = Unpin(Pins::new(&options.instance));

@@ -117,7 +117,7 @@ impl Maps {
             flow_capacity: 64,
             replace_pins: false,
             trace: false,
-            interfaces: vec![],
+            back_by_redirect: false,
         };
         let datapath = Datapath::load(&options);
         // The maps live by their file descriptors.

@@ -87,8 +87,13 @@ fn maps() -> Result<[Line; 2]> {
 fn map_sizes(flow_capacity: u32) -> Result<Vec<(String, f64)>> {
     let instance = format!("bench-memory-{}", process::id());
     let pins = Pins::new(&instance);
-    let options =
-        Options { instance, flow_capacity, replace_pins: false, trace: false, interfaces: vec![] };
+    let options = Options {
+        instance,
+        flow_capacity,
+        replace_pins: false,
+        trace: false,
+        back_by_redirect: false,
+    };
     let loaded = Datapath::load(&options);
     let sizes = sizes_of_pinned(&pins);
     let removed = pins.remove();

@@ -82,6 +82,17 @@ fn interface(message: &LinkMessage) -> Option<Interface> {
     })
 }
 
+/// Whether there is no device behind an interface. Those that the kernel makes on request tell of what
+/// kind they are (`IFLA_INFO_KIND`); a device's driver has none.
+pub(super) fn is_virtual(message: &LinkMessage) -> bool {
+    let has_kind = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(info) => info.iter().any(|it| matches!(it, LinkInfo::Kind(_))),
+        _ => false,
+    };
+    message.header.link_layer_type == LinkLayerType::Loopback
+        || message.attributes.iter().any(has_kind)
+}
+
 /// Only of 802.1Q devices over an interface of this network namespace.
 fn vlan(attributes: &[LinkAttribute]) -> Option<Vlan> {
     let mut parent = None;
@@ -235,7 +246,7 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<NeighbourKey> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::InfoKind;
+    use netlink_packet_route::link::{InfoKind, InfoPortKind};
 
     use super::*;
     use crate::control::network::testing::{interface as ethernet, ip, net, vlan as vlan_device};
@@ -272,6 +283,24 @@ mod tests {
         let ad = vlan_link(VlanProtocol::Ieee8021Ad);
         assert_eq!(new_link(ad), Some(Change::Interface(without.clone())));
         assert_eq!(new_link(elsewhere), Some(Change::Interface(without)));
+    }
+
+    #[test]
+    fn an_interface_is_virtual_if_it_has_a_kind_or_is_the_loopback() {
+        let kinds = [InfoKind::Veth, InfoKind::Vlan, InfoKind::Bond, InfoKind::Other("new".into())];
+        for kind in kinds {
+            let info = vec![LinkInfo::Kind(kind.clone())];
+            let message = link(2, "eth0", vec![LinkAttribute::LinkInfo(info)]);
+            assert!(is_virtual(&message), "{kind:?}");
+        }
+        // A port of a bridge says of what kind its master is.
+        let port = LinkInfo::PortKind(InfoPortKind::Bridge);
+        for more in [vec![], vec![LinkAttribute::LinkInfo(vec![port])]] {
+            assert!(!is_virtual(&link(2, "eth0", more)));
+        }
+        let mut loopback = link(1, "lo", vec![]);
+        loopback.header.link_layer_type = LinkLayerType::Loopback;
+        assert!(is_virtual(&loopback));
     }
 
     #[test]

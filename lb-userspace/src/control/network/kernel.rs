@@ -89,6 +89,20 @@ impl Kernel {
         Ok(topology)
     }
 
+    /// Whether an interface is made by the kernel alone, as a veth is: there is no device behind it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell; [`io::ErrorKind::NotFound`] if there is no such interface.
+    pub async fn is_virtual(&self, interface: u32) -> Result<bool, KernelError> {
+        let what = || format!("asking for interface {interface}");
+        let mut links = std::pin::pin!(self.0.link().get().match_index(interface).execute());
+        let link = links.try_next().await;
+        let link = link.map_err(|error| KernelError::from_netlink(what(), error))?;
+        let link = link.ok_or_else(|| KernelError::new(what(), io::ErrorKind::NotFound.into()))?;
+        Ok(decode::is_virtual(&link))
+    }
+
     /// Has the kernel ask for a neighbour's MAC, or confirm it if it is stale, as if it had a
     /// packet for it (`NTF_USE`). What it learns comes as an event.
     ///
@@ -159,4 +173,21 @@ async fn read<M>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::network::testing::{in_namespace, run};
+
+    #[test]
+    fn the_interfaces_of_this_namespace_are_asked_for_not_those_of_another() {
+        in_namespace(async || {
+            let kernel = Kernel::connect().unwrap();
+            run("ip link add veth0 index 77 type veth peer name veth1 index 78");
+            assert!(kernel.is_virtual(77).await.unwrap());
+            assert!(kernel.is_virtual(1).await.unwrap(), "the loopback");
+            kernel.is_virtual(99).await.unwrap_err();
+        });
+    }
 }

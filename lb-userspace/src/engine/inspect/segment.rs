@@ -6,7 +6,10 @@
 use std::ops::Range;
 
 use lb_common::{
-    address::Protocol, checksum::Sum, rewrite::EndpointsV4, tcp::options::SynOptions,
+    address::Protocol,
+    checksum::{Sum, of_tcp},
+    rewrite::EndpointsV4,
+    tcp::options::SynOptions,
     wire::TcpFlags,
 };
 
@@ -238,10 +241,6 @@ fn write_network(ends: &EndpointsV4, payload: usize, header: &mut [u8]) {
     header[10..12].copy_from_slice(&checksum);
 }
 
-/// Over the pseudo-header and the segment; 0 of one that bears its right checksum.
 fn checksum(ends: &EndpointsV4, segment: &[u8]) -> [u8; 2] {
-    let length = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let addresses = Sum::default().plus4(ends.source).plus4(ends.destination);
-    let pseudo = addresses.plus([0, Protocol::Tcp.number()]).plus(length);
-    pseudo.bytes(segment).checksum()
+    of_tcp(ends.source, ends.destination, segment)
 }

@@ -380,12 +380,17 @@ impl World {
 
     /// The same, whatever comes of it and is counted for it.
     pub fn send_any(&mut self, message: &Message) -> Step {
+        self.send_any_by(0, message)
+    }
+
+    /// The same; what the program punts gets this worker.
+    pub fn send_any_by(&mut self, worker: usize, message: &Message) -> Step {
         let link = link_from(side_of(message));
         let mut frame = Wire { interface: link.interface, bytes: link.frame(&message.packet()) };
         let interface = match forward(&mut frame, self) {
             Verdict::Punt(_) => {
                 let (now, mut effects) = (self.now(), Effects::default());
-                let engine = &mut self.workers[0].engine;
+                let engine = &mut self.workers[worker].engine;
                 engine.receive(now, link.interface, &frame.bytes, &self.net, &mut effects);
                 return Step::of(effects);
             }

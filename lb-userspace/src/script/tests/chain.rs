@@ -279,6 +279,7 @@ fn a_panic_in_a_function_of_ours_goes_on_beyond_lua_and_the_state_survives_it() 
         client: bench.client,
         vip: bench.client,
         payload: b"hello",
+        more: None,
         destination: Some(Destination::Pool(PoolIndex(0))),
         server: None,
     };

@@ -38,6 +38,14 @@ impl World for Down {
     }
 }
 
+/// What came of scripts that had nothing to wait for.
+fn decided(progress: Progress) -> Outcome {
+    match progress {
+        Progress::Decided(outcome) => outcome,
+        Progress::Waits(wait) => panic!("{wait:?}"),
+    }
+}
+
 /// A runtime with scripts loaded, and the flow that they run for.
 struct Bench {
     runtime: Runtime,
@@ -92,12 +100,13 @@ impl Bench {
             client: self.client,
             vip: "192.0.2.10:53".parse().unwrap(),
             payload: &self.payload,
+            more: None,
             destination: (service == "dns").then_some(Destination::Pool(PoolIndex(0))),
             server: self.server,
         };
         let event = self.event();
         let world: std::rc::Rc<dyn World> = self.down.clone();
-        self.runtime.run(event, &sets, &flow, &world, self.now, wall())
+        decided(self.runtime.run(event, &sets, &flow, &world, self.now, wall()))
     }
 
     fn event(&self) -> Event {
@@ -115,11 +124,15 @@ impl Bench {
             client: self.client,
             vip: "192.0.2.10:53".parse().unwrap(),
             payload: &self.payload,
+            more: None,
             destination: Some(Destination::Pool(PoolIndex(0))),
             server: None,
         };
         let world: std::rc::Rc<dyn World> = self.down.clone();
-        self.runtime.rehearse(Event::L4Request, &sets, &flow, &world, self.now, wall())
+        let event = Event::L4Request;
+        let (progress, transaction) =
+            self.runtime.rehearse(event, &sets, &flow, &world, self.now, wall());
+        (decided(progress), transaction)
     }
 
     fn run(&mut self) -> Outcome {

@@ -7,23 +7,23 @@ impl Bench {
     /// Runs with this much of a stream.
     pub(super) fn progress(&mut self, payload: &[u8], more: More) -> Progress {
         let sets: Vec<_> = (0..self.config.datascripts.len()).map(SetIndex).collect();
-        let stream = self.stream(payload, more);
+        let flow = self.stream(payload, more);
         let world: std::rc::Rc<dyn World> = self.down.clone();
         let event = self.event();
-        self.runtime.run_stream(event, &sets, &stream, &world, self.now, wall())
+        self.runtime.run(event, &sets, &flow, &world, self.now, wall())
     }
 
-    fn stream<'a>(&self, payload: &'a [u8], more: More) -> Stream<'a> {
-        let flow = Flow {
+    fn stream<'a>(&self, payload: &'a [u8], more: More) -> Flow<'a> {
+        Flow {
             virtual_service: "dns",
             protocol: Protocol::Tcp,
             client: self.client,
             vip: "192.0.2.10:53".parse().unwrap(),
             payload,
+            more: Some(more),
             destination: Some(Destination::Pool(PoolIndex(0))),
             server: self.server,
-        };
-        Stream { flow, more }
+        }
     }
 
     /// How many bytes the scripts wait for.
@@ -217,9 +217,9 @@ fn a_rehearsal_waits_too_and_leaves_nothing() {
     let sets = [SetIndex(0), SetIndex(1)];
     let world: std::rc::Rc<dyn World> = bench.down.clone();
     let mut rehearse = |payload| {
-        let stream = bench.stream(payload, More::MayCome);
+        let flow = bench.stream(payload, More::MayCome);
         let (event, now) = (Event::L4Request, bench.now);
-        bench.runtime.rehearse_stream(event, &sets, &stream, &world, now, wall())
+        bench.runtime.rehearse(event, &sets, &flow, &world, now, wall())
     };
     let (progress, mut transaction) = rehearse(b"hello");
     assert!(matches!(progress, Progress::Waits(Wait { bytes: 6, .. })), "{progress:?}");

@@ -16,7 +16,8 @@ fn a_script_that_waits_is_said_to_wait_and_decides_once_it_can() {
     };
     for payload in [&b""[..], b"GE"] {
         let waits = explain(&mut world, payload);
-        assert_eq!(waits.server, None);
+        assert_eq!((waits.decision, waits.waits_for), (Ruling::Waits, Some(4)));
+        assert_eq!((waits.server, waits.decided_by, waits.line), (None, None, Some(1)));
         assert!(results(&waits).contains("waits for 4 bytes of payload"), "{waits:?}");
     }
     let decided = explain(&mut world, b"GET /");
@@ -25,8 +26,24 @@ fn a_script_that_waits_is_said_to_wait_and_decides_once_it_can() {
     empty(&world);
 }
 
+/// The rule stands while a script waits: it decides if the script does not.
 #[test]
-fn a_connection_in_earnest_is_explained_once_it_is_decided() {
+fn the_rule_that_holds_is_told_while_a_script_waits() {
+    let pools = format!(
+        "{TWO}\n[[l4_policy]]\nname = \"by-client\"\nrules = [{{ name = \"web\", clients = [\
+         \"198.51.100.0/29\"], pool = \"resolvers\" }}]"
+    );
+    let web = format!("{INSPECT}\nl4_policies = [\"by-client\"]");
+    let mut world = Setup { pools: &pools, web: &web, ..inspecting(FOUR) }.world();
+    let waits = explain(&mut world, b"");
+    let told: Vec<_> = waits.steps.iter().map(|step| (step.number, &*step.result)).collect();
+    let wait = "waits for 4 bytes of payload at line 1";
+    assert_eq!(told, [(5, "holds: to pool \"resolvers\""), (6, wait)]);
+    assert_eq!((waits.rule, waits.pool), (None, None), "nothing is decided");
+}
+
+#[test]
+fn a_connection_in_earnest_is_explained_at_each_run_of_its_scripts() {
     let mut world = inspecting(FOUR).world();
     world.workers[0].engine.keep_explanations();
     let connection = shake(&mut world, 1);
@@ -37,6 +54,22 @@ fn a_connection_in_earnest_is_explained_once_it_is_decided() {
         world.workers[0].engine.receive(now, 1, &frame, &world.net, &mut effects);
         explanations.extend(effects.explanations);
     }
-    let [explanation] = &explanations[..] else { panic!("{explanations:?}") };
+    let [waits, explanation] = &explanations[..] else { panic!("{explanations:?}") };
+    assert_eq!(waits.decision, Ruling::Waits);
     assert_eq!((explanation.decision, &*explanation.log), (Ruling::Server, "GET "));
+}
+
+#[test]
+fn a_connection_for_which_there_is_no_port_is_explained_as_refused() {
+    let instance = "snat_ports = \"1024-1024\"";
+    let mut world = Setup { instance, ..inspecting(FOUR) }.world();
+    world.workers[0].engine.keep_explanations();
+    opening(&mut world, 1);
+    let connection = shake(&mut world, 2);
+    let frame = link_from(ROUTER).frame(&connection.client(ACK, 0, 0, b"GET ").packet());
+    let (now, mut effects) = (world.now(), Effects::default());
+    world.workers[0].engine.receive(now, 1, &frame, &world.net, &mut effects);
+    let [explanation] = &effects.explanations[..] else { panic!("{:?}", effects.explanations) };
+    let why = Event::DropSnatPortsExhausted.description().trim();
+    assert_eq!((explanation.decision, explanation.reason.as_deref()), (Ruling::Refused, Some(why)));
 }

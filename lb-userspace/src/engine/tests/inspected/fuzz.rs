@@ -34,7 +34,7 @@ proptest! {
             "",
         ];
         let response = "avi.l4.collect(3000)";
-        let setup = Setup { pools: TWO, response, ..inspecting(scripts[request]) };
+        let setup = Setup { pools: TWO, response, workers: 2, ..inspecting(scripts[request]) };
         let mut world = setup.world();
         world.workers[0].engine.inspections = Inspections::within(MEMORY);
         for (port, moves) in (1..).zip(moves) {
@@ -56,7 +56,12 @@ proptest! {
                     (false, 18) => connection.syn_ack(),
                     (false, _) => connection.server(flags, sent, got, &payload),
                 };
-                world.send_any(&numbered(message, flags));
+                // What the server says comes by any queue.
+                let worker = usize::from(!from_client && wait % 2 == 1);
+                world.send_any_by(worker, &numbered(message, flags));
+                if wait > 5900 {
+                    world.replace(&setup).unwrap();
+                }
                 world.time += Duration::from_millis(wait.into());
                 for _ in 0..turns {
                     world.tick_any();
@@ -74,7 +79,9 @@ proptest! {
             world.tick_any();
         }
         empty(&world);
-        prop_assert_eq!(world.workers[0].engine.taps.len(), 0);
-        prop_assert_eq!(world.workers[0].engine.inspections.weight(), (0, 0));
+        for Member { engine, .. } in &world.workers {
+            prop_assert_eq!(engine.taps.len(), 0);
+            prop_assert_eq!(engine.inspections.weight(), (0, 0));
+        }
     }
 }

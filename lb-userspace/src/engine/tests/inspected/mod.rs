@@ -4,6 +4,7 @@ mod cookies;
 mod ends;
 mod errors;
 mod explained;
+mod flags;
 mod fuzz;
 mod reloads;
 mod servers;
@@ -77,6 +78,13 @@ impl Connection {
         let transport = Transport::Tcp { flags, sequence, acknowledgement };
         let from = server(self.host, 8080);
         Message { transport, ..tcp(from, self.snat, flags) }.with_payload(payload)
+    }
+
+    /// The server's answer to a SYN that it refuses.
+    pub fn reset_by_server(&self) -> Message {
+        let acknowledgement = C.wrapping_add(1);
+        let transport = Transport::Tcp { flags: RST | ACK, sequence: 0, acknowledgement };
+        Message { transport, ..self.syn_ack() }
     }
 
     pub fn syn_ack(&self) -> Message {

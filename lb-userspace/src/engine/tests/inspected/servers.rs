@@ -8,12 +8,6 @@ fn two(request: &str) -> World {
     Setup { pools: TWO, ..inspecting(request) }.world()
 }
 
-fn reset_by_server(connection: &Connection) -> Message {
-    let acknowledgement = C.wrapping_add(1);
-    let transport = Transport::Tcp { flags: BOTH, sequence: 0, acknowledgement };
-    Message { transport, ..connection.syn_ack() }
-}
-
 /// Nothing has an end but the connection, and it is refused.
 fn is_refused(world: &mut World) {
     let step = world.wait(ROUND);
@@ -27,7 +21,7 @@ fn is_refused(world: &mut World) {
 fn the_next_server_is_asked_after_a_reset_and_gets_what_was_collected() {
     let mut world = two(FOUR);
     let first = opening(&mut world, 1);
-    let step = world.send(&reset_by_server(&first), INSPECTED, &[]);
+    let step = world.send(&first.reset_by_server(), INSPECTED, &[]);
     let second = asked(first, &step);
     assert_eq!((first.host, second.host), (11, 12));
     assert_eq!((world.connections("web", 0), world.connections("web", 1)), (0, 1));
@@ -71,10 +65,10 @@ fn the_next_server_is_asked_after_silence() {
 fn where_all_servers_have_failed_the_client_is_reset() {
     let mut world = two(FOUR);
     let first = opening(&mut world, 1);
-    let step = world.send(&reset_by_server(&first), INSPECTED, &[]);
+    let step = world.send(&first.reset_by_server(), INSPECTED, &[]);
     let second = asked(first, &step);
     let none_left = [Event::DropNoServer];
-    let step = world.send(&reset_by_server(&second), INSPECTED, &none_left);
+    let step = world.send(&second.reset_by_server(), INSPECTED, &none_left);
     let expected = (BOTH, second.cookie.wrapping_add(1), C.wrapping_add(5));
     assert_eq!(numbers(&step.to(ROUTER)), expected);
     is_refused(&mut world);
@@ -129,12 +123,12 @@ fn ports_do_not_leak_however_connections_end() {
     let mut world = Setup { instance, pools: TWO, ..inspecting(FOUR) }.world();
     for port in 1..50 {
         let first = opening(&mut world, port);
-        let step = world.send(&reset_by_server(&first), INSPECTED, &[]);
+        let step = world.send(&first.reset_by_server(), INSPECTED, &[]);
         let second = asked(first, &step);
         if port % 2 == 0 {
             world.send(&second.client(RST, 4, 0, b""), INSPECTED, &[]).to(hop(second.host));
         } else {
-            let step = world.send(&reset_by_server(&second), INSPECTED, &[Event::DropNoServer]);
+            let step = world.send(&second.reset_by_server(), INSPECTED, &[Event::DropNoServer]);
             step.to(ROUTER);
         }
         assert_eq!(world.wait(11 * SECOND).log.len(), 1);

@@ -77,7 +77,68 @@ fn a_script_that_waits_for_too_long_is_given_up() {
     world.wait(10 * SECOND).nothing();
     assert_eq!(taps(&world), 0);
     world.passes(&connection.server(ACK, 3, 4, b" OK")).to(ROUTER);
-    assert_eq!(&*log(&mut world, &connection).ds_log, "GET ");
+    let log = log(&mut world, &connection).ds_log;
+    assert_eq!(&*log, "GET [L4_RESPONSE left undone: 6 bytes wanted, 3 came in 10 s]");
+}
+
+/// However it ends: nothing is for the scripts to see, and the log says so.
+#[test]
+fn scripts_do_not_run_where_the_server_says_nothing_or_too_little_and_the_log_says_so() {
+    const UNDONE: &str = "GET [L4_RESPONSE left undone: the server has sent too little]";
+    for (response, said) in [(SIX, &b""[..]), (SIX, b"200"), ("error('ran')", b"")] {
+        for by_client in [false, true] {
+            let mut world = answering(response);
+            let connection = spliced(&mut world, 1);
+            if !said.is_empty() {
+                world.send(&connection.server(ACK, 0, 4, said), RESPONSE, &[]).to(ROUTER);
+            }
+            if by_client {
+                world.passes(&connection.client(RST, 4, 0, b"")).to(hop(11));
+            } else {
+                let reset = connection.server(RST, said.len() as u32, 4, b"");
+                world.send(&reset, RESPONSE, &[]).to(ROUTER);
+            }
+            let step = world.wait(11 * SECOND);
+            let ended = step.ended();
+            assert_eq!((ended.reason, &*ended.ds_log), (EndReason::Reset, UNDONE), "{response}");
+            empty(&world);
+        }
+    }
+    // Closed in order, by both sides.
+    let mut world = answering(SIX);
+    let connection = spliced(&mut world, 1);
+    world.passes(&connection.client(FIN | ACK, 4, 0, b"")).to(hop(11));
+    world.send(&connection.server(FIN | ACK, 0, 5, b""), RESPONSE, &[]).to(ROUTER);
+    let step = world.wait(11 * SECOND);
+    assert_eq!((step.ended().reason, &*step.ended().ds_log), (EndReason::Finished, UNDONE));
+}
+
+#[test]
+fn a_response_that_was_seen_leaves_nothing_undone() {
+    let mut world = answering("avi.vs.log('|', avi.l4.read())");
+    let connection = spliced(&mut world, 1);
+    world.send(&connection.server(ACK, 0, 4, b"200"), RESPONSE, &[]).to(ROUTER);
+    assert_eq!(&*log(&mut world, &connection).ds_log, "GET |200");
+}
+
+/// What the server says comes by the queue of its own direction, which may be another worker's than
+/// the client's.
+#[test]
+fn scripts_see_what_comes_by_several_workers_as_one_stream() {
+    for order in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        let setup = Setup { response: SIX, workers: 2, ..inspecting(FOUR) };
+        let mut world = setup.world();
+        let connection = spliced(&mut world, 1);
+        for (worker, (at, piece)) in order.into_iter().zip([(0, b"200"), (3, b" OK")]) {
+            let message = connection.server(ACK, at, 4, piece);
+            let frame = link_from(hop(11)).frame(&message.packet());
+            let step = world.punt(worker, 2, &frame, &[]);
+            let step = if worker == 0 { step } else { world.tick() };
+            assert_eq!(step.to(ROUTER).payload, piece, "{order:?}");
+        }
+        assert_eq!(world.workers[1].engine.taps.len(), 0, "{order:?}");
+        assert_eq!(&*log(&mut world, &connection).ds_log, "GET |200 OK", "{order:?}");
+    }
 }
 
 #[test]
