@@ -34,6 +34,8 @@ mod refusals;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod road;
+#[cfg(test)]
 mod scripts;
 #[cfg(test)]
 mod segment;

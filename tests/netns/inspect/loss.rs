@@ -1,8 +1,8 @@
 //! Networks that lose and duplicate packets: every byte arrives, once and in order.
 //!
-//! By nftables, not `tc netem`, which is not in every kernel.
+//! By nftables and by [`Road`], not `tc netem`, which is not in every kernel.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use lb_tests::{Balancer, Namespace, require_root};
 
@@ -10,7 +10,10 @@ use super::{
     WAITS,
     echo::{Echo, Speaks, exchange},
 };
-use crate::site::{Site, VIP, WEB, configuration, pool, pseudo_random};
+use crate::{
+    road::{Impairment, Road, Tally},
+    site::{Site, VIP, WEB, configuration, pool, pseudo_random},
+};
 
 /// Connections at once.
 const MANY: usize = 30;
@@ -37,7 +40,20 @@ fn exchange_over(percent: u8, verdict: &str) {
         return;
     }
     let site = Site::new();
-    let _servers = [1, 2].map(|number| Echo::start(&site, number, 80, Speaks::WhenSpokenTo));
+    let balancer = balance(&site);
+    [&site.client, &site.servers].into_iter().for_each(|host| impair(host, percent, verdict));
+    exchange_many(&site, LENGTH);
+    for host in [&site.client, &site.servers] {
+        let rules = host.run(&["nft", "list", "table", "netdev", "road"]).unwrap();
+        assert!(rules.contains("counter packets "), "{rules}");
+        assert!(!rules.contains("counter packets 0 "), "{rules}");
+    }
+    drop(balancer);
+}
+
+/// Two servers behind an inspected service.
+fn balance(site: &Site) -> (Balancer, [Echo; 2]) {
+    let servers = [1, 2].map(|number| Echo::start(site, number, 80, Speaks::WhenSpokenTo));
     let rest = format!(
         "{WEB}tcp_mode = \"inspect\"\ndatascripts = [\"by\"]\n[[datascript]]\nname = \"by\"\n\
          l4_request = \"by.lua\"\n{}",
@@ -45,9 +61,13 @@ fn exchange_over(percent: u8, verdict: &str) {
     );
     // What is lost before a FIN comes again after it, 200 ms later and more.
     let configuration = configuration(&rest).replace("tcp_closing_timeout = \"100ms\"\n", "");
-    let _balancer = Balancer::start(&site.balancer, &configuration, &[("by.lua", WAITS)]).unwrap();
-    [&site.client, &site.servers].into_iter().for_each(|host| impair(host, percent, verdict));
-    let content = pseudo_random(LENGTH);
+    let balancer = Balancer::start(&site.balancer, &configuration, &[("by.lua", WAITS)]).unwrap();
+    (balancer, servers)
+}
+
+/// So many bytes each way on many connections at once.
+fn exchange_many(site: &Site, length: usize) {
+    let content = pseudo_random(length);
     thread::scope(|scope| {
         for _ in 0..MANY {
             scope.spawn(|| {
@@ -57,11 +77,16 @@ fn exchange_over(percent: u8, verdict: &str) {
             });
         }
     });
-    for host in [&site.client, &site.servers] {
-        let rules = host.run(&["nft", "list", "table", "netdev", "road"]).unwrap();
-        assert!(rules.contains("counter packets "), "{rules}");
-        assert!(!rules.contains("counter packets 0 "), "{rules}");
-    }
+}
+
+/// The same over roads; what happened on each, in each direction.
+fn exchange_on_roads(impairment: Impairment) -> Vec<Tally> {
+    let (site, roads) = Site::on_roads(impairment);
+    let _balancer = balance(&site);
+    exchange_many(&site, LENGTH);
+    let tallies: Vec<_> = roads.iter().flat_map(Road::tallies).collect();
+    assert!(tallies.iter().all(|tally| tally.frames > 1000), "{tallies:?}");
+    tallies
 }
 
 #[test]
@@ -77,4 +102,32 @@ fn every_byte_arrives_where_one_segment_in_twenty_is_lost() {
 #[test]
 fn every_byte_arrives_once_where_segments_come_twice() {
     exchange_over(10, "dup to eth0");
+}
+
+#[test]
+fn every_byte_arrives_where_segments_are_late_out_of_order_lost_and_twice_there() {
+    if !require_root() {
+        return;
+    }
+    let (delay, jitter) = (Duration::from_millis(5), Duration::from_millis(5));
+    let (lost, doubled) = (1, 2);
+    let impairment = Impairment { seed: 6, delay, jitter, lost, doubled, ..Impairment::default() };
+    for tally in exchange_on_roads(impairment) {
+        assert!(tally.delayed > tally.frames / 2, "{tally:?}");
+        assert!(tally.overtaken > tally.frames / 10, "{tally:?}");
+        assert!(tally.lost > 0 && tally.doubled > 0, "{tally:?}");
+    }
+}
+
+#[test]
+fn every_byte_arrives_where_segments_are_out_of_order() {
+    if !require_root() {
+        return;
+    }
+    let (delay, hurried) = (Duration::from_millis(2), 20);
+    for tally in exchange_on_roads(Impairment { seed: 7, delay, hurried, ..Impairment::default() })
+    {
+        assert!(tally.overtaken > tally.frames / 10, "{tally:?}");
+        assert_eq!((tally.lost, tally.doubled), (0, 0), "{tally:?}");
+    }
 }
