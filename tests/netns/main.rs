@@ -28,6 +28,8 @@ mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod packet_socket;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod refusals;

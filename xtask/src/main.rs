@@ -8,6 +8,7 @@ mod ebpf;
 mod fuzz;
 mod packages;
 mod plot;
+mod pypi;
 mod style;
 mod test;
 mod toolchain;

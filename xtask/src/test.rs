@@ -6,8 +6,13 @@ use anyhow::Result;
 
 use crate::{
     command::{announce, cargo, run},
-    ebpf, packages, workspace,
+    ebpf, packages,
+    pypi::Pinned,
+    workspace,
 };
+
+/// Connects as browsers do, post-quantum key shares included. The tests look for it in its folder.
+const BROWSERS: Pinned = Pinned { name: "curl-cffi", version: "0.16.3" };
 
 /// Runs the tests whose name contains `filter`; `quick` leaves out those that need root.
 pub fn all(quick: bool, filter: Option<&str>) -> Result<()> {
@@ -43,6 +48,9 @@ fn model(filter: Option<&str>) -> Result<()> {
 fn privileged(filter: Option<&str>) -> Result<()> {
     if packages::is_root() {
         packages::ensure(packages::NETWORK, "testing with real servers and clients")?;
+    }
+    if let Err(error) = BROWSERS.install() {
+        announce(&format!("going on without browsers: {error:#}"));
     }
     let lb = ebpf::build_lb(true)?;
     announce("tests with the loaded program and in namespaces");

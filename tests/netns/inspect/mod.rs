@@ -1,5 +1,7 @@
 //! Inspected TCP: the balancer shakes hands, collects what scripts want to see, and steps aside.
 
+mod browsers;
+mod capture;
 mod echo;
 mod hostile;
 mod loss;

@@ -4,7 +4,6 @@
 //! thread of ours carries every frame from one interface to the other.
 
 mod impairment;
-mod packet_socket;
 
 use std::{
     sync::{
@@ -18,10 +17,9 @@ use std::{
 use lb_tests::{End, Namespace, veth};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use self::{
-    impairment::{Impairment, Queue, Tally},
-    packet_socket::PacketSocket,
-};
+use self::impairment::Queue;
+pub use self::impairment::{Impairment, Tally};
+use crate::packet_socket::PacketSocket;
 
 /// No frame is longer: nobody merges segments on a road.
 const FRAME: usize = 1514;
@@ -89,7 +87,8 @@ fn wait(ends: &[PacketSocket; 2], queues: &[Queue; 2], now: Duration) {
 fn carry(ends: &[PacketSocket; 2], queues: &mut [Queue; 2], begun: Instant) {
     let mut buffer = [0; FRAME];
     for (from, queue) in ends.iter().zip(&mut *queues) {
-        while let Some(frame) = from.receive(&mut buffer) {
+        while let Some(length) = from.receive(&mut buffer) {
+            let frame = buffer.get(..length).expect("nobody merges segments on a road");
             queue.take(frame, begun.elapsed());
         }
     }

@@ -21,12 +21,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use crate::{
-    command::{announce, path_with, run},
-    packages, workspace,
+    command::{announce, path_with},
+    packages,
+    pypi::Pinned,
+    workspace,
 };
 
 /// What boots the machine.
-const VIRTME_NG: &str = "1.42";
+const VIRTME_NG: Pinned = Pinned { name: "virtme-ng", version: "1.42" };
 /// A nanosecond of its clock is an instruction. Strings are copied by eight bytes at a time, for
 /// each is an instruction too.
 const QEMU: &str = "-icount shift=0 -cpu max,-erms,-fsrm";
@@ -42,7 +44,7 @@ pub fn measure(benches: &Path, name: &str, json: &Path) -> Result<()> {
     if packages::is_root() {
         packages::ensure(packages::MACHINE, "a virtual machine with Debian's kernel")?;
     }
-    let tools = install_virtme_ng()?;
+    let tools = VIRTME_NG.install()?;
     let kernel = kernel::find()?;
     announce(&format!("this kernel has no pktgen: booting {}", kernel.display()));
     let folder = TempDir::with_prefix_in("machine-", workspace::target());
@@ -123,23 +125,6 @@ impl Drop for Machine {
             let _ = self.0.wait();
         }
     }
-}
-
-/// Where virtme-ng is, below `target/tools`.
-fn install_virtme_ng() -> Result<PathBuf> {
-    let tools = workspace::tools().join("virtme-ng");
-    if tools.join(format!("virtme_ng-{VIRTME_NG}.dist-info")).exists() {
-        return Ok(tools);
-    }
-    announce(&format!("installing virtme-ng {VIRTME_NG} into target/tools"));
-    if tools.exists() {
-        fs::remove_dir_all(&tools).with_context(|| tools.display().to_string())?;
-    }
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    command.arg("--target").arg(&tools).arg(format!("virtme-ng=={VIRTME_NG}"));
-    run(command.env("PIP_ROOT_USER_ACTION", "ignore"))?;
-    Ok(tools)
 }
 
 fn append(json: &Path, figures: &str) -> Result<()> {
