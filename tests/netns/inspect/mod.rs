@@ -2,9 +2,12 @@
 
 mod browsers;
 mod capture;
+mod captured;
 mod echo;
+mod flood;
 mod hostile;
 mod loss;
+mod queues;
 mod restart;
 mod servers;
 mod sni;

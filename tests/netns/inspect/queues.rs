@@ -1,0 +1,42 @@
+//! Several queues: what a server sends comes by another queue than what the client does.
+
+use std::{collections::BTreeSet, thread};
+
+use lb_tests::require_root;
+
+use super::{
+    WAITS,
+    echo::{Echo, Speaks, exchange},
+    inspected,
+};
+use crate::site::{Site, VIP, events, pseudo_random, wait_logged};
+
+/// Connections at once. Of each, chance decides by which queue the server's packets come.
+const MANY: usize = 40;
+
+#[test]
+fn connections_work_whichever_worker_hears_of_them() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::with_queues(2);
+    let _server = Echo::start(&site, 1, 80, Speaks::WhenSpokenTo);
+    let balancer = site.balance(&inspected("by.lua", ""), &[("by.lua", WAITS)]);
+    let content = pseudo_random(200_000);
+    thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| {
+                let mut stream = site.connect(VIP).unwrap();
+                assert_eq!(exchange(&mut stream, &content), ("1".into(), true));
+            });
+        }
+    });
+    // Not their ends: an acknowledgement that another queue has overtaken may reach a host that has
+    // forgotten the connection, and is answered with a reset.
+    let records = wait_logged(&balancer, MANY);
+    let workers: BTreeSet<_> = records.iter().map(|record| record["worker"].as_u64()).collect();
+    assert_eq!(workers, BTreeSet::from([Some(0), Some(1)]));
+    let dropped: Vec<_> =
+        events(&balancer, "drop_").into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(dropped, []);
+}
