@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use etherparse::{NetSlice, SlicedPacket, TcpHeader, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
 use lb_tests::Namespace;
 
 use crate::packet_socket::PacketSocket;
@@ -46,4 +46,35 @@ fn read(frame: &[u8]) -> Option<Segment> {
         tcp: tcp.to_header(),
         payload: tcp.payload().to_vec(),
     })
+}
+
+/// What a SYN offers: segment size, window scale, SACK, timestamps.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Offer {
+    pub mss: Option<u16>,
+    pub window_scale: Option<u8>,
+    pub has_sack: bool,
+    pub has_timestamps: bool,
+}
+
+/// What this SYN offers.
+pub fn offer(tcp: &TcpHeader) -> Offer {
+    let mut offer = Offer::default();
+    for option in tcp.options_iterator() {
+        match option.unwrap() {
+            TcpOptionElement::MaximumSegmentSize(mss) => offer.mss = Some(mss),
+            TcpOptionElement::WindowScale(scale) => offer.window_scale = Some(scale),
+            TcpOptionElement::SelectiveAcknowledgementPermitted => offer.has_sack = true,
+            TcpOptionElement::Timestamp(..) => offer.has_timestamps = true,
+            _ => {}
+        }
+    }
+    offer
+}
+
+/// The first segment that begins a connection, or answers one.
+pub fn handshake(segments: &[Segment], answers: bool) -> TcpHeader {
+    let mut found = segments.iter().filter(|one| one.tcp.syn && one.tcp.ack == answers);
+    let first = found.next().unwrap_or_else(|| panic!("no handshake in {segments:#?}"));
+    first.tcp.clone()
 }

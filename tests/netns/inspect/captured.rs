@@ -5,50 +5,19 @@ use std::{
     thread,
 };
 
-use etherparse::{TcpHeader, TcpOptionElement};
 use lb_tests::{Namespace, require_root, wait_until};
 
 use super::{
     WAITS,
-    capture::{Capture, Segment},
+    capture::{Capture, Offer, Segment, handshake, offer},
     echo::{Echo, Speaks, name, ping},
     inspected, punted,
 };
 use crate::site::{SNAT, SOON, Site, VIP, event, events, pseudo_random};
 
-/// What a SYN offers: segment size, window scale, SACK, timestamps.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-struct Offer {
-    mss: Option<u16>,
-    window_scale: Option<u8>,
-    has_sack: bool,
-    has_timestamps: bool,
-}
-
-fn offer(tcp: &TcpHeader) -> Offer {
-    let mut offer = Offer::default();
-    for option in tcp.options_iterator() {
-        match option.unwrap() {
-            TcpOptionElement::MaximumSegmentSize(mss) => offer.mss = Some(mss),
-            TcpOptionElement::WindowScale(scale) => offer.window_scale = Some(scale),
-            TcpOptionElement::SelectiveAcknowledgementPermitted => offer.has_sack = true,
-            TcpOptionElement::Timestamp(..) => offer.has_timestamps = true,
-            _ => {}
-        }
-    }
-    offer
-}
-
 /// Has captures show segments as they are, not merged.
 fn show_each(host: &Namespace) {
     host.ip(&["link", "set", "eth0", "gro_max_size", "1"]).unwrap();
-}
-
-/// The first segment that begins a connection, or answers one.
-fn handshake(segments: &[Segment], answers: bool) -> TcpHeader {
-    let mut found = segments.iter().filter(|one| one.tcp.syn && one.tcp.ack == answers);
-    let first = found.next().unwrap_or_else(|| panic!("no handshake in {segments:#?}"));
-    first.tcp.clone()
 }
 
 /// A segment of either side: numbers that count from the beginning of each stream, and payload.

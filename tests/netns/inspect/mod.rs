@@ -3,10 +3,12 @@
 mod browsers;
 mod capture;
 mod captured;
+mod cookies;
 mod echo;
 mod flood;
 mod hostile;
 mod loss;
+mod odd_servers;
 mod queues;
 mod restart;
 mod servers;
