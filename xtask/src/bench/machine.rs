@@ -9,7 +9,7 @@ mod kernel;
 use std::{
     fs, io,
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
