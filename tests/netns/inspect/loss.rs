@@ -18,6 +18,9 @@ use crate::{
 /// Connections at once.
 const MANY: usize = 30;
 const LENGTH: usize = 1 << 20;
+/// Without timestamps a client's retransmission timer, once doubled, stays so until something else
+/// is acknowledged (RFC 6298 §3).
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Does something to so many in a hundred segments that a host receives, and that it sends.
 fn impair(host: &Namespace, percent: u8, verdict: &str) {
@@ -55,7 +58,7 @@ fn exchange_over(percent: u8, verdict: &str) {
 fn balance(site: &Site) -> (Balancer, [Echo; 2]) {
     let servers = [1, 2].map(|number| Echo::start(site, number, 80, Speaks::WhenSpokenTo));
     let rest = format!(
-        "{WEB}tcp_mode = \"inspect\"\ndatascripts = [\"by\"]\n[[datascript]]\nname = \"by\"\n\
+        "{WEB}tcp_mode = \"inspect\"\ncollect_timeout = \"60s\"\ndatascripts = [\"by\"]\n[[datascript]]\nname = \"by\"\n\
          l4_request = \"by.lua\"\n{}",
         pool("web", [1, 2], 80),
     );
@@ -72,6 +75,7 @@ fn exchange_many(site: &Site, length: usize) {
         for _ in 0..MANY {
             scope.spawn(|| {
                 let mut stream = site.connect(VIP).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 let (server, is_whole) = exchange(&mut stream, &content);
                 assert!(is_whole, "bytes from server {server} differ");
             });
