@@ -28,11 +28,15 @@ mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod packet_socket;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod road;
 #[cfg(test)]
 mod scripts;
 #[cfg(test)]

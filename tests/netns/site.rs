@@ -9,6 +9,8 @@ use std::{
 use lb_tests::{Balancer, End, Namespace, Nginx, http_get, veth, wait_until};
 use serde_json::Value;
 
+use crate::road::{Impairment, Road};
+
 /// What nothing takes that works.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -56,18 +58,27 @@ impl Site {
 
     /// The same with more queues.
     pub fn with_queues(queues: u32) -> Self {
+        Self::joined(|near, far| veth(near, far, queues).unwrap()).0
+    }
+
+    /// The same with impaired links on both sides, the clients' first.
+    pub fn on_roads(impairment: Impairment) -> (Self, [Road; 2]) {
+        Self::joined(|near, far| Road::join(near, far, 1, impairment))
+    }
+
+    fn joined<L>(mut join: impl FnMut(&End, &End) -> L) -> (Self, [L; 2]) {
         let [client, balancer, servers] =
             ["client", "balancer", "servers"].map(|role| Namespace::new(role).unwrap());
         let own: Vec<String> = (2..10).map(|host| format!("192.0.2.{host}/24")).collect();
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let near = End { namespace: &client, device: "eth0", addresses: &own };
         let far = End { namespace: &balancer, device: "clients", addresses: &["192.0.2.1/24"] };
-        veth(&near, &far, queues).unwrap();
+        let clients = join(&near, &far);
         let own = ["10.0.0.11/24", "10.0.0.12/24", "10.0.0.13/24"];
         let near = End { namespace: &servers, device: "eth0", addresses: &own };
         let far = End { namespace: &balancer, device: "servers", addresses: &["10.0.0.1/24"] };
-        veth(&near, &far, queues).unwrap();
-        Self { client, balancer, servers }
+        let links = [clients, join(&near, &far)];
+        (Self { client, balancer, servers }, links)
     }
 
     /// Web servers at port 80 of the first addresses, named `1`, `2` and `3`.

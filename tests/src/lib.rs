@@ -26,7 +26,7 @@ pub use link::{End, bridge, veth};
 pub use load::{Connection, Kind, Load, Outcome, Plan, Question, Report};
 pub use namespace::Namespace;
 pub use pktgen::{Sent, has_pktgen, pktgen};
-pub use privilege::{mount_bpffs, require_root};
+pub use privilege::{mount_bpffs, require, require_root};
 pub use process::{Finished, Process};
 pub use server::{Dnsmasq, Iperf, Nginx};
 pub use wait::{check_stopped, stop_on_signals, wait_until};

@@ -15,11 +15,17 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in linux/magic.h.
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
-/// Whether a test that needs root, BPF and network namespaces can run; it returns if not. That is
-/// said aloud, and is a failure where the environment has `CI` set: there it must not go unseen.
+/// Whether a test that needs root, BPF and network namespaces can run; see [`require`].
 #[must_use]
 pub fn require_root() -> bool {
-    let Err(error) = try_everything() else {
+    require(try_everything())
+}
+
+/// Whether a test can run; it returns if not. That is said aloud, with what it lacks, and is a
+/// failure where the environment has `CI` set: there it must not go unseen.
+#[must_use]
+pub fn require(able: Result<()>) -> bool {
+    let Err(error) = able else {
         return true;
     };
     assert!(!is_ci(), "a test cannot run, and CI is set: {error:#}");

@@ -9,6 +9,7 @@ mod fuzz;
 mod machine;
 mod packages;
 mod plot;
+mod pypi;
 mod style;
 mod test;
 mod toolchain;

@@ -52,6 +52,7 @@ pub const NETWORK: &[Package] = &[
     package("iperf3", "iperf3", "measures throughput"),
     package("tcpdump", "tcpdump", "sees which packets a host gets"),
     package("bpftool", "bpftool", "shows a flow in its pinned map"),
+    package("python3-pip", "pip3", "installs curl-cffi, which connects as browsers do"),
 ];
 
 /// For benchmarks of packets.

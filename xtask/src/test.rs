@@ -3,18 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-
 use lb_tests::stop_on_signals;
 
 use crate::{
     command::{announce, cargo, executables, run},
     ebpf,
     machine::{self, Job, quoted},
-    packages, workspace,
+    packages,
+    pypi::Pinned,
+    workspace,
 };
 
 /// The tests with the loaded program, and those in namespaces.
 const PRIVILEGED: [&str; 6] = ["--package", "lb-tests", "--test", "packets", "--test", "netns"];
+
+/// Connects as browsers do, post-quantum key shares included. The tests look for it in its folder.
+const BROWSERS: Pinned = Pinned { name: "curl-cffi", version: "0.16.3" };
 
 /// Runs the tests whose name contains `filter`; `quick` leaves out those that need root.
 pub fn all(quick: bool, filter: Option<&str>) -> Result<()> {
@@ -50,6 +54,9 @@ fn model(filter: Option<&str>) -> Result<()> {
 fn privileged(filter: Option<&str>) -> Result<()> {
     if packages::is_root() {
         packages::ensure(packages::NETWORK, "testing with real servers and clients")?;
+    }
+    if let Err(error) = BROWSERS.install() {
+        announce(&format!("going on without browsers: {error:#}"));
     }
     let lb = ebpf::build_lb(true)?;
     announce("tests with the loaded program and in namespaces");

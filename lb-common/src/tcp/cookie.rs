@@ -1,17 +1,21 @@
 //! The number that a SYN is answered with, from which the answer's receiver is known again.
 //!
 //! ```text
-//! 31        20 19         8 7       0
-//! | of whom   | of what    | data ^ mask |
+//! 31                8 7         0
+//! | number + proof    | data ^ mask |
 //! ```
 //!
-//! *Of whom* and the mask are bits of a keyed hash over addresses, ports and epoch; *of what* is
-//! one that also covers the client's initial number and the data. An acknowledgement that
-//! completes a handshake must fit all 24 bits. One that fits only the first twelve comes from the same
-//! client a little later: its second segment may be here before a worker has made the flow of the
-//! first, or instead of the first, which was lost. It must neither be answered with a reset nor
-//! begin anything ([`Check::Follows`]). Of what nobody was given a cookie for, one packet in 2,048 is
-//! taken for such.
+//! The mask and the proof are bits of keyed hashes over addresses, ports and epoch, the proof's also
+//! over the data. To the proof the client's initial number is added, modulo 2^24: so an
+//! acknowledgement shows how far behind that number its own is. Zero completes a handshake. What is
+//! within our first window ([`Check::Follows`]) comes from the same client a little later: its second
+//! segment may be here before a worker has made the flow of the first, or instead of the first,
+//! which was lost. It must neither be answered with a reset nor begin anything: not even by chance,
+//! for what came before it would be missing. A hash over the number as well, in a tag of its own,
+//! would let that happen once in as many as the tag has values.
+//!
+//! Of what nobody was given a cookie for, one packet in 2^23 completes a handshake, and one in 128
+//! seems to follow one.
 //!
 //! A cookie is good in its epoch and in the next: 69 to 137 seconds. The data is masked so that
 //! nothing can be read off the number.
@@ -19,7 +23,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    answer::WINDOW_SCALE,
+    answer::{WINDOW, WINDOW_SCALE},
     options::{Plain, SynOptions},
     siphash::SipHash,
 };
@@ -178,7 +182,7 @@ impl Handshake {
 pub enum Check {
     /// It completes the handshake that this was offered in.
     Completes(Data),
-    /// Its sender was given a cookie, but for another sequence number.
+    /// Its sender was given this cookie, and has sent something since.
     Follows,
     /// Nothing.
     Foreign,
@@ -209,9 +213,8 @@ impl Secrets {
     #[must_use]
     pub const fn make(&self, nanos: u64, handshake: &Handshake, data: Data) -> u32 {
         let whose = self.whose(Epoch::at(nanos), handshake);
-        let whom = whose.hash(0);
-        let what = whose.hash(second(handshake.sequence, data.0));
-        upper(whom) << 20 | upper(what) << 8 | (data.0 ^ mask(whom)) as u32
+        let proof = upper(whose.hash(last(data.0)));
+        proof.wrapping_add(handshake.sequence) << 8 | (data.0 ^ whose.mask()) as u32
     }
 
     /// What it shows that somebody acknowledges this cookie now.
@@ -232,17 +235,14 @@ impl Secrets {
     #[inline(always)]
     const fn check_in(&self, epoch: Epoch, handshake: &Handshake, cookie: u32) -> Check {
         let whose = self.whose(epoch, handshake);
-        let whom = whose.hash(0);
-        if cookie >> 20 != upper(whom) {
-            return Check::Foreign;
-        }
         #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
-        let data = cookie as u8 ^ mask(whom);
-        let what = whose.hash(second(handshake.sequence, data));
-        if cookie >> 8 & 0xfff == upper(what) {
-            Check::Completes(Data(data))
-        } else {
-            Check::Follows
+        let data = cookie as u8 ^ whose.mask();
+        let proof = upper(whose.hash(last(data)));
+        let initial = (cookie >> 8).wrapping_sub(proof);
+        match handshake.sequence.wrapping_sub(initial) & 0xff_ffff {
+            0 => Check::Completes(Data(data)),
+            1..=FIRST_WINDOW => Check::Follows,
+            _ => Check::Foreign,
         }
     }
 
@@ -255,6 +255,9 @@ impl Secrets {
     }
 }
 
+/// How much a client may send before it has heard more of us than the number.
+const FIRST_WINDOW: u32 = WINDOW as u32;
+
 /// A secret, and what both messages begin with.
 struct Whose {
     secret: [u64; 2],
@@ -264,6 +267,12 @@ struct Whose {
 }
 
 impl Whose {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
+    const fn mask(&self) -> u8 {
+        self.hash(0) as u8
+    }
+
     #[inline(always)]
     const fn hash(&self, last: u64) -> u64 {
         let [k0, k1] = self.secret;
@@ -278,21 +287,15 @@ const fn hash(k0: u64, k1: u64, first: u64, second: u64, last: u64) -> u64 {
     SipHash::new([k0, k1]).word(first).word(second).finish(last)
 }
 
-/// The end of the second message; the first one's is zero, which this never is.
+/// The end of the proof's message; the mask's is zero, which this never is.
 #[inline(always)]
-const fn second(sequence: u32, data: u8) -> u64 {
-    sequence as u64 | (data as u64) << 32 | 1 << 40
+const fn last(data: u8) -> u64 {
+    data as u64 | 1 << 8
 }
 
 #[inline(always)]
 const fn upper(hash: u64) -> u32 {
-    (hash >> 52) as u32
-}
-
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
-const fn mask(hash: u64) -> u8 {
-    hash as u8
+    (hash >> 40) as u32
 }
 
 /// [`Secrets`] as they are shared: the program and workers read, control writes what nobody reads.

@@ -64,7 +64,8 @@ impl Engine {
     ) -> bool {
         let flags = packet.flags();
         let cookies = cookies(service.1);
-        if !cookies.has_any() || (flags.opens() && !cookies.is_always()) {
+        let gives_one = cookies.is_always() || self.shared.gauge.is_pressed();
+        if !cookies.has_any() || (flags.opens() && !gives_one) {
             return false;
         }
         let Some(segment) = Segment::read(packet) else {
@@ -72,7 +73,8 @@ impl Engine {
             return true;
         };
         if flags.opens() {
-            // The program answers all but what it cannot read, or took for a flow's that is over.
+            // The program answers all but what it cannot read, or took for a flow's that is over, and
+            // what comes before it was told of the pressure.
             self.offer_cookie(turn, packet, ingress, &segment);
             return true;
         }

@@ -181,6 +181,13 @@ impl Gauge {
         self.half_open() >= self.most_half_open()
     }
 
+    /// Whether services that answer with cookies under pressure are to: so many flows are half open,
+    /// and there is room for a client that returns one. Control tells the program of it a moment
+    /// later, in which a flood would leave no room.
+    pub(super) fn is_pressed(&self) -> bool {
+        !self.is_full() && u64::from(self.half_open()) * 2 >= u64::from(self.most_half_open())
+    }
+
     pub(super) fn begun(&self, established: bool) {
         self.flows.fetch_add(1, Ordering::Relaxed);
         if !established {

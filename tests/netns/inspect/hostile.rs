@@ -1,4 +1,4 @@
-//! Clients and scripts that do not do what one hopes for, and floods.
+//! Clients and scripts that do not do what one hopes for.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -190,7 +190,7 @@ fn clients_of_a_service_that_is_always_protected_prove_themselves() {
 }
 
 /// A socket of the client's that takes packets with their IP header.
-fn raw_socket(site: &Site) -> OwnedFd {
+pub fn raw_socket(site: &Site) -> OwnedFd {
     let protocol = Some(ipproto::RAW);
     let raw = || socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::empty(), protocol);
     site.client.enter(raw).unwrap().unwrap()
@@ -215,68 +215,9 @@ fn who_was_given_no_cookie_begins_nothing() {
         ack.write(&mut packet, b"payload").unwrap();
         sendto(&socket, &packet, SendFlags::empty(), &to).unwrap();
     }
-    // One in 2,048 looks as if it followed a cookie; nothing begins by that.
-    let reset = || Ok(event(&balancer, "answer_reset") > u64::from(MANY) - 10);
+    // One in 128 looks as if it followed a cookie; nothing begins by that.
+    let reset = || Ok(event(&balancer, "answer_reset") > u64::from(MANY) - 40);
     wait_until("resets", SOON, reset).unwrap();
     assert_eq!(event(&balancer, "punt_cookie"), 0);
     assert!(balancer.flows_json().unwrap().is_empty());
-}
-
-/// SYNs from addresses that nobody has, for so long. Returns how many.
-fn flood(site: &Site, duration: Duration) -> u64 {
-    let socket = raw_socket(site);
-    let to: std::net::SocketAddr = "192.0.2.10:0".parse().unwrap();
-    let (begun, mut sent) = (Instant::now(), 0u64);
-    while begun.elapsed() < duration {
-        let [.., high, low] = sent.to_be_bytes();
-        let port = 1024 + u16::from_be_bytes([high, low]) / 2;
-        let syn = PacketBuilder::ipv4([198, 18, high, low], [192, 0, 2, 10], 64)
-            .tcp(port, 80, u32::try_from(sent).unwrap(), 64240)
-            .syn();
-        let mut packet = Vec::new();
-        syn.write(&mut packet, &[]).unwrap();
-        // A full queue drops it: as good as sent.
-        let _ = sendto(&socket, &packet, SendFlags::empty(), &to);
-        sent += 1;
-    }
-    sent
-}
-
-#[test]
-fn a_flood_of_syns_costs_nobody_anything() {
-    if !require_root() {
-        return;
-    }
-    let site = Site::new();
-    let _servers = [1, 2].map(|number| Echo::start(&site, number, 80, Speaks::WhenSpokenTo));
-    let balancer = site.balance(&inspected("by.lua", ""), &[("by.lua", WAITS)]);
-    let mut established = site.connect(VIP).unwrap();
-    established.write_all(b"ping").unwrap();
-    assert_eq!(name(&mut established), "1");
-    assert_eq!(
-        std::thread::scope(|scope| {
-            let flooding = scope.spawn(|| flood(&site, Duration::from_secs(1)));
-            let mut echo = [0; 4];
-            established.read_exact(&mut echo).unwrap();
-            while !flooding.is_finished() {
-                assert_eq!(ping(&mut established, b"pong").unwrap(), b"pong");
-                let mut new = site.connect(VIP).unwrap();
-                new.write_all(b"ping").unwrap();
-                assert_eq!(name(&mut new), "1");
-            }
-            assert!(
-                balancer
-                    .flows_json()
-                    .unwrap()
-                    .iter()
-                    .all(|flow| { flow["client"].as_str().unwrap().starts_with("192.0.2.") })
-            );
-            let sent = flooding.join().unwrap();
-            let answered = event(&balancer, "answer_cookie");
-            assert!(answered > sent / 2 && sent > 1000, "{answered} of {sent}");
-            assert_eq!(ping(&mut established, b"pong").unwrap(), b"pong");
-            echo
-        }),
-        *b"ping"
-    );
 }

@@ -1,9 +1,16 @@
 //! Inspected TCP: the balancer shakes hands, collects what scripts want to see, and steps aside.
 
+mod browsers;
+mod capture;
+mod captured;
+mod cookies;
 mod echo;
+mod flood;
 mod hostile;
 mod loss;
 mod netem;
+mod odd_servers;
+mod queues;
 mod restart;
 mod servers;
 mod sni;

@@ -3,7 +3,8 @@
 
 use lb_tests::{Namespace, require_root};
 
-use super::loss::exchange_over;
+use super::loss::{balance, exchange_many};
+use crate::site::Site;
 
 /// Of each connection, either way: a machine that is emulated is slow.
 const LENGTH: usize = 128 << 10;
@@ -19,8 +20,12 @@ fn exchange_where(netem: &str) {
     if !require_root() {
         return;
     }
-    let site = exchange_over(LENGTH, |host| impair(host, netem));
-    for host in [&site.client, &site.servers] {
+    let site = Site::new();
+    let _balancer = balance(&site);
+    let hosts = [&site.client, &site.servers];
+    hosts.into_iter().for_each(|host| impair(host, netem));
+    exchange_many(&site, LENGTH);
+    for host in hosts {
         let shown = host.run(&["tc", "-s", "qdisc", "show", "dev", "eth0"]).unwrap();
         // What it has forwarded, and which words it took.
         assert!(shown.contains("netem") && !shown.contains("Sent 0 bytes"), "{shown}");

@@ -29,7 +29,7 @@ fn s_server(site: &Site, folder: &Path, number: u8, name: &str) -> Process {
 }
 
 /// nginx with several certificates, told apart by name.
-fn nginx(site: &Site, folder: &Path, number: u8, names: &[&str]) -> Process {
+pub fn nginx(site: &Site, folder: &Path, number: u8, names: &[&str]) -> Process {
     let server = |name: &&str| {
         certificate(&site.servers, folder, name);
         let [key, pem] = ["key", "pem"].map(|kind| path(folder, name, kind));
@@ -52,7 +52,7 @@ fn nginx(site: &Site, folder: &Path, number: u8, names: &[&str]) -> Process {
     started(site, site.servers.spawn(&words).unwrap(), number)
 }
 
-fn path(folder: &Path, name: &str, kind: &str) -> String {
+pub fn path(folder: &Path, name: &str, kind: &str) -> String {
     folder.join(format!("{name}.{kind}")).to_string_lossy().into_owned()
 }
 

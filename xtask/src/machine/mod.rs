@@ -9,7 +9,7 @@ mod kernel;
 use std::{
     fs, io,
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -21,12 +21,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use crate::{
-    command::{announce, path_with, run},
-    packages, workspace,
+    command::{announce, path_with},
+    packages,
+    pypi::Pinned,
+    workspace,
 };
 
 /// What boots the machine.
-const VIRTME_NG: &str = "1.42";
+const VIRTME_NG: Pinned = Pinned { name: "virtme-ng", version: "1.42" };
 const MEMORY: &str = "3G";
 /// Emulation is slow, and slower on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
@@ -55,7 +57,7 @@ impl Job<'_> {
         if packages::is_root() {
             packages::ensure(packages::MACHINE, "a virtual machine with Debian's kernel")?;
         }
-        let tools = install_virtme_ng()?;
+        let tools = VIRTME_NG.install()?;
         let kernel = kernel::find()?;
         announce(&format!("{}: booting {}", self.reason, kernel.display()));
         let script = folder.path().join("run.sh");
@@ -135,23 +137,6 @@ impl Drop for Machine {
             let _ = self.0.wait();
         }
     }
-}
-
-/// Where virtme-ng is, below `target/tools`.
-fn install_virtme_ng() -> Result<PathBuf> {
-    let tools = workspace::tools().join("virtme-ng");
-    if tools.join(format!("virtme_ng-{VIRTME_NG}.dist-info")).exists() {
-        return Ok(tools);
-    }
-    announce(&format!("installing virtme-ng {VIRTME_NG} into target/tools"));
-    if tools.exists() {
-        fs::remove_dir_all(&tools).with_context(|| tools.display().to_string())?;
-    }
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    command.arg("--target").arg(&tools).arg(format!("virtme-ng=={VIRTME_NG}"));
-    run(command.env("PIP_ROOT_USER_ACTION", "ignore"))?;
-    Ok(tools)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ fn the_same_data_looks_different_to_each_client() {
     assert!(seen.iter().all(|count| (160..=352).contains(count)), "{seen:?}");
 }
 
-/// Of many packets that nobody was given a cookie for, about one in 2,048 looks like a later one of
+/// Of many packets that nobody was given a cookie for, about one in 128 looks like a later one of
 /// some client's, and hardly any completes a handshake.
 #[test]
 fn a_flood_of_wrong_acknowledgements_reaches_nobody() {
@@ -125,26 +125,40 @@ fn a_flood_of_wrong_acknowledgements_reaches_nobody() {
             Check::Foreign => {}
         }
     }
-    assert!((80..=180).contains(&follow), "{follow}");
+    assert!((1_800..=2_300).contains(&follow), "{follow}");
     assert!(complete <= 1, "{complete}");
 }
 
-/// Whoever was given a cookie may try to say that it was for something else: one in 4,096 times
-/// that is believed, of its own connection. Once an epoch has passed it is the same.
+/// What begins a connection in the middle of one would lose what came before it. Once an epoch has
+/// passed it is the same.
 #[test]
-fn numbers_and_data_are_covered() {
+fn no_later_number_ever_completes_a_handshake() {
     let secrets = Secrets { even: [21, 22], odd: [23, 24] };
-    let (mut numbers, mut data) = (0, 0);
+    let handshake =
+        Handshake { addresses: [7; 8], ports: [1, 2, 3, 4], sequence: u32::MAX - 30_000 };
+    let cookie = secrets.make(5 * EPOCH, &handshake, Data(0x5a));
+    for ahead in 1..=u32::from(u16::MAX) {
+        let later = Handshake { sequence: handshake.sequence.wrapping_add(ahead), ..handshake };
+        let now = (5 + u64::from(ahead & 1)) * EPOCH;
+        assert_eq!(secrets.check(now, &later, cookie), Check::Follows, "{ahead}");
+    }
+    let beyond = handshake.sequence.wrapping_add(1 << 16);
+    for sequence in [handshake.sequence.wrapping_sub(1), beyond] {
+        let other = Handshake { sequence, ..handshake };
+        assert_eq!(secrets.check(5 * EPOCH, &other, cookie), Check::Foreign);
+    }
+}
+
+/// Whoever was given a cookie may try to say that it was for something else.
+#[test]
+fn data_is_covered() {
+    let secrets = Secrets { even: [21, 22], odd: [23, 24] };
     for sequence in 0..1u32 << 15 {
         let handshake = Handshake { addresses: [7; 8], ports: [1, 2, 3, 4], sequence };
         let cookie = secrets.make(5 * EPOCH, &handshake, Data(0x5a));
-        let now = (5 + u64::from(sequence & 1)) * EPOCH;
-        let other = Handshake { sequence: sequence ^ 1 << (sequence % 32), ..handshake };
-        numbers += u32::from(completes(secrets.check(now, &other, cookie)));
-        data += u32::from(completes(secrets.check(now, &handshake, cookie ^ 1 << (sequence % 8))));
+        let other = cookie ^ 1 << (sequence % 8);
+        assert!(!completes(secrets.check(5 * EPOCH, &handshake, other)), "{sequence}");
     }
-    // Eight each, give or take.
-    assert!(numbers <= 25 && data <= 25, "{numbers}, {data}");
 }
 
 proptest! {
@@ -212,19 +226,5 @@ proptest! {
         for (handshake, cookie) in [(addresses, cookie), (ports, cookie), tag] {
             prop_assert!(!completes(secrets.check(nanos, &handshake, cookie)));
         }
-    }
-
-    /// The client's next segments may be here before its flow is.
-    #[test]
-    fn another_sequence_number_follows(
-        secrets in secrets(), handshake in handshake(), nanos in now(), ahead in 1..1u32 << 20,
-    ) {
-        let data = Data::new(&SynOptions::default());
-        let cookie = secrets.make(nanos, &handshake, data);
-        let sequence = handshake.sequence.wrapping_add(ahead);
-        let check = secrets.check(nanos, &Handshake { sequence, ..handshake }, cookie);
-        // One in 4,096 is not told apart.
-        prop_assume!(!completes(check));
-        prop_assert_eq!(check, Check::Follows);
     }
 }

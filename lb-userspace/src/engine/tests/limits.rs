@@ -40,6 +40,31 @@ fn flows_that_are_not_established_take_only_their_share() {
     world.send(&udp(client(34), dns(), b""), NEW, &limit).nothing();
 }
 
+/// What a flood leaves to others: half of what may be half open is for clients that prove themselves.
+#[test]
+fn a_syn_is_answered_with_a_cookie_once_half_of_the_share_is_taken() {
+    let instance = "flow_capacity = 64\nhalf_open_share = 50";
+    let mut world = Setup { instance, ..Setup::default() }.world();
+    for port in 1..=16 {
+        world.begin(&tcp(client(port), web(), SYN)).to(hop(11));
+    }
+    let syn = tcp(client(17), web(), SYN);
+    let answer = world.send(&syn, NEW, &[Event::AnswerCookie]).to(ROUTER);
+    let Transport::Tcp { flags, sequence: cookie, acknowledgement } = answer.transport else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((flags, world.gauge()), (SYN | ACK, (16, 16)));
+    let acknowledgement_of_ours = cookie.wrapping_add(1);
+    let transport = Transport::Tcp {
+        flags: ACK,
+        sequence: acknowledgement,
+        acknowledgement: acknowledgement_of_ours,
+    };
+    let returned = Message { transport, ..tcp(client(17), web(), ACK) };
+    world.send(&returned, Verdict::Punt(Event::PuntCookie), &[]).to(hop(11));
+    assert_eq!(world.gauge(), (17, 17));
+}
+
 #[test]
 fn flows_closed_by_a_script_do_not_fill_the_table() {
     let instance = "flow_capacity = 64\nhalf_open_share = 50";
