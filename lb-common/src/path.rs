@@ -10,7 +10,7 @@ use crate::{
     address::{Address, Protocol},
     admission::{Admission, PolicyClient, Rate, RateKey},
     event::Event,
-    filter,
+    filter::AddressFilter,
     flow::{Choices, Entry, Flags, Geometry, PackedKeyV4, SharedBucketV4, SharedSlotV4},
     next_hop::{NextHop, NextHopId},
     rewrite::RewriteV4,
@@ -76,8 +76,8 @@ pub trait Tables {
     fn bucket(&self, index: u32) -> Option<&SharedBucketV4>;
     /// An entry of `next_hops`.
     fn next_hop(&self, id: NextHopId) -> Option<NextHop>;
-    /// A word of the [address filter](crate::filter).
-    fn filter_word(&self, index: u32) -> u64;
+    /// Which addresses packets are looked up for; `None` for all.
+    fn address_filter(&self) -> Option<&AddressFilter>;
     /// What the address is to this instance.
     fn roles(&self, address: &Address) -> Roles;
     /// The virtual service that listens there.
@@ -201,7 +201,7 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     if total_length < HEADERS || total_length + L3 > length {
         return miss::malformed::<L3, F, T>(frame, tables, protocol);
     }
-    if !filter::may_be_ours(tables, &key) {
+    if tables.address_filter().is_some_and(|filter| !filter.may_hold(&key)) {
         return miss::NOT_OURS;
     }
     let Some((slot, entry)) = find(tables, &key) else {

@@ -12,7 +12,7 @@ use lb_common::{
     admission::{ARRIVALS, Admission, CLIENT_PREFIXES, PolicyClient, Rate, RateKey},
     atomic::AtomicU64,
     event::{EVENTS, Event},
-    filter::FILTER_WORDS,
+    filter::AddressFilter,
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
     layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, Pressure, QUEUES, SOCKETS},
@@ -50,7 +50,7 @@ static ADDRESS_ROLES: HashMap<Address, Roles, { ADDRESSES as usize }> = HashMap:
 
 /// Which addresses are worth looking packets up for. Control writes it through mapped memory.
 #[btf_map(name = "address_filter")]
-static ADDRESS_FILTER: Array<u64, { FILTER_WORDS as usize }, MMAPABLE> = Array::new();
+static ADDRESS_FILTER: Array<[u64; 2048], 1, MMAPABLE> = Array::new();
 
 /// Whom network security policies let in.
 #[btf_map(name = "client_prefixes")]
@@ -128,10 +128,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn filter_word(&self, index: u32) -> u64 {
-        // SAFETY: a map's value is aligned and lives as long as the program runs; every access is
-        // of the whole word.
-        ADDRESS_FILTER.get_ptr(index).map_or(0, |word| unsafe { word.read_volatile() })
+    fn address_filter(&self) -> Option<&AddressFilter> {
+        // SAFETY: same size (asserted in lb-common), every access atomic; the map lives as long as
+        // the program.
+        ADDRESS_FILTER.get_ptr(0).map(|filter| unsafe { &*filter.cast::<AddressFilter>() })
     }
 
     #[inline(always)]

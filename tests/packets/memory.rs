@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use lb_common::{
     address::Address,
     admission::{Admission, ClientPrefix, PolicyClient, Rate, RateKey},
-    atomic::AtomicU64,
-    filter::{AddressFilter, FILTER_WORDS},
+    filter::AddressFilter,
     flow::{Geometry, SharedBucketV4},
     next_hop::{NextHop, NextHopId},
     path::{self, Frame, Tables, Verdict},
@@ -86,7 +85,7 @@ impl Frame for MemoryFrame {
 pub struct Memory {
     table: FlowTable,
     next_hops: HashMap<NextHopId, NextHop>,
-    filter: Vec<AtomicU64>,
+    filter: Box<AddressFilter>,
     roles: HashMap<Address, Roles>,
     services: HashMap<ServiceKey, Service>,
     prefixes: Vec<ClientPrefix>,
@@ -112,8 +111,8 @@ impl Tables for Memory {
         self.next_hops.get(&id).copied()
     }
 
-    fn filter_word(&self, index: u32) -> u64 {
-        AddressFilter(&self.filter).word(index)
+    fn address_filter(&self) -> Option<&AddressFilter> {
+        Some(&self.filter)
     }
 
     fn roles(&self, address: &Address) -> Roles {
@@ -153,9 +152,9 @@ impl Memory {
         let geometry = geometry();
         let table = FlowTable::new(geometry, Box::new(OwnedMemory::new(&geometry)));
         setup.fill(&table);
-        let filter: Vec<_> = (0..FILTER_WORDS).map(|_| AtomicU64::default()).collect();
+        let filter = Box::<AddressFilter>::default();
         for (address, roles) in Setup::roles() {
-            AddressFilter(&filter).add(&address, roles);
+            filter.add(&address, roles);
         }
         Self {
             table,

@@ -5,8 +5,7 @@ use std::{os::fd::AsFd, ptr::NonNull};
 
 use lb_common::{
     address::Address,
-    atomic::AtomicU64,
-    filter::{AddressFilter, FILTER_WORDS},
+    filter::AddressFilter,
     flow::{BUCKET_SLOTS, Geometry, SharedBucketV4, SharedRecord},
     layout::Pressure,
     service::Roles,
@@ -147,16 +146,16 @@ impl CookieJar for MappedHandshakes {
 }
 
 /// The filter of addresses.
-pub(super) struct MappedFilter(Mapped<AtomicU64>);
+pub(super) struct MappedFilter(Mapped<AddressFilter>);
 
 impl MappedFilter {
     pub(super) fn new(map: impl AsFd) -> Result<Self, DatapathError> {
-        Mapped::new(map, FILTER_WORDS as usize).map(Self)
+        Mapped::new(map, 1).map(Self)
     }
 
     /// See [`AddressFilter::add`].
     pub(super) fn add(&self, address: &Address, roles: Roles) {
-        AddressFilter(self.0.as_slice()).add(address, roles);
+        self.0.as_slice()[0].add(address, roles);
     }
 }
 

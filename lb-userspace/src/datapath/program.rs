@@ -15,7 +15,7 @@ use lb_common::{
     address::Address,
     admission::{ARRIVALS, CLIENT_PREFIXES, RateKey},
     event::EVENTS,
-    filter::FILTER_WORDS,
+    filter::AddressFilter,
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
@@ -329,7 +329,7 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         // A trie's key is the prefix's length and what it is of.
         Shape { kind: MapType::LpmTrie, ..hash("client_prefixes", 24, 4, CLIENT_PREFIXES) },
         Shape { kind: MapType::LruHash, ..hash("arrivals", size_of::<RateKey>(), 8, ARRIVALS) },
-        array("address_filter", size_of::<u64>(), FILTER_WORDS),
+        array("address_filter", size_of::<AddressFilter>(), 1),
         hash("addresses", size_of::<Address>(), 4, ADDRESSES),
         hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },

@@ -56,8 +56,8 @@ impl Tables for Maps {
         Some(NextHop::new(INTERFACE, [2; 6], [2; 6]))
     }
 
-    fn filter_word(&self, _: u32) -> u64 {
-        u64::MAX
+    fn address_filter(&self) -> Option<&crate::filter::AddressFilter> {
+        None
     }
 
     fn roles(&self, _: &Address) -> Roles {

@@ -561,9 +561,9 @@ impl Tables for World {
         Some(self.net.entry(id))
     }
 
-    /// Everything is looked up: what the filter would keep from it is in no map.
-    fn filter_word(&self, _: u32) -> u64 {
-        u64::MAX
+    /// Everything is looked up: what a filter would keep from it is in no map.
+    fn address_filter(&self) -> Option<&lb_common::filter::AddressFilter> {
+        None
     }
 
     fn roles(&self, address: &Address) -> Roles {
