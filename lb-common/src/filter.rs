@@ -1,4 +1,4 @@
-//! Telling packets of no flow of ours apart before anything is looked up.
+//! Telling packets of no flow of ours apart without looking for more than one bucket.
 //!
 //! A Bloom filter of one hash (Bloom, *Space/time trade-offs in hash coding with allowable
 //! errors*, CACM 1970): half of its bits are for addresses that packets of flows are sent to, half

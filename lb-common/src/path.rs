@@ -92,12 +92,23 @@ pub trait Tables {
     fn is_pressed(&self) -> bool;
 }
 
+/// Whether a packet with this key may be of a flow.
+#[inline(always)]
+fn may_be_ours<T: Tables>(tables: &T, key: &PackedKeyV4) -> bool {
+    tables.address_filter().is_none_or(|filter| filter.may_hold(key))
+}
+
 /// The slot that holds `key`, and its entry.
+///
+/// Most flows are in the first of their buckets; only for what is not is the filter asked.
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
     let choices = tables.geometry().choices(key);
     if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, &choices, key)) {
         return Some(found);
+    }
+    if !may_be_ours(tables, key) {
+        return None;
     }
     let second = tables.bucket(choices.second)?;
     if let Some(found) = in_bucket(second, &choices, key) {
@@ -201,11 +212,11 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     if total_length < HEADERS || total_length + L3 > length {
         return miss::malformed::<L3, F, T>(frame, tables, protocol);
     }
-    if tables.address_filter().is_some_and(|filter| !filter.may_hold(&key)) {
-        return miss::NOT_OURS;
-    }
     let Some((slot, entry)) = find(tables, &key) else {
-        return miss::no_flow::<L3, F, T>(frame, tables, protocol, tcp);
+        return match may_be_ours(tables, &key) {
+            true => miss::no_flow::<L3, F, T>(frame, tables, protocol, tcp),
+            false => miss::NOT_OURS,
+        };
     };
     if let Some(verdict) = held_up(&entry, tcp, packet.ttl()) {
         return verdict;

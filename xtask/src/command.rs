@@ -41,6 +41,10 @@ const LEAKING_PREFIXES: [&str; 11] = [
     "CARGO_TARGET_",
 ];
 
+/// What `cargo run` sets for this program, by prefix.
+const OF_A_RUN: [&str; 5] =
+    ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_"];
+
 /// A command that sees nothing of the cargo that runs this program.
 pub fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -56,11 +60,23 @@ fn leaks(name: &str) -> bool {
     LEAKS.contains(&name) || LEAKING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The cargo that runs this program: the workspace's own toolchain.
+/// The cargo that runs this program: the workspace's own toolchain. It sees nothing of what it is
+/// run by: build scripts of dependencies look at such variables, and all that is behind them would
+/// be compiled again whenever a user has run cargo by hand in between.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_a_run) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(crate::workspace::root());
     command
+}
+
+/// Whether `cargo run` sets a variable for the program that it runs.
+fn is_of_a_run(name: &str) -> bool {
+    name == "OUT_DIR" || OF_A_RUN.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Says a step's name.
@@ -126,6 +142,12 @@ mod tests {
     fn what_a_user_sets_for_the_network_stays_and_what_cargo_sets_goes() {
         for name in ["CARGO", "CARGO_PKG_NAME", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
             assert!(leaks(name), "{name}");
+        }
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "OUT_DIR"] {
+            assert!(is_of_a_run(name), "{name}");
+        }
+        for name in ["CARGO", "RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "CARGO_HOME"] {
+            assert!(!is_of_a_run(name), "{name}");
         }
         for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "PATH", "RUSTUP_HOME"] {
             assert!(!leaks(name), "{name}");

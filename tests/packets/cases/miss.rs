@@ -9,7 +9,9 @@ use lb_common::{
 use crate::{
     fixture::{Case, check},
     packet::{Packet, endpoints, framed, seal},
-    setup::{CLIENT, DNAT_SERVER, FOREIGN, Flow, PORT, SERVER, SNAT, Setup, VIP, dnat_reply, snat},
+    setup::{
+        CLIENT, DNAT_SERVER, FOREIGN, Flow, PORT, Place, SERVER, SNAT, Setup, VIP, dnat_reply, snat,
+    },
 };
 
 fn packet(protocol: Protocol, from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Packet {
@@ -47,10 +49,11 @@ fn what_is_not_ours_is_passed() {
     check(&Setup::ordinary(), &cases);
 }
 
-/// The address filter comes before the flow table: that is what it is for.
+/// The address filter comes before all but the first bucket.
 #[test]
-fn between_addresses_that_are_not_ours_nothing_is_looked_up() {
-    let elsewhere = Flow { from: endpoints((CLIENT, 5), (FOREIGN, PORT)), ..snat(Tcp) };
+fn between_addresses_that_are_not_ours_only_one_bucket_is_looked_at() {
+    let from = endpoints((CLIENT, 5), (FOREIGN, PORT));
+    let elsewhere = Flow { from, place: Place::Second, ..snat(Tcp) };
     let packet = elsewhere.packet().bytes();
     check(&Setup::new([elsewhere]), &[Case::pass("a flow", packet, Event::PassNotOurs)]);
 }
