@@ -10,7 +10,7 @@ use lb_common::{
     path::Verdict,
     service::{Cookies, Service},
     tcp::{
-        cookie::{Data, Handshake},
+        cookie::{Check, Data, Handshake},
         options::SynOptions,
     },
     wire::TcpFlags,
@@ -89,6 +89,14 @@ fn ack(flags: u8, cookie: u32) -> Packet {
     segment(flags).numbers(SEQUENCE.wrapping_add(1), cookie.wrapping_add(1))
 }
 
+/// A number that is nobody's cookie, and does not look like one that its sender has gone on from:
+/// one in 128 does, each in other epochs.
+fn no_cookie() -> u32 {
+    let check = |number: &u32| SECRETS.check(observed::nanos(), &handshake(), *number);
+    let mut numbers = (0..8).map(|number: u32| number << 29);
+    numbers.find(|number| check(number) == Check::Foreign).expect("most are foreign")
+}
+
 const MSS: [u8; 4] = [2, 4, 5, 180];
 const LINUX: [u8; 20] = [2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
 const WINDOWS: [u8; 12] = [2, 4, 5, 180, 1, 3, 3, 8, 1, 1, 4, 2];
@@ -102,7 +110,7 @@ fn tcp_header(options: &[u8]) -> Vec<u8> {
 #[test]
 fn what_a_service_wants_and_whether_there_is_pressure_decides() {
     let first = || Case::punt("SYN", syn(&LINUX).bytes(), Event::PuntFirstPacket);
-    let stray = || ack(TcpFlags::ACK, 0);
+    let stray = || ack(TcpFlags::ACK, no_cookie());
     let stray_is_reset = || reset("stray", &stray());
     let returned =
         |event| Case::punt("cookie", ack(TcpFlags::ACK, cookie(nothing(), 0)).bytes(), event);
