@@ -115,7 +115,16 @@ pub fn of_tcp(source: [u8; 4], destination: [u8; 4], segment: &[u8]) -> [u8; 2] 
 /// `delta` is the folded [`Sum`] of the new words and the complements of the old.
 #[inline(always)]
 pub const fn update(checksum: [u8; 2], delta: u16) -> [u8; 2] {
-    Sum(0).minus(checksum).and(delta).checksum()
+    (!add(!u16::from_ne_bytes(checksum), delta)).to_ne_bytes()
+}
+
+/// Two folded sums in one.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the carry is added back in before")]
+pub const fn add(a: u16, b: u16) -> u16 {
+    // Two words carry once, and with that added they do not carry again.
+    let sum = a as u32 + b as u32;
+    (sum + (sum >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -182,8 +182,7 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
             regular::<L3, IPV4_TCP, F, T>(frame, tables, transport, tag)
         }
         Protocol::Udp => {
-            let rewrite = |rewrite: &RewriteV4, packet: &mut _, _| rewrite.apply_udp(packet);
-            let transport = (protocol, |_: &_| TcpFlags(0), rewrite);
+            let transport = (protocol, |_: &_| TcpFlags(0), RewriteV4::apply_udp);
             regular::<L3, IPV4_UDP, F, T>(frame, tables, transport, tag)
         }
     }
@@ -198,7 +197,7 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     (protocol, flags, rewrite): (
         Protocol,
         impl Fn(&[u8; HEADERS]) -> TcpFlags,
-        impl Fn(&RewriteV4, &mut [u8; HEADERS], u16),
+        impl Fn(&RewriteV4, &mut [u8; HEADERS]),
     ),
     tag: u16,
 ) -> Verdict {
@@ -218,24 +217,24 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
             false => miss::NOT_OURS,
         };
     };
-    if let Some(verdict) = held_up(&entry, tcp, packet.ttl()) {
-        return verdict;
+    if !is_free_to_go(&entry, tcp, packet.ttl()) {
+        return held_up(entry.flags, tcp);
     }
     let Some(next_hop) = tables.next_hop(entry.next_hop).filter(NextHop::is_resolved) else {
         return Verdict::Punt(Event::PuntNextHop);
     };
     let spliced = if protocol == Protocol::Tcp { Splice::of(&entry) } else { None };
-    let (window, changed) = match spliced {
-        None => (window, 0),
+    let (window, change) = match spliced {
+        None => (window, entry.rewrite),
         Some(splice) => {
             let Some(changed) = splice.packet::<L3, F>(frame, total_length) else {
                 return Verdict::Punt(Event::PuntOptions);
             };
             let Some(window) = frame.window::<L3, HEADERS>() else { return miss::MALFORMED };
-            (window, changed)
+            (window, entry.rewrite.and_changed(changed))
         }
     };
-    rewrite(&entry.rewrite, window, changed);
+    rewrite(&change, window);
     if !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }
@@ -248,23 +247,31 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     }
 }
 
-/// What keeps a packet of a known flow from being forwarded here.
+/// Flags that keep a flow's packets from being forwarded here.
+const WAITS: Flags = Flags::CLOSED.and(Flags::INSPECTED).and(Flags::PUNT_RESPONSE);
+
+/// Whether nothing keeps a packet of a known flow from being forwarded here.
 #[inline(always)]
-fn held_up(entry: &Entry, tcp: TcpFlags, ttl: u8) -> Option<Verdict> {
-    const WAITS: Flags = Flags::CLOSED.and(Flags::INSPECTED).and(Flags::PUNT_RESPONSE);
-    if entry.flags.0 & WAITS.0 != 0 {
-        return Some(if entry.flags.has(Flags::CLOSED) {
-            Verdict::Drop(Event::DropClosed)
-        } else if entry.flags.has(Flags::INSPECTED) {
-            Verdict::Punt(Event::PuntInspected)
-        } else {
-            Verdict::Punt(Event::PuntResponse)
-        });
+fn is_free_to_go(entry: &Entry, tcp: TcpFlags, ttl: u8) -> bool {
+    let begins_anew = tcp.opens() && !entry.flags.has(Flags::REPLY);
+    entry.flags.0 & WAITS.0 == 0 && !begins_anew && ttl > 1
+}
+
+/// What becomes of a packet that is not free to go. Not inlined: what is rare stays out of the way
+/// of what is not.
+#[inline(never)]
+fn held_up(flags: Flags, tcp: TcpFlags) -> Verdict {
+    if flags.has(Flags::CLOSED) {
+        Verdict::Drop(Event::DropClosed)
+    } else if flags.has(Flags::INSPECTED) {
+        Verdict::Punt(Event::PuntInspected)
+    } else if flags.has(Flags::PUNT_RESPONSE) {
+        Verdict::Punt(Event::PuntResponse)
+    } else if tcp.opens() && !flags.has(Flags::REPLY) {
+        Verdict::Punt(Event::PuntSyn)
+    } else {
+        Verdict::Drop(Event::DropTtlExpired)
     }
-    if tcp.opens() && !entry.flags.has(Flags::REPLY) {
-        return Some(Verdict::Punt(Event::PuntSyn));
-    }
-    (ttl <= 1).then_some(Verdict::Drop(Event::DropTtlExpired))
 }
 
 /// Writes the link-layer header for the way out, with or without a tag.
@@ -298,7 +305,10 @@ fn write_ethernet<F: Frame>(frame: &mut F, next_hop: &NextHop, ethertype: [u8; 2
     let Some(header) = frame.window::<0, ETHERNET>() else {
         return false;
     };
-    put::<0, 12, ETHERNET>(header, next_hop.macs);
+    // By words: the compiler copies twelve bytes one by one.
+    put::<0, 4, ETHERNET>(header, at::<0, 4, _>(&next_hop.macs));
+    put::<4, 4, ETHERNET>(header, at::<4, 4, _>(&next_hop.macs));
+    put::<8, 4, ETHERNET>(header, at::<8, 4, _>(&next_hop.macs));
     put::<12, 2, ETHERNET>(header, ethertype);
     true
 }

@@ -97,14 +97,21 @@ impl RewriteV4 {
         put::<12, 8, N>(packet, self.addresses);
     }
 
-    /// Rewrites a whole TCP packet's headers. `changed` is what has changed besides in the sum that
-    /// the checksum is of, folded; 0 for nothing.
+    /// The same, of a packet in which something else has changed: by how much the sum did that the
+    /// transport's checksum is of, folded.
     #[inline(always)]
-    pub const fn apply_tcp(&self, packet: &mut [u8; IPV4_TCP], changed: u16) {
+    #[must_use]
+    pub const fn and_changed(self, changed: u16) -> Self {
+        Self { transport_delta: checksum::add(self.transport_delta, changed), ..self }
+    }
+
+    /// Rewrites a whole TCP packet's headers.
+    #[inline(always)]
+    pub const fn apply_tcp(&self, packet: &mut [u8; IPV4_TCP]) {
         self.apply_network(packet);
         put::<20, 4, _>(packet, self.ports);
-        let sum = Sum(0).minus(at::<36, 2, _>(packet)).and(self.transport_delta).and(changed);
-        put::<36, 2, _>(packet, sum.checksum());
+        let checksum = checksum::update(at::<36, 2, _>(packet), self.transport_delta);
+        put::<36, 2, _>(packet, checksum);
     }
 
     /// Rewrites a whole UDP packet's headers.
@@ -120,12 +127,13 @@ impl RewriteV4 {
     /// computed zero is sent as all ones (RFC 768).
     #[inline(always)]
     pub const fn udp_checksum(&self, old: [u8; 2]) -> [u8; 2] {
-        if matches!(old, [0, 0]) {
+        // Compared as words: bytes are taken apart for it.
+        if u16::from_ne_bytes(old) == 0 {
             return old;
         }
-        match checksum::update(old, self.transport_delta) {
-            [0, 0] => [0xff, 0xff],
-            new => new,
+        match u16::from_ne_bytes(checksum::update(old, self.transport_delta)) {
+            0 => [0xff; 2],
+            new => new.to_ne_bytes(),
         }
     }
 
@@ -208,7 +216,7 @@ mod tests {
             from in endpoints(), to in endpoints(), ttl in 1u8.., number: u32, payload in payload(),
         ) {
             let mut packet = tcp(&from, ttl, number, &payload);
-            RewriteV4::new(&from, &to).apply_tcp(&mut packet, 0);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
             prop_assert_eq!(packet, tcp(&to, ttl - 1, number, &payload));
         }
 
@@ -222,8 +230,8 @@ mod tests {
             back.apply_udp(&mut packet);
             prop_assert_eq!(packet, udp(&from, ttl - 2, &payload));
             let mut packet = tcp(&from, ttl, number, &payload);
-            there.apply_tcp(&mut packet, 0);
-            back.apply_tcp(&mut packet, 0);
+            there.apply_tcp(&mut packet);
+            back.apply_tcp(&mut packet);
             prop_assert_eq!(packet, tcp(&from, ttl - 2, number, &payload));
         }
 
@@ -237,7 +245,7 @@ mod tests {
             let before = [error(&checksum, &packet[36..38]), error(&ip_checksum, &packet[10..12])];
             packet[36..38].copy_from_slice(&checksum);
             packet[10..12].copy_from_slice(&ip_checksum);
-            RewriteV4::new(&from, &to).apply_tcp(&mut packet, 0);
+            RewriteV4::new(&from, &to).apply_tcp(&mut packet);
             let right = tcp(&to, 63, number, &[]);
             let after =
                 [error(&packet[36..38], &right[36..38]), error(&packet[10..12], &right[10..12])];

@@ -42,12 +42,14 @@ static MADE: PerCpuArray<u32, 1> = PerCpuArray::new();
 
 /// Does nothing at all.
 #[xdp]
+#[inline(always)]
 pub fn control_transmit(_context: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
 /// Swaps the MAC addresses: the least that a reflector must do.
 #[xdp]
+#[inline(always)]
 pub fn control_swap(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&context);
     let Some(ethernet) = frame.window::<0, ETHERNET>() else { return xdp_action::XDP_DROP };
@@ -58,6 +60,7 @@ pub fn control_swap(context: XdpContext) -> u32 {
 
 /// Makes the packet of another flow, and does nothing with it.
 #[xdp]
+#[inline(always)]
 pub fn control_vary(context: XdpContext) -> u32 {
     vary(&context);
     xdp_action::XDP_TX
@@ -65,6 +68,7 @@ pub fn control_vary(context: XdpContext) -> u32 {
 
 /// Makes the packet of another flow, and forwards it.
 #[xdp]
+#[inline(always)]
 pub fn forward_varied(context: XdpContext) -> u32 {
     vary(&context);
     forward(&context)
@@ -103,6 +107,7 @@ fn vary(context: &XdpContext) {
 
 /// Keeps the maps that only the daemon uses in the object, as in the product's own.
 #[xdp]
+#[inline(always)]
 pub fn daemon_maps(context: XdpContext) -> u32 {
     let exist =
         maps::daemon_maps_exist() && maps::socket(&context).and_then(maps::redirect_to).is_some();

@@ -1,6 +1,6 @@
 //! The packet behind an XDP context, as [`Frame`].
 
-use core::hint::black_box;
+use core::hint::{assert_unchecked, black_box};
 
 use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
@@ -8,35 +8,50 @@ use aya_ebpf::{
 };
 use lb_common::path::Frame;
 
-/// A packet being looked at.
-pub struct XdpFrame<'a>(&'a XdpContext);
+/// A packet being looked at. Where it begins and ends is asked once: what has been compared with the
+/// end need not be compared again.
+pub struct XdpFrame<'a> {
+    context: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
 
 impl<'a> XdpFrame<'a> {
     /// The context's packet.
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
-        Self(context)
+        let start = context.data();
+        // SAFETY: the kernel's pointer to a packet. Not known, each window would be compared with
+        // the null pointer that stands for none.
+        unsafe { assert_unchecked(start != 0) };
+        Self { context, start, end: context.data_end() }
+    }
+
+    /// After the kernel has moved the packet's beginning or end: what pointed into it is void.
+    #[inline(always)]
+    fn moved(&mut self) {
+        *self = Self::new(self.context);
     }
 }
 
 impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.0.data_end() - self.0.data()
+        self.end - self.start
     }
 
     #[inline(always)]
     fn interface(&self) -> u32 {
-        self.0.ingress_ifindex() as u32
+        self.context.ingress_ifindex() as u32
     }
 
     #[inline(always)]
     fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        let start = self.0.data() + OFFSET;
-        if start + N > self.0.data_end() {
+        let start = self.start + OFFSET;
+        if start + N > self.end {
             return None;
         }
-        // SAFETY: the verifier knows the packet to reach from `data` to `data_end`, and the
+        // SAFETY: the verifier knows the packet to reach from `start` to `end`, and the
         // window was just seen to lie between. The borrow of `self` keeps other windows and
         // `grow_head`, which moves the packet, out.
         Some(unsafe { &mut *(start as *mut [u8; N]) })
@@ -45,7 +60,9 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn grow_head(&mut self, grow: i32) -> bool {
         // SAFETY: the context is the one this program was called with.
-        unsafe { bpf_xdp_adjust_head(self.0.ctx, -grow) == 0 }
+        let grown = unsafe { bpf_xdp_adjust_head(self.context.ctx, -grow) == 0 };
+        self.moved();
+        grown
     }
 
     #[inline(always)]
@@ -53,7 +70,9 @@ impl Frame for XdpFrame<'_> {
         let more = length as i32 - self.length() as i32;
         // SAFETY: the context is the one this program was called with. The kernel zeroes what is
         // added.
-        unsafe { bpf_xdp_adjust_tail(self.0.ctx, more) == 0 }
+        let set = unsafe { bpf_xdp_adjust_tail(self.context.ctx, more) == 0 };
+        self.moved();
+        set
     }
 
     #[inline(always)]
@@ -67,6 +86,6 @@ impl Frame for XdpFrame<'_> {
         let length = (black_box(length as u32 - 1) & (N as u32 - 1)) + 1;
         let start = into.as_mut_ptr().cast();
         // SAFETY: the buffer is no shorter than `length`; a helper since kernel 5.18.
-        unsafe { bpf_xdp_load_bytes(self.0.ctx, offset as u32, start, length) == 0 }
+        unsafe { bpf_xdp_load_bytes(self.context.ctx, offset as u32, start, length) == 0 }
     }
 }

@@ -18,6 +18,7 @@ use crate::{frame::XdpFrame, maps::Maps};
 
 /// Attached to every interface of an instance.
 #[xdp]
+#[inline(always)]
 pub fn firstpacket(context: XdpContext) -> u32 {
     let verdict = path::forward(&mut XdpFrame::new(&context), &Maps);
     trace::verdict(&context, verdict);

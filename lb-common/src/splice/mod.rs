@@ -135,7 +135,7 @@ impl Splice {
 
     /// Splices a TCP packet over a plain IPv4 header at `L3`, whose total length is given, but for
     /// its checksum: returns what has changed in the sum that it is of, for
-    /// [`RewriteV4::apply_tcp`](crate::rewrite::RewriteV4::apply_tcp). `None` if it has options that
+    /// [`RewriteV4::and_changed`](crate::rewrite::RewriteV4::and_changed). `None` if it has options that
     /// a worker must look at; then nothing has changed.
     #[inline(always)]
     pub fn packet<const L3: usize, F: Frame>(

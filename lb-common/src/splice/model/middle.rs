@@ -350,7 +350,7 @@ impl Middle {
         let splice = Splice::of(&entry).unwrap_or_else(|| self.splice(sender));
         assert!(splice.segment(&mut frame[34..]), "a good checksum and a bad header");
         let packet: &mut [u8; IPV4_TCP] = frame[14..].first_chunk_mut().unwrap();
-        RewriteV4::new(from, &to).apply_tcp(packet, 0);
+        RewriteV4::new(from, &to).apply_tcp(packet);
         self.by_worker += 1;
         self.out.push(frame);
     }
