@@ -94,10 +94,12 @@ impl WideSum {
 
     /// In 16 bits, carries added back in. Words of 32 bits are two of 16, for 2^16 counts as 1.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "each step says how much is left")]
     pub const fn fold(self) -> u16 {
+        // A packet has few words that change: their carries are below 2^16, and with these added
+        // the upper half is 2^16 only if the lower one is small. So two halves carry once.
         let words = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let halves = (words & 0xffff) + (words >> 16 & 0xffff) + (words >> 32);
-        Sum(halves as u32).fold()
+        add_halves((words & 0xffff) as u32 + (words >> 16) as u32)
     }
 }
 
@@ -120,10 +122,14 @@ pub const fn update(checksum: [u8; 2], delta: u16) -> [u8; 2] {
 
 /// Two folded sums in one.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the carry is added back in before")]
 pub const fn add(a: u16, b: u16) -> u16 {
-    // Two words carry once, and with that added they do not carry again.
-    let sum = a as u32 + b as u32;
+    add_halves(a as u32 + b as u32)
+}
+
+/// The sum of two words of 16 bits in 16 bits: it carries once, and with that added not again.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the carry has been added")]
+const fn add_halves(sum: u32) -> u16 {
     (sum + (sum >> 16)) as u16
 }
 
