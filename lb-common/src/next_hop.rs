@@ -24,19 +24,23 @@ pub struct NextHop {
     pub interface: u32,
     /// VLAN identifier (IEEE 802.1Q) that the packet leaves with; 0 for none.
     pub vlan: u16,
+    /// 1 if a packet that came in by `interface` can be sent back there with `XDP_TX`; else it is
+    /// redirected. A veth, as long as the far end runs no native XDP program, leaves what `XDP_TX`
+    /// sends it until something else comes along (`veth_xdp_flush` of drivers/net/veth.c).
+    pub bounces: u8,
     /// To the size that is found by a shift, and never lies across two cache lines.
     #[doc(hidden)]
-    pub reserved: [u8; 14],
+    pub reserved: [u8; 13],
 }
 
 const _: () = assert!(size_of::<NextHop>() == 32);
 
 impl NextHop {
-    /// Out by `interface`, untagged.
+    /// Out by `interface`, untagged, and by redirection.
     pub const fn new(interface: u32, destination: Mac, source: Mac) -> Self {
         let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
         let macs = [a, b, c, d, e, f, g, h, i, j, k, l];
-        Self { macs, interface, vlan: 0, reserved: [0; 14] }
+        Self { macs, interface, vlan: 0, bounces: 0, reserved: [0; 13] }
     }
 
     /// Destination MAC.

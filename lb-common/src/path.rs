@@ -240,7 +240,7 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     }
     #[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 4 GiB")]
     slot.touch(tables.now(), length as u32, tcp);
-    if next_hop.interface == frame.interface() {
+    if next_hop.bounces != 0 && next_hop.interface == frame.interface() {
         Verdict::Transmit
     } else {
         Verdict::Redirect { interface: next_hop.interface }

@@ -32,26 +32,23 @@ pub fn firstpacket(context: XdpContext) -> u32 {
             xdp_action::XDP_DROP
         }
         Verdict::Punt(event) => punt(&context, event),
-        Verdict::Transmit => back(&context),
+        Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Answer(event) => {
             maps::count(event);
-            back(&context)
+            answer(&context)
         }
         Verdict::Redirect { interface } => redirect(interface),
     }
 }
 
 /// 1 if any of the instance's interfaces is without hardware; set by the daemon before the program is
-/// loaded.
-///
-/// A veth leaves what `XDP_TX` sends it until something else comes along, unless the far end runs an
-/// XDP program too (`veth_xdp_flush` of drivers/net/veth.c).
+/// loaded. Answers have no next hop that would tell (`NextHop::bounces`).
 #[unsafe(no_mangle)]
 static BACK_BY_REDIRECT: u8 = 0;
 
-/// Out by the interface that the packet came in by.
+/// An answer, out by the interface that the packet came in by.
 #[inline(always)]
-fn back(context: &XdpContext) -> u32 {
+fn answer(context: &XdpContext) -> u32 {
     // SAFETY: an initialised static. Volatile, for the daemon overrides what the compiler sees.
     if unsafe { core::ptr::read_volatile(&BACK_BY_REDIRECT) } == 0 {
         return xdp_action::XDP_TX;

@@ -156,7 +156,8 @@ impl Subject {
         Ok(own.transpose()?.unwrap_or_default())
     }
 
-    /// Sends a packet of each flow, slowly, until every one comes back from the program alone.
+    /// Sends a packet of each flow, slowly, until the worker has seen one of each and sees no more: a
+    /// busy machine loses some, so not all need to come back at once.
     fn establish(&mut self) -> Result<()> {
         for _ in 0..PASSES {
             self.traffic.reset()?;
@@ -164,7 +165,7 @@ impl Subject {
             self.traffic.set(Counter::Interval, 20_000)?;
             let before = self.punted()?;
             self.traffic.send(LENGTHS[0].0, MANY)?;
-            if self.traffic.get(Counter::Received)? == MANY && self.punted()? == before {
+            if before >= MANY && self.punted()? == before {
                 return Ok(());
             }
         }

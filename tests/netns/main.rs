@@ -2,6 +2,7 @@
 
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
+mod bounce;
 mod decisions;
 #[cfg(test)]
 mod dns;

@@ -62,7 +62,7 @@ pub fn mac(id: NextHopId) -> Mac {
 
 /// A next hop of this interface and tag.
 pub fn next_hop(id: NextHopId, interface: u32, vlan: u16) -> NextHop {
-    NextHop { vlan, ..NextHop::new(interface, mac(id), OWN) }
+    NextHop { vlan, bounces: 1, ..NextHop::new(interface, mac(id), OWN) }
 }
 
 /// One direction of a flow, and where it is kept.

@@ -31,7 +31,7 @@ pub(super) fn mac_of(address: u32) -> [u8; 6] {
 }
 
 fn next_hop(id: NextHopId) -> NextHop {
-    NextHop::new(INTERFACE, mac_of(id.0), MAC)
+    NextHop { bounces: 1, ..NextHop::new(INTERFACE, mac_of(id.0), MAC) }
 }
 
 impl Neighbours for Everywhere {

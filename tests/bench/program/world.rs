@@ -270,7 +270,7 @@ fn splice((mut forward, mut reply): (Direction, Direction)) -> (Direction, Direc
 
 /// A next hop, and a virtual service at each of these addresses.
 fn fill(datapath: &mut Datapath, vips: &[[u8; 4]]) -> Result<AddressRoles> {
-    let next_hop = NextHop::new(LOOPBACK, [2; 6], [4; 6]);
+    let next_hop = NextHop { bounces: 1, ..NextHop::new(LOOPBACK, [2; 6], [4; 6]) };
     let target = NextHopTarget {
         address: Address::v4([10, 0, 0, 1]),
         prefix_length: 32,

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use lb_common::{
     address::Protocol::{Tcp, Udp},
+    next_hop::NextHop,
     path::Verdict::Redirect,
 };
 use lb_tests::{End, Namespace, veth};
@@ -29,6 +30,18 @@ fn another_interface_is_a_redirect() {
         Case::forwarded("tagged", &tagged, &flow.sent(&tagged), out),
     ];
     check(&Setup::new([flow]), &cases);
+}
+
+/// A veth whose far end runs no XDP program.
+#[test]
+fn an_interface_that_does_not_bounce_is_redirected_to() {
+    let flow = snat(Tcp).by(REDIRECT);
+    let packet = flow.packet();
+    let mut setup = Setup::new([flow.clone()]);
+    let kept = NextHop { bounces: 0, ..next_hop(REDIRECT, LOOPBACK, 0) };
+    setup.next_hops = vec![(REDIRECT, kept)];
+    let out = Redirect { interface: LOOPBACK };
+    check(&setup, &[Case::forwarded("kept", &packet, &flow.sent(&packet), out)]);
 }
 
 /// Which interface is the same one depends on where the packet came in, not on a number.

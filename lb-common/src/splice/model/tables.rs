@@ -53,7 +53,7 @@ impl Tables for Maps {
     }
 
     fn next_hop(&self, _: NextHopId) -> Option<NextHop> {
-        Some(NextHop::new(INTERFACE, [2; 6], [2; 6]))
+        Some(NextHop { bounces: 1, ..NextHop::new(INTERFACE, [2; 6], [2; 6]) })
     }
 
     fn address_filter(&self) -> Option<&crate::filter::AddressFilter> {

@@ -7,8 +7,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-        VlanProtocol,
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+        LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
     },
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -91,6 +91,34 @@ pub(super) fn is_virtual(message: &LinkMessage) -> bool {
     };
     message.header.link_layer_type == LinkLayerType::Loopback
         || message.attributes.iter().any(has_kind)
+}
+
+/// The far end of a veth: its index, and the identifier that this network namespace has for the far
+/// end's, if that is another one.
+pub(super) fn far_end(message: &LinkMessage) -> Option<(u32, Option<i32>)> {
+    let (mut index, mut namespace, mut is_veth) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(far) => index = Some(*far),
+            LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
+            LinkAttribute::LinkInfo(info) => {
+                is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
+            }
+            _ => {}
+        }
+    }
+    index.filter(|_| is_veth).map(|index| (index, namespace))
+}
+
+/// Whether an XDP program runs in an interface's driver.
+pub(super) fn runs_native_xdp(message: &LinkMessage) -> bool {
+    // `Multiple`: one in the driver, and one besides.
+    let native = LinkXdp::Attached(XdpAttached::Driver);
+    let several = LinkXdp::Attached(XdpAttached::Multiple);
+    message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => xdp.contains(&native) || xdp.contains(&several),
+        _ => false,
+    })
 }
 
 /// Only of 802.1Q devices over an interface of this network namespace.
@@ -301,6 +329,36 @@ mod tests {
         let mut loopback = link(1, "lo", vec![]);
         loopback.header.link_layer_type = LinkLayerType::Loopback;
         assert!(is_virtual(&loopback));
+    }
+
+    #[test]
+    fn only_a_veth_has_a_far_end() {
+        let of = |kind: InfoKind, more: &[LinkAttribute]| {
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+            far_end(&link(2, "eth0", [&[info], more].concat()))
+        };
+        let far = LinkAttribute::Link(7);
+        assert_eq!(of(InfoKind::Veth, std::slice::from_ref(&far)), Some((7, None)));
+        let elsewhere = [far.clone(), LinkAttribute::LinkNetNsId(3)];
+        assert_eq!(of(InfoKind::Veth, &elsewhere), Some((7, Some(3))));
+        assert_eq!(of(InfoKind::Vlan, std::slice::from_ref(&far)), None);
+        assert_eq!(of(InfoKind::Veth, &[]), None);
+        assert_eq!(far_end(&link(2, "eth0", vec![far])), None);
+    }
+
+    #[test]
+    fn native_xdp_is_told_apart_from_generic() {
+        let cases = [
+            (XdpAttached::Driver, true),
+            (XdpAttached::Multiple, true),
+            (XdpAttached::SocketBuffer, false),
+            (XdpAttached::None, false),
+        ];
+        for (attached, native) in cases {
+            let xdp = LinkAttribute::Xdp(vec![LinkXdp::Attached(attached), LinkXdp::ProgId(5)]);
+            assert_eq!(runs_native_xdp(&link(2, "eth0", vec![xdp])), native, "{attached:?}");
+        }
+        assert!(!runs_native_xdp(&link(2, "eth0", vec![])));
     }
 
     #[test]

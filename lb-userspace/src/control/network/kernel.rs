@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::AddressHeaderFlags,
+    link::{LinkAttribute, LinkMessage},
     neighbour::{NeighbourFlags, NeighbourState},
 };
 use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
@@ -95,12 +96,38 @@ impl Kernel {
     ///
     /// When the kernel does not tell; [`io::ErrorKind::NotFound`] if there is no such interface.
     pub async fn is_virtual(&self, interface: u32) -> Result<bool, KernelError> {
-        let what = || format!("asking for interface {interface}");
-        let mut links = std::pin::pin!(self.0.link().get().match_index(interface).execute());
+        Ok(decode::is_virtual(&self.link(interface, None).await?))
+    }
+
+    /// Whether a packet that came in by an interface can be sent back there with `XDP_TX`: by
+    /// hardware, and by a veth whose far end runs a native XDP program. Any other veth leaves it
+    /// until something else comes along (`veth_xdp_flush` of drivers/net/veth.c).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell, as of a far end in a network namespace that this process has no
+    /// rights in; [`io::ErrorKind::NotFound`] if there is no such interface.
+    pub async fn bounces(&self, interface: u32) -> Result<bool, KernelError> {
+        let link = self.link(interface, None).await?;
+        match decode::far_end(&link) {
+            Some((far, namespace)) => {
+                Ok(decode::runs_native_xdp(&self.link(far, namespace).await?))
+            }
+            None => Ok(!decode::is_virtual(&link)),
+        }
+    }
+
+    /// What the kernel says of an interface, of another network namespace if one is named
+    /// (`IFLA_TARGET_NETNSID`, since kernel 4.20).
+    async fn link(&self, index: u32, namespace: Option<i32>) -> Result<LinkMessage, KernelError> {
+        let what = || format!("asking for interface {index}");
+        let mut request = self.0.link().get().match_index(index);
+        let namespace = namespace.map(LinkAttribute::IfNetnsId);
+        request.message_mut().attributes.extend(namespace);
+        let mut links = std::pin::pin!(request.execute());
         let link = links.try_next().await;
         let link = link.map_err(|error| KernelError::from_netlink(what(), error))?;
-        let link = link.ok_or_else(|| KernelError::new(what(), io::ErrorKind::NotFound.into()))?;
-        Ok(decode::is_virtual(&link))
+        link.ok_or_else(|| KernelError::new(what(), io::ErrorKind::NotFound.into()))
     }
 
     /// Has the kernel ask for a neighbour's MAC, or confirm it if it is stale, as if it had a
@@ -188,6 +215,19 @@ mod tests {
             assert!(kernel.is_virtual(77).await.unwrap());
             assert!(kernel.is_virtual(1).await.unwrap(), "the loopback");
             kernel.is_virtual(99).await.unwrap_err();
+        });
+    }
+
+    #[test]
+    fn nothing_bounces_that_is_virtual_and_runs_no_xdp_at_its_far_end() {
+        in_namespace(async || {
+            let kernel = Kernel::connect().unwrap();
+            run("ip link add veth0 index 77 type veth peer name veth1 index 78");
+            for index in [1, 77, 78] {
+                assert!(!kernel.bounces(index).await.unwrap(), "{index}");
+            }
+            let gone = kernel.bounces(99).await.unwrap_err();
+            assert_eq!(gone.kind(), io::ErrorKind::NotFound);
         });
     }
 }

@@ -149,10 +149,14 @@ impl NextHops {
         Ok(id)
     }
 
-    /// Follows the topology; `interfaces` are the indices of those that XDP is attached to.
+    /// Follows the topology; `interfaces` are those that XDP is attached to.
     /// Returns the entries that changed, to be written to the map: all of them the first time,
     /// for the map may hold what an earlier run left.
-    pub fn update(&mut self, topology: &Topology, interfaces: &[u32]) -> Vec<(NextHopId, NextHop)> {
+    pub fn update(
+        &mut self,
+        topology: &Topology,
+        interfaces: &[Attached],
+    ) -> Vec<(NextHopId, NextHop)> {
         self.add_gateways(topology);
         let network = Network::new(topology, interfaces);
         let mut changed = Vec::new();
@@ -292,18 +296,28 @@ impl Slot {
     }
 }
 
+/// An interface that XDP is attached to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attached {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// See [`NextHop::bounces`].
+    pub bounces: bool,
+}
+
 /// How packets leave the host by one of its interfaces.
 #[derive(Clone, Copy, Debug)]
 struct Exit {
-    interface: u32,
+    by: Attached,
     vlan: u16,
     source: Mac,
 }
 
 impl Exit {
     fn toward(self, destination: Mac) -> NextHop {
-        let Self { interface, vlan, source } = self;
-        NextHop { vlan, ..NextHop::new(interface, destination, source) }
+        let Self { by: Attached { index, bounces }, vlan, source } = self;
+        let bounces = u8::from(bounces);
+        NextHop { vlan, bounces, ..NextHop::new(index, destination, source) }
     }
 }
 
@@ -316,12 +330,12 @@ struct Way {
 /// A topology as one instance sees it.
 struct Network<'a> {
     topology: &'a Topology,
-    interfaces: &'a [u32],
+    interfaces: &'a [Attached],
     local: HashSet<IpAddr>,
 }
 
 impl<'a> Network<'a> {
-    fn new(topology: &'a Topology, interfaces: &'a [u32]) -> Self {
+    fn new(topology: &'a Topology, interfaces: &'a [Attached]) -> Self {
         let local = topology.addresses().map(|(_, address)| address.addr()).collect();
         Self { topology, interfaces, local }
     }
@@ -348,22 +362,23 @@ impl<'a> Network<'a> {
             return Err(Unreachable::NotOurInterface { interface: index.to_string() });
         };
         let name = || interface.name.clone();
-        let (leaves_by, vlan) = self
+        let (by, vlan) = self
             .attached(interface)
             .ok_or_else(|| Unreachable::NotOurInterface { interface: name() })?;
         let source = interface.mac.filter(|_| interface.up);
         let source = source.ok_or_else(|| Unreachable::InterfaceUnusable { interface: name() })?;
-        Ok(Exit { interface: leaves_by, vlan, source })
+        Ok(Exit { by, vlan, source })
     }
 
     /// The interface that XDP sends by, and the tag: XDP on an interface sees the frames of the
     /// VLANs over it, and has to tag its own.
-    fn attached(&self, interface: &Interface) -> Option<(u32, u16)> {
-        if self.interfaces.contains(&interface.index) {
-            return Some((interface.index, 0));
+    fn attached(&self, interface: &Interface) -> Option<(Attached, u16)> {
+        let attached = |index| self.interfaces.iter().find(|it| it.index == index).copied();
+        if let Some(itself) = attached(interface.index) {
+            return Some((itself, 0));
         }
         let vlan = interface.vlan?;
-        self.interfaces.contains(&vlan.parent).then_some((vlan.parent, vlan.id))
+        Some((attached(vlan.parent)?, vlan.id))
     }
 }
 

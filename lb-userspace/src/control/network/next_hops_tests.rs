@@ -6,7 +6,11 @@ use crate::control::network::{
 
 const SERVER: Mac = [2, 0, 0, 0, 0, 0x11];
 const OTHER: Mac = [2, 0, 0, 0, 0, 0x22];
-const OURS: [u32; 1] = [2];
+const OURS: [Attached; 1] = [attached(2)];
+
+const fn attached(index: u32) -> Attached {
+    Attached { index, bounces: false }
+}
 
 fn on_link(prefix: &str, interface: u32) -> Change {
     Change::Route(Route { prefix: net(prefix), gateway: None, interface, metric: 0 })
@@ -49,6 +53,22 @@ fn to(interface: u32, vlan: u16, source: u8, destination: Mac) -> NextHop {
 
 fn state(next_hops: &NextHops, id: NextHopId) -> State {
     next_hops.view().slot(id).unwrap().state.clone()
+}
+
+#[test]
+fn an_entry_says_whether_its_interface_bounces_and_is_written_anew_when_that_changes() {
+    let topology = network();
+    let mut next_hops = NextHops::default();
+    let id = next_hops.add_host(ip("10.0.0.11"), Role::Server).unwrap();
+    let tagged = next_hops.add_host(ip("10.2.0.11"), Role::Server).unwrap();
+    assert_eq!(next_hops.update(&topology, &OURS).len(), 2);
+    let bounces = |next_hops: &NextHops| next_hops.view().entry(id).bounces;
+    assert_eq!(bounces(&next_hops), 0);
+    let trusted = [Attached { index: 2, bounces: true }];
+    let expected = NextHop { bounces: 1, ..to(2, 0, 2, SERVER) };
+    assert_eq!(next_hops.update(&topology, &trusted), [(id, expected)]);
+    assert_eq!(next_hops.view().entry(tagged), NextHop::default(), "not resolved");
+    assert_eq!(next_hops.update(&topology, &OURS), [(id, to(2, 0, 2, SERVER))]);
 }
 
 #[test]
@@ -129,9 +149,9 @@ fn a_vlan_device_s_neighbour_is_reached_by_the_interface_below_with_the_tag() {
     apply(&mut topology, [neighbour(4, "10.2.0.11", SERVER)]);
     let mut next_hops = NextHops::default();
     let id = next_hops.add_host(ip("10.2.0.11"), Role::Server).unwrap();
-    assert_eq!(next_hops.update(&topology, &[2]), [(id, to(2, 100, 4, SERVER))]);
+    assert_eq!(next_hops.update(&topology, &[attached(2)]), [(id, to(2, 100, 4, SERVER))]);
     // XDP on the VLAN device itself sees no tags.
-    assert_eq!(next_hops.update(&topology, &[4]), [(id, to(4, 0, 4, SERVER))]);
+    assert_eq!(next_hops.update(&topology, &[attached(4)]), [(id, to(4, 0, 4, SERVER))]);
 }
 
 #[test]
@@ -152,7 +172,11 @@ fn what_cannot_be_reached_says_why() {
     for (host, reason) in cases {
         let mut next_hops = NextHops::default();
         let id = next_hops.add_host(ip(host), Role::Client).unwrap();
-        assert_eq!(next_hops.update(&topology, &[2, 6]), [(id, NextHop::default())], "{host}");
+        assert_eq!(
+            next_hops.update(&topology, &[attached(2), attached(6)]),
+            [(id, NextHop::default())],
+            "{host}"
+        );
         assert_eq!(state(&next_hops, id), State::Unreachable(reason), "{host}");
         assert_eq!(next_hops.view().toward(ip(host)), Toward::Unreachable, "{host}");
         assert_eq!(next_hops.wanted().count(), 0, "{host}");

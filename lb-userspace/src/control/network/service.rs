@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::{
     kernel::{Kernel, KernelError},
     monitor::{Monitor, Notice},
-    next_hops::{NextHops, Role, Target},
+    next_hops::{Attached, NextHops, Role, Target},
     retries::Retries,
     topology::{Applied, Topology},
     view::NextHopView,
@@ -24,6 +24,11 @@ use super::{
 /// How often stale neighbours of servers and gateways are confirmed. The kernel forgets those that
 /// nobody uses after `gc_stale_time` (arp(7): 60 s), and it does not see what XDP sends.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often the interfaces' far ends are looked at: what runs there is nothing that the kernel tells
+/// of by itself. For so long may a veth keep what it is sent with `XDP_TX`, once the program at its far
+/// end is gone.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Clients that are added together: one view is published for all of them.
 const BATCH: usize = 1024;
@@ -100,6 +105,8 @@ pub struct Network<W> {
     kernel: Kernel,
     monitor: Monitor,
     interfaces: Vec<String>,
+    attached: Vec<Attached>,
+    look_at: Instant,
     topology: Topology,
     is_outdated: bool,
     next_hops: NextHops,
@@ -139,6 +146,8 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
             kernel,
             monitor,
             interfaces: settings.interfaces,
+            attached: Vec::new(),
+            look_at: Instant::now(),
             topology: Topology::default(),
             is_outdated: true,
             next_hops: NextHops::restored(settings.assigned),
@@ -163,7 +172,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
     pub async fn run(mut self) -> Result<(), NetworkError> {
         let mut clients = Vec::new();
         loop {
-            let wake_at = self.wake_at().into();
+            let (wake_at, look_at) = (self.wake_at().into(), self.look_at.into());
             tokio::select! {
                 notice = self.monitor.next() => {
                     self.take(notice.ok_or(NetworkError::MonitorFailed)?);
@@ -179,6 +188,7 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
                     self.add_hosts(clients.drain(..), Role::Client);
                 }
                 () = sleep_until(wake_at) => {}
+                () = sleep_until(look_at) => if !self.look_at_interfaces().await { continue },
             }
             self.settle().await?;
         }
@@ -215,8 +225,10 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
             self.topology = self.kernel.topology().await?;
             self.is_outdated = false;
         }
-        let interfaces = self.interface_indices();
-        for (id, entry) in self.next_hops.update(&self.topology, &interfaces) {
+        if !self.interface_indices().into_iter().eq(self.attached.iter().map(|it| it.index)) {
+            self.look_at_interfaces().await;
+        }
+        for (id, entry) in self.next_hops.update(&self.topology, &self.attached) {
             let Some(target) = self.next_hops.target(id) else { continue };
             (self.write)(id, target, entry).map_err(|source| NetworkError::Write { id, source })?;
         }
@@ -231,6 +243,22 @@ impl<W: FnMut(NextHopId, Target, NextHop) -> io::Result<()>> Network<W> {
         let names = self.interfaces.iter();
         let interfaces = names.filter_map(|name| self.topology.interface_named(name));
         interfaces.map(|interface| interface.index).collect()
+    }
+
+    /// Finds out how packets go back by each interface; true if that has changed.
+    async fn look_at_interfaces(&mut self) -> bool {
+        self.look_at = Instant::now() + LOOK_INTERVAL;
+        let mut attached = Vec::new();
+        for index in self.interface_indices() {
+            let bounces = self.kernel.bounces(index).await.unwrap_or_else(|error| {
+                debug!("what comes in by interface {index} goes back by redirection: {error}");
+                false
+            });
+            attached.push(Attached { index, bounces });
+        }
+        let changed = attached != self.attached;
+        self.attached = attached;
+        changed
     }
 
     fn warn_of_refused_gateways(&mut self) {
