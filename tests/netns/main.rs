@@ -3,6 +3,7 @@
 // The attribute tells clippy that helpers beside the tests are tests too.
 #[cfg(test)]
 mod bounce;
+#[cfg(test)]
 mod decisions;
 #[cfg(test)]
 mod dns;
