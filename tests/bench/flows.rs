@@ -34,6 +34,7 @@ const CONFIGURATION: &str = r#"
 [instance]
 name = "{instance}"
 interfaces = ["{interface}"]
+attach_mode = "native"
 snat_addresses = ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7", "10.0.0.8", "10.0.0.9"]
 flow_capacity = 1048576
 cores = [{core}]

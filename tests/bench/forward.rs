@@ -34,6 +34,7 @@ const CONFIGURATION: &str = r#"
 [instance]
 name = "{instance}"
 interfaces = ["{interface}"]
+attach_mode = "native"
 snat_addresses = ["10.0.0.8", "10.0.0.9"]
 cores = [{core}]
 half_open_share = 100

@@ -7,13 +7,14 @@ use aya::maps::{Array, Map, MapData};
 use lb_common::next_hop::NextHop;
 use lb_tests::{Balancer, require_root, wait_until};
 
-use crate::site::{SOON, Site, WEB, pool};
+use crate::site::{SOON, Site, WEB, configuration, pool};
 
 /// At the far end: an instance that nothing is sent to.
 const FAR_END: &str = r#"
 [instance]
 name = "{instance}"
 interfaces = ["eth0"]
+attach_mode = "native"
 snat_addresses = ["10.0.0.99"]
 [[virtual_service]]
 name = "web"
@@ -30,19 +31,27 @@ fn a_veth_is_trusted_with_what_goes_back_while_its_far_end_runs_xdp() {
     }
     let site = Site::new();
     let _servers = site.web_servers(1);
-    let balancer = site.balance(&format!("{WEB}{}", pool("web", [1], 80)), &[]);
+    let own = format!("{WEB}{}", pool("web", [1], 80));
+    let balancer = site.balance(&own, &[]);
     assert_eq!(site.ask(), "1");
-    let wait = |wanted: [bool; 2]| {
+    let wait = |balancer: &Balancer, wanted: [bool; 2]| {
         let what = format!("next hops to bounce: {wanted:?}");
         wait_until(&what, SOON, || Ok(bouncing(&site, &balancer.pins())? == wanted)).unwrap();
     };
-    wait([false, false]);
+    wait(&balancer, [false, false]);
     let far_end = format!("{FAR_END}{}", pool("web", [2], 80));
     let far_end = Balancer::start(&site.servers, &far_end, &[]).unwrap();
-    wait([false, true]);
+    wait(&balancer, [false, true]);
     assert_eq!(site.ask(), "1");
     drop(far_end);
-    wait([false, false]);
+    wait(&balancer, [false, false]);
+    assert_eq!(site.ask(), "1");
+    drop(balancer);
+
+    let text = configuration(&own).replace("\"native\"", "\"generic\"");
+    let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
+    assert_eq!(site.ask(), "1");
+    wait(&balancer, [true, true]);
     assert_eq!(site.ask(), "1");
 }
 

@@ -20,6 +20,13 @@ use crate::site::{
 
 const GIB: u64 = 1 << 30;
 
+/// The configuration with another `attach_mode`.
+fn attached(mode: &str, configuration: &str) -> String {
+    let own = "attach_mode = \"native\"";
+    assert!(configuration.contains(own));
+    configuration.replace(own, &format!("attach_mode = \"{mode}\""))
+}
+
 fn three() -> String {
     format!("{WEB}{}", pool("web", 1..=3, 80))
 }
@@ -235,18 +242,35 @@ fn iperf3_measures_through_the_balancer() {
 }
 
 #[test]
-fn generic_mode_forwards_too() {
+fn the_program_is_attached_as_asked_and_by_itself_generic_to_a_veth() {
+    if !require_root() {
+        return;
+    }
+    for (wanted, mode) in [("auto", "generic"), ("generic", "generic"), ("native", "native")] {
+        let site = Site::new();
+        let _servers = site.web_servers(3);
+        let text = attached(wanted, &configuration(&three()));
+        let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
+        let status = balancer.status_json().unwrap();
+        assert_eq!(status["interfaces"][0]["mode"], mode, "{wanted}: {status:#}");
+        assert_eq!([(); 3].map(|()| site.ask()), ["1", "2", "3"], "{wanted}");
+    }
+}
+
+/// Most far ends do not poll: without GRO there, a veth takes no frames of native XDP.
+#[test]
+fn a_veth_whose_far_end_has_no_gro_serves_as_well() {
     if !require_root() {
         return;
     }
     let site = Site::new();
-    let _servers = site.web_servers(3);
-    let generic = "[instance]\nattach_mode = \"generic\"";
-    let text = configuration(&three()).replace("[instance]", generic);
-    let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
-    let status = balancer.status_json().unwrap();
-    assert_eq!(status["interfaces"][0]["mode"], "generic", "{status:#}");
-    assert_eq!([(); 3].map(|()| site.ask()), ["1", "2", "3"]);
+    let _servers = site.web_servers(1);
+    for host in [&site.client, &site.servers] {
+        host.run(&["ethtool", "-K", "eth0", "gro", "off"]).unwrap();
+    }
+    let text = attached("auto", &configuration(&format!("{WEB}{}", pool("web", [1], 80))));
+    let _balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
+    assert_eq!(site.ask(), "1");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_configuration_with_a_fault_is_refused_whole() {
     let _servers = site.web_servers(2);
     let balancer = site.balance(&over([1]), &[]);
     let faults = [
-        (over([2]).replace("pool = \"web\"", "pool = \"wed\""), "lb.toml:15:8"),
+        (over([2]).replace("pool = \"web\"", "pool = \"wed\""), "lb.toml:16:8"),
         (over([2]).replace("\n[[pool]]", "\ncolour = \"red\"\n[[pool]]"), "colour"),
     ];
     for (fault, place) in faults {

@@ -21,11 +21,13 @@ pub const URL: &str = "http://192.0.2.10/";
 /// The balancer's address toward servers.
 pub const SNAT: &str = "10.0.0.9";
 
-/// `[instance]` of every test; flows that have ended are logged at once.
+/// `[instance]` of every test; flows that have ended are logged at once. The program runs in the
+/// driver, as on hardware.
 pub const INSTANCE: &str = r#"
 [instance]
 name = "{instance}"
 interfaces = ["clients", "servers"]
+attach_mode = "native"
 snat_addresses = ["10.0.0.9"]
 flow_capacity = 8192
 connection_log = "connections.jsonl"

@@ -208,7 +208,8 @@ impl Daemon {
         addresses.replace(&roles).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
-        let attached = start::attach(&mut datapath, &config, &indices)?;
+        let modes = start::attach_modes(instance.attach_mode, &indices).await?;
+        let attached = start::attach(&mut datapath, &modes, &indices)?;
         let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
         let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())

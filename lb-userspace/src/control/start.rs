@@ -27,7 +27,7 @@ use super::{
     targets,
 };
 use crate::{
-    config::Config,
+    config::{AttachMode, Config},
     datapath::{Attached, Datapath, DatapathError, DropCounts, Socket, wait_for_grace_period},
     engine::{Generation, Shared},
     flow_table::{Catalog, FlowTable, SlotId},
@@ -57,6 +57,25 @@ pub(super) async fn any_is_virtual(interfaces: &[(u32, String)]) -> Result<bool>
         }
     }
     Ok(false)
+}
+
+/// How the program is to run on each interface.
+///
+/// By a veth come socket buffers. Native XDP would copy each into a page and make another of it at
+/// the far end; and what it sends arrives only where the far end polls, which most do not.
+pub(super) async fn attach_modes(
+    wanted: AttachMode,
+    interfaces: &[(u32, String)],
+) -> Result<Vec<AttachMode>> {
+    let kernel = Kernel::connect()?;
+    let mut modes = Vec::new();
+    for (index, _) in interfaces {
+        modes.push(match wanted {
+            AttachMode::Auto if kernel.is_veth(*index).await? => AttachMode::Generic,
+            wanted => wanted,
+        });
+    }
+    Ok(modes)
 }
 
 /// What all workers share, over the mapped table.
@@ -121,19 +140,18 @@ pub(super) async fn ensure_addresses(config: &Config, former: &FormerSources) ->
 /// Puts the program on every interface, and says how it runs there.
 pub(super) fn attach(
     datapath: &mut Datapath,
-    config: &Config,
+    modes: &[AttachMode],
     indices: &[(u32, String)],
 ) -> Result<Vec<Attached>> {
-    let mode = config.instance.attach_mode;
-    let attach = |(index, name): &(u32, String)| {
-        let attached = datapath.attach(name, *index, mode)?;
+    let attach = |((index, name), mode): (&(u32, String), &AttachMode)| {
+        let attached = datapath.attach(name, *index, *mode)?;
         match &attached.fell_back {
             None => info!("attached to {name} in {} mode", attached.mode.name()),
             Some(why) => info!("attached to {name} in generic mode; native mode: {why}"),
         }
         Ok(attached)
     };
-    indices.iter().map(attach).collect()
+    indices.iter().zip(modes).map(attach).collect()
 }
 
 /// Opens a socket on every receive queue and deals them to the workers.

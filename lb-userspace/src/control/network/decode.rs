@@ -93,32 +93,45 @@ pub(super) fn is_virtual(message: &LinkMessage) -> bool {
         || message.attributes.iter().any(has_kind)
 }
 
+/// Whether an interface is one of a pair of veths.
+pub(super) fn is_veth(message: &LinkMessage) -> bool {
+    let veth = LinkInfo::Kind(InfoKind::Veth);
+    message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(info) => info.contains(&veth),
+        _ => false,
+    })
+}
+
 /// The far end of a veth: its index, and the identifier that this network namespace has for the far
 /// end's, if that is another one.
 pub(super) fn far_end(message: &LinkMessage) -> Option<(u32, Option<i32>)> {
-    let (mut index, mut namespace, mut is_veth) = (None, None, false);
+    let (mut index, mut namespace) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Link(far) => index = Some(*far),
             LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
-            LinkAttribute::LinkInfo(info) => {
-                is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
-            }
             _ => {}
         }
     }
-    index.filter(|_| is_veth).map(|index| (index, namespace))
+    index.filter(|_| is_veth(message)).map(|index| (index, namespace))
+}
+
+/// Where XDP programs run on an interface, if any do.
+pub(super) fn xdp(message: &LinkMessage) -> XdpAttached {
+    let attached = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => xdp.iter().find_map(|xdp| match xdp {
+            LinkXdp::Attached(attached) => Some(*attached),
+            _ => None,
+        }),
+        _ => None,
+    });
+    attached.unwrap_or(XdpAttached::None)
 }
 
 /// Whether an XDP program runs in an interface's driver.
 pub(super) fn runs_native_xdp(message: &LinkMessage) -> bool {
     // `Multiple`: one in the driver, and one besides.
-    let native = LinkXdp::Attached(XdpAttached::Driver);
-    let several = LinkXdp::Attached(XdpAttached::Multiple);
-    message.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::Xdp(xdp) => xdp.contains(&native) || xdp.contains(&several),
-        _ => false,
-    })
+    matches!(xdp(message), XdpAttached::Driver | XdpAttached::Multiple)
 }
 
 /// Only of 802.1Q devices over an interface of this network namespace.
@@ -343,6 +356,8 @@ mod tests {
         assert_eq!(of(InfoKind::Veth, &elsewhere), Some((7, Some(3))));
         assert_eq!(of(InfoKind::Vlan, std::slice::from_ref(&far)), None);
         assert_eq!(of(InfoKind::Veth, &[]), None);
+        let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]);
+        assert!(is_veth(&link(2, "eth0", vec![info])) && !is_veth(&link(2, "eth0", vec![])));
         assert_eq!(far_end(&link(2, "eth0", vec![far])), None);
     }
 
@@ -355,10 +370,12 @@ mod tests {
             (XdpAttached::None, false),
         ];
         for (attached, native) in cases {
-            let xdp = LinkAttribute::Xdp(vec![LinkXdp::Attached(attached), LinkXdp::ProgId(5)]);
-            assert_eq!(runs_native_xdp(&link(2, "eth0", vec![xdp])), native, "{attached:?}");
+            let told = LinkAttribute::Xdp(vec![LinkXdp::Attached(attached), LinkXdp::ProgId(5)]);
+            let message = link(2, "eth0", vec![told]);
+            assert_eq!(xdp(&message), attached);
+            assert_eq!(runs_native_xdp(&message), native, "{attached:?}");
         }
-        assert!(!runs_native_xdp(&link(2, "eth0", vec![])));
+        assert_eq!(xdp(&link(2, "eth0", vec![])), XdpAttached::None);
     }
 
     #[test]

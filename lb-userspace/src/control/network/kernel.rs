@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::AddressHeaderFlags,
-    link::{LinkAttribute, LinkMessage},
+    link::{LinkAttribute, LinkMessage, XdpAttached},
     neighbour::{NeighbourFlags, NeighbourState},
 };
 use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
@@ -99,9 +99,19 @@ impl Kernel {
         Ok(decode::is_virtual(&self.link(interface, None).await?))
     }
 
-    /// Whether a packet that came in by an interface can be sent back there with `XDP_TX`: by
-    /// hardware, and by a veth whose far end runs a native XDP program. Any other veth leaves it
-    /// until something else comes along (`veth_xdp_flush` of drivers/net/veth.c).
+    /// Whether an interface is one of a pair of veths.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell, or there is no such interface.
+    pub async fn is_veth(&self, interface: u32) -> Result<bool, KernelError> {
+        Ok(decode::is_veth(&self.link(interface, None).await?))
+    }
+
+    /// Whether a packet that came in by an interface can be sent back there with `XDP_TX`: where the
+    /// program runs in the kernel's generic hook, by hardware, and by a veth whose far end runs a
+    /// native XDP program. Any other veth leaves it until something else comes along
+    /// (`veth_xdp_flush` of drivers/net/veth.c).
     ///
     /// # Errors
     ///
@@ -109,6 +119,9 @@ impl Kernel {
     /// namespace that this process has no rights in.
     pub async fn bounces(&self, interface: u32) -> Result<bool, KernelError> {
         let link = self.link(interface, None).await?;
+        if decode::xdp(&link) == XdpAttached::SocketBuffer {
+            return Ok(true);
+        }
         match decode::far_end(&link) {
             Some((far, namespace)) => {
                 Ok(decode::runs_native_xdp(&self.link(far, namespace).await?))
