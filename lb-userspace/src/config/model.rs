@@ -134,7 +134,7 @@ pub struct Instance {
 /// How XDP attaches to an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AttachMode {
-    /// In the driver where it can, else generic; generic on a veth.
+    /// In the driver where it can, else generic; generic on a veth of one queue.
     #[default]
     Auto,
     /// In the driver, or not at all.

@@ -208,7 +208,7 @@ impl Daemon {
         addresses.replace(&roles).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
         datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
-        let modes = start::attach_modes(instance.attach_mode, &indices).await?;
+        let modes = start::attach_modes(instance.attach_mode, &plan.interfaces).await?;
         let attached = start::attach(&mut datapath, &modes, &indices)?;
         let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
         let drops = start::drop_counts(&seats)?;

@@ -59,19 +59,22 @@ pub(super) async fn any_is_virtual(interfaces: &[(u32, String)]) -> Result<bool>
     Ok(false)
 }
 
-/// How the program is to run on each interface.
+/// How the program is to run on each interface, of which index and receive queues are given.
 ///
 /// By a veth come socket buffers. Native XDP would copy each into a page and make another of it at
-/// the far end; and what it sends arrives only where the far end polls, which most do not.
+/// the far end; and what it sends arrives only where the far end polls, which most do not. But a
+/// socket buffer does not say by which of several queues it came.
 pub(super) async fn attach_modes(
     wanted: AttachMode,
-    interfaces: &[(u32, String)],
+    interfaces: &[(u32, u32)],
 ) -> Result<Vec<AttachMode>> {
     let kernel = Kernel::connect()?;
     let mut modes = Vec::new();
-    for (index, _) in interfaces {
+    for (index, queues) in interfaces {
         modes.push(match wanted {
-            AttachMode::Auto if kernel.is_veth(*index).await? => AttachMode::Generic,
+            AttachMode::Auto if *queues == 1 && kernel.is_veth(*index).await? => {
+                AttachMode::Generic
+            }
             wanted => wanted,
         });
     }
