@@ -1,4 +1,4 @@
-//! Brings the compiled XDP program to where `include_bytes!` finds it.
+//! Brings the compiled XDP programs to where `include_bytes!` finds them.
 
 use std::{
     env, fs,
@@ -7,24 +7,30 @@ use std::{
 };
 
 fn main() -> ExitCode {
-    let object = object();
     println!("cargo::rerun-if-env-changed=LB_EBPF_OBJECT");
-    println!("cargo::rerun-if-changed={}", object.display());
-    if !object.exists() {
-        let object = object.display();
-        println!("cargo::error=no XDP program at {object}: run `cargo xtask build-ebpf` first");
-        return ExitCode::FAILURE;
-    }
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    match fs::copy(&object, out.join("lb-ebpf.o")) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("cargo::error=cannot copy {}: {error}", object.display());
+    let object = object();
+    let clock = object.with_file_name("lb-ebpf-clock.o");
+    match bring(&object, "lb-ebpf.o").and_then(|()| bring(&clock, "lb-ebpf-clock.o")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("cargo::error={why}");
             ExitCode::FAILURE
         }
     }
 }
 
+fn bring(object: &Path, name: &str) -> Result<(), String> {
+    println!("cargo::rerun-if-changed={}", object.display());
+    let shown = object.display();
+    if !object.exists() {
+        return Err(format!("no XDP program at {shown}: run `cargo xtask build-ebpf` first"));
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let copied = fs::copy(object, out.join(name));
+    copied.map(drop).map_err(|error| format!("cannot copy {shown}: {error}"))
+}
+
+/// The program; what goes with it is beside it.
 fn object() -> PathBuf {
     // At run time: the compiled script may have been copied from another tree with its target.
     let here = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap, lpm_trie::Key},
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
     programs::XdpContext,
 };
@@ -20,6 +20,7 @@ use lb_common::{
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
     tcp::cookie::{Secrets, SharedSecrets},
+    time::{Jiffies, Tick},
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -95,6 +96,12 @@ static FLOW_BUCKETS: u32 = 1;
 #[unsafe(no_mangle)]
 static FLOW_SEED: [u64; 5] = [0; 5];
 
+/// How `jiffies` tell the time, set by the daemon before the program is loaded.
+#[unsafe(no_mangle)]
+static JIFFY_NANOS: u64 = 0;
+#[unsafe(no_mangle)]
+static JIFFIES_BASE: u64 = 0;
+
 /// The maps as the packet path uses them.
 pub struct Maps;
 
@@ -103,6 +110,22 @@ impl Tables for Maps {
     fn nanos(&self) -> u64 {
         // SAFETY: a helper without arguments, there since kernel 5.11.
         unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        // SAFETY: initialised statics. Volatile, for the daemon overrides what the compiler sees.
+        let jiffies = unsafe {
+            Jiffies {
+                nanos: core::ptr::read_volatile(&JIFFY_NANOS),
+                base: core::ptr::read_volatile(&JIFFIES_BASE),
+            }
+        };
+        if jiffies.nanos == 0 {
+            return Tick::from_nanos(self.nanos());
+        }
+        // SAFETY: a helper without arguments, there since kernel 5.6; compiled to a load.
+        Tick::from_nanos(jiffies.nanos_at(unsafe { bpf_jiffies64() }))
     }
 
     #[inline(always)]

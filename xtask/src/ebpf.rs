@@ -10,7 +10,7 @@ use crate::{
     workspace,
 };
 
-/// Compiles the XDP program to `target/ebpf/lb-ebpf.o`.
+/// Compiles the XDP program to `target/ebpf/lb-ebpf.o`, and what goes with it beside that.
 pub fn build() -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
     announce(&format!("compiling the XDP program with {}", toolchain.describe()));
@@ -19,6 +19,7 @@ pub fn build() -> Result<PathBuf> {
     run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
     publish("lb-ebpf-bench")?;
     publish("lb-ebpf-traffic")?;
+    publish("lb-ebpf-clock")?;
     publish("lb-ebpf")
 }
 

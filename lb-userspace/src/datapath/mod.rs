@@ -5,6 +5,7 @@ mod attach;
 mod drops;
 mod environment;
 mod grace;
+mod jiffies;
 mod maps;
 mod memory;
 mod object;

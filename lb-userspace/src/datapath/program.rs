@@ -31,6 +31,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::{
     DatapathError,
     attach::{self, Attached},
+    jiffies,
     maps::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
         PodInterface, ServiceMap, typed,
@@ -268,12 +269,15 @@ fn make_maps(
     let shapes = shapes(geometry.total());
     let trace = u8::from(options.trace);
     let by_redirect = u8::from(options.back_by_redirect);
+    let jiffies = jiffies::measure()?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)
         .override_global("FLOW_SEED", &geometry.seed.0, true)
         .override_global("TRACE", &trace, false)
-        .override_global("BACK_BY_REDIRECT", &by_redirect, false);
+        .override_global("BACK_BY_REDIRECT", &by_redirect, false)
+        .override_global("JIFFY_NANOS", &jiffies.nanos, true)
+        .override_global("JIFFIES_BASE", &jiffies.base, true);
     for (name, value) in globals {
         loader.override_global(name, value, true);
     }
