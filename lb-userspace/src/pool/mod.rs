@@ -8,13 +8,16 @@ mod dice;
 mod fewest;
 mod least;
 mod live;
+mod looks;
 mod maglev;
 mod random;
 mod round_robin;
 mod share;
+mod smooth;
 mod smoothed;
 mod standing;
 mod states;
+mod tournament;
 mod turns;
 
 #[cfg(test)]
@@ -212,10 +215,13 @@ pub struct Balancer {
 impl Balancer {
     /// The state of one worker.
     pub fn new(pools: &Pools, seat: Seat) -> Self {
-        let groups = pools.groups.iter();
+        let group_turns = |group: &PoolGroup| {
+            let ratios: Vec<_> = group.members.iter().map(|member| member.ratio).collect();
+            RoundRobin::new(&ratios, seat.worker)
+        };
         Self {
             turns: pools.pools.iter().map(|pool| Turns::new(pool, seat)).collect(),
-            group_turns: groups.map(|group| RoundRobin::new(&group.members, seat.worker)).collect(),
+            group_turns: pools.groups.iter().map(group_turns).collect(),
             dice: Dice::default(),
         }
     }
@@ -238,7 +244,7 @@ impl Balancer {
             let member = &members[index];
             member.priority >= lowest && servers_up(member.pool, 1) > 0
         };
-        let picked = self.group_turns.get_mut(group.0)?.pick(members, fits)?;
+        let picked = self.group_turns.get_mut(group.0)?.pick(usize::MAX, fits)?;
         Some(members[picked].pool)
     }
 
