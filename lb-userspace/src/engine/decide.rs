@@ -240,7 +240,7 @@ impl<'a> Decider<'a> {
         match destination {
             Destination::Pool(pool) => Some((None, generation.stand_in(pool)?)),
             Destination::Group(group) => {
-                let servers_up = |pool, most| generation.servers_up(pool, most);
+                let servers_up = |pool| generation.servers_up(pool);
                 let member = self.balancer.pick_member(&generation.pools, group, servers_up);
                 let pool = member.or_else(|| generation.stand_in_for_members(group))?;
                 Some((Some(group), pool))

@@ -26,21 +26,21 @@ impl Generation {
         self.takes(pool, server) == Takes::All
     }
 
-    /// How many servers of a pool are up; not more than `most` are counted.
-    pub fn count_up(&self, pool: PoolIndex, most: usize) -> usize {
-        let servers = (0..self.pools.pool(pool).servers().len()).map(ServerIndex);
-        servers.filter(|server| self.is_up(pool, *server)).take(most).count()
+    /// How many servers of a pool are up.
+    pub fn count_up(&self, pool: PoolIndex) -> usize {
+        let servers = || (0..self.pools.pool(pool).servers().len()).map(ServerIndex);
+        let count = || servers().filter(|server| self.is_up(pool, *server)).count();
+        self.tally(pool).get(self.states().turnover(), count)
     }
 
     /// Whether a pool has as many servers up as it must have to take new flows.
     pub fn is_pool_up(&self, pool: PoolIndex) -> bool {
-        let minimum = self.pools.pool(pool).min_servers_up();
-        self.count_up(pool, minimum) >= minimum
+        self.count_up(pool) >= self.pools.pool(pool).min_servers_up()
     }
 
     /// The servers that are up of a pool that is; none of one that is down.
-    pub(super) fn servers_up(&self, pool: PoolIndex, most: usize) -> usize {
-        if self.is_pool_up(pool) { self.count_up(pool, most) } else { 0 }
+    pub(super) fn servers_up(&self, pool: PoolIndex) -> usize {
+        if self.is_pool_up(pool) { self.count_up(pool) } else { 0 }
     }
 
     /// The pool itself if it is up, else the one that stands in for it and is.

@@ -1,10 +1,11 @@
 //! One server is filled before the next gets any: those at the end can be switched off.
 
 use super::{
-    Pool,
+    Live, Pool,
     looks::Looks,
     tournament::{OUT, Tournament},
 };
+use crate::config::ServerIndex;
 
 /// What a worker has seen of each server.
 #[derive(Clone, Debug)]
@@ -24,44 +25,35 @@ struct Seen {
     filled: Tournament,
 }
 
-/// A server at this moment.
-pub(super) struct Site {
-    pub usable: bool,
-    pub connections: u32,
-    pub share: f32,
-    /// Flows, for what it is to get.
-    pub load: f64,
-}
-
 impl Fewest {
-    pub fn new(pool: &Pool) -> Self {
+    pub fn new(pool: &Pool, worker: usize) -> Self {
         let count = pool.servers.len();
         let seen = Seen { open: Tournament::new(count), filled: Tournament::new(count) };
         let most = pool.servers.iter().map(|server| server.ratio).max().unwrap_or(1);
-        Self { seen, looks: Looks::new(count), most }
+        Self { seen, looks: Looks::new(count, worker), most }
     }
 
     /// The first usable server that is not filled and whose share is above `dice`; then of those that
     /// are filled and usable, the one with the lowest load; then the first whatever its share.
-    pub fn pick(&mut self, pool: &Pool, site: impl Fn(usize) -> Site, dice: f32) -> Option<usize> {
-        let most = self.most;
-        let see = |seen: &mut Seen, index| {
-            let is_filled = |site: &Site| f64::from(site.connections) >= mark(pool, index, most);
-            seen.see(index, Some(site(index)).filter(|site| site.usable), is_filled);
-        };
-        self.looks.settle(usize::MAX, &mut self.seen, see, |seen| seen.best(dice))
+    pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
+        let Self { seen, looks, most } = self;
+        let see = |seen: &mut Seen, index| seen.see(pool, *most, live, ServerIndex(index));
+        looks.settle(usize::MAX, seen, see, |seen| seen.best(dice))
     }
 }
 
 impl Seen {
-    fn see(&mut self, index: usize, site: Option<Site>, is_filled: impl Fn(&Site) -> bool) {
-        let (open, filled) = match site {
-            None => (OUT, OUT),
-            Some(site) if is_filled(&site) => (OUT, site.load),
-            Some(site) => (-f64::from(site.share), OUT),
+    fn see(&mut self, pool: &Pool, most: u16, live: &impl Live, server: ServerIndex) {
+        let ratio = pool.servers[server.0].ratio;
+        let filled =
+            || is_filled(live.connections(server), ratio, most, pool.policy.max_connections);
+        let (open, filled) = match live.is_usable(server) {
+            false => (OUT, OUT),
+            true if filled() => (OUT, live.load(server, ratio)),
+            true => (-f64::from(live.share(server)), OUT),
         };
-        self.open.set(index, open);
-        self.filled.set(index, filled);
+        self.open.set(server.0, open);
+        self.filled.set(server.0, filled);
     }
 
     fn best(&self, dice: f32) -> Option<usize> {
@@ -71,9 +63,10 @@ impl Seen {
     }
 }
 
-/// How far a server is filled: up to the pool's limit that of the greatest ratio, the others in
-/// proportion.
-fn mark(pool: &Pool, index: usize, most: u16) -> f64 {
-    let share = f64::from(pool.servers[index].ratio) / f64::from(most);
-    (f64::from(pool.policy.max_connections) * share).max(1.0)
+/// A server of the greatest ratio, `most`, is filled at the pool's limit, the others in proportion;
+/// none is without a flow.
+fn is_filled(connections: u32, ratio: u16, most: u16, limit: u32) -> bool {
+    let (used, of) =
+        (u64::from(connections) * u64::from(most), u64::from(limit) * u64::from(ratio));
+    connections > 0 && used >= of
 }

@@ -16,7 +16,7 @@ pub(super) struct Least {
 impl Least {
     pub fn new(count: usize, worker: usize) -> Self {
         let start = worker.checked_rem(count).unwrap_or_default();
-        Self { scores: Tournament::new(count), looks: Looks::new(count), start }
+        Self { scores: Tournament::new(count), looks: Looks::new(count, worker), start }
     }
 
     /// Whose scores are asked for next, whatever else is.

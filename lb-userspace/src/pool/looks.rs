@@ -14,6 +14,8 @@
 
 use std::mem;
 
+use super::dice::start;
+
 /// Servers that are looked at for each decision.
 pub(super) const LOOKS: usize = 16;
 
@@ -28,9 +30,10 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Before the first decision all are looked at.
-    pub fn new(count: usize) -> Self {
-        Self { count, next: 0, due: count }
+    /// Before the first decision all are looked at; then each worker begins elsewhere, so that whatever
+    /// changes, one of them sees it soon.
+    pub fn new(count: usize, worker: usize) -> Self {
+        Self { count, next: start(worker, count), due: count }
     }
 
     /// Who is looked at for the next decision at least.

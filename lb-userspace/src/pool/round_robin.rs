@@ -1,7 +1,7 @@
 //! Turns, by ratio and smoothly: a server of ratio 3 between two of ratio 1 takes flows as in
 //! `a b a c a`, not `a a a b c`.
 
-use super::{looks::Looks, smooth::Smooth};
+use super::{dice::start, looks::Looks, smooth::Smooth};
 
 /// Whose turn it is. A worker has one for each pool.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl RoundRobin {
         for _ in 0..start(worker, HEAD_START.min(cycle)) {
             smooth.richest().into_iter().for_each(|index| smooth.pick(index));
         }
-        Self::Smooth(smooth, Looks::new(count))
+        Self::Smooth(smooth, Looks::new(count, worker))
     }
 
     /// Who is next of those that are usable. Once `most` servers have been asked in vain, nobody.
@@ -49,13 +49,4 @@ impl RoundRobin {
             }
         }
     }
-}
-
-/// Where among `positions` a worker starts: any number of workers is spread evenly, as each
-/// stands a golden section on from the one before (Knuth, TAOCP vol. 3, §6.4).
-fn start(worker: usize, positions: usize) -> usize {
-    /// The fractional part of the golden ratio, times 2^32.
-    const SECTION: u32 = 0x9e37_79b9;
-    let turn = (worker as u32).wrapping_mul(SECTION);
-    ((u128::from(turn) * positions as u128) >> 32) as usize
 }

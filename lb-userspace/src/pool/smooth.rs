@@ -96,21 +96,8 @@ impl Smooth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::tests::plain::Nginx;
     use proptest::prelude::*;
-
-    /// As nginx does it: everybody is asked.
-    #[derive(Debug)]
-    struct Scan(Vec<i64>);
-
-    impl Scan {
-        fn pick(&mut self, ratios: &[u16], is_in: &[bool]) -> Option<usize> {
-            let all: Vec<_> = (0..ratios.len()).filter(|index| is_in[*index]).collect();
-            all.iter().for_each(|index| self.0[*index] += i64::from(ratios[*index]));
-            let picked = all.iter().copied().max_by_key(|index| (self.0[*index], Reverse(*index)))?;
-            self.0[picked] -= all.iter().map(|index| i64::from(ratios[*index])).sum::<i64>();
-            Some(picked)
-        }
-    }
 
     proptest! {
         #[test]
@@ -118,7 +105,7 @@ mod tests {
             ratios in prop::collection::vec(prop_oneof![1..4u16, 1..=1000u16], 1..40),
             steps in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0..9), 1..60),
         ) {
-            let (mut smooth, mut scan) = (Smooth::new(&ratios), Scan(vec![0; ratios.len()]));
+            let (mut smooth, mut nginx) = (Smooth::new(&ratios), Nginx(vec![0; ratios.len()]));
             let mut is_in = vec![true; ratios.len()];
             (0..ratios.len()).for_each(|index| smooth.set(index, true));
             for (index, comes, picks) in steps {
@@ -127,7 +114,8 @@ mod tests {
                 is_in[index] = comes;
                 for _ in 0..picks {
                     let richest = smooth.richest();
-                    prop_assert_eq!(richest, scan.pick(&ratios, &is_in), "{:?}", scan);
+                    let among = (0..ratios.len()).filter(|index| is_in[*index]);
+                    prop_assert_eq!(richest, nginx.pick(&ratios, among), "{:?}", nginx);
                     richest.into_iter().for_each(|richest| smooth.pick(richest));
                 }
             }

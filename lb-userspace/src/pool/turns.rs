@@ -2,7 +2,7 @@
 
 use super::{
     Live, Pool,
-    fewest::{Fewest, Site},
+    fewest::Fewest,
     least::{Fastest, Least},
     looks::LOOKS,
     random::Random,
@@ -49,10 +49,11 @@ impl Turns {
             Algorithm::LeastConnections => Self::LeastConnections(Least::new(count, worker)),
             Algorithm::FastestResponse => Self::FastestResponse(Fastest::new(count, worker)),
             Algorithm::Random => Self::Random(Random::new(servers, worker)),
-            Algorithm::CoreAffinity => {
-                Self::CoreAffinity { own: Own::new(&ratios, seat), all: Passed::new(&ratios, worker) }
-            }
-            Algorithm::FewestServers => Self::FewestServers(Fewest::new(pool)),
+            Algorithm::CoreAffinity => Self::CoreAffinity {
+                own: Own::new(&ratios, seat),
+                all: Passed::new(&ratios, worker),
+            },
+            Algorithm::FewestServers => Self::FewestServers(Fewest::new(pool, worker)),
         }
     }
 
@@ -62,9 +63,8 @@ impl Turns {
     /// nobody is found who can take it.
     pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
         let usable = |index: usize| live.is_usable(ServerIndex(index));
-        let share = |index: usize| live.share(ServerIndex(index));
-        let admitted = |index: usize| share(index) > dice;
-        let load = |index: usize| load(pool, live, index);
+        let admitted = |index: usize| live.share(ServerIndex(index)) > dice;
+        let load = |index: usize| live.load(ServerIndex(index), pool.servers[index].ratio);
         let score = |index: usize| if usable(index) { load(index) } else { OUT };
         match self {
             Self::ConsistentHash => None,
@@ -78,24 +78,9 @@ impl Turns {
             Self::CoreAffinity { own, all } => {
                 own.pick(usable, admitted).or_else(|| all.pick(usable, admitted))
             }
-            Self::FewestServers(fewest) => {
-                let site = |index| Site {
-                    usable: usable(index),
-                    connections: live.connections(ServerIndex(index)),
-                    share: share(index),
-                    load: load(index),
-                };
-                fewest.pick(pool, site, dice)
-            }
+            Self::FewestServers(fewest) => fewest.pick(pool, live, dice),
         }
     }
-}
-
-/// Flows with one more, for what the server is to get.
-fn load(pool: &Pool, live: &impl Live, index: usize) -> f64 {
-    let server = ServerIndex(index);
-    let due = f64::from(pool.servers[index].ratio) * f64::from(live.share(server));
-    (f64::from(live.connections(server)) + 1.0) / due
 }
 
 /// Whose turn it is, and whose when that one passes it on.
