@@ -12,14 +12,12 @@ use super::{
 };
 use crate::{
     config::{Destination, PoolGroupIndex, PoolIndex, VirtualService},
-    pool::ServerStates,
     script::{Chosen, Ending, Place, RunEntry, TableAccess},
 };
 
 /// What an explanation is made from.
 pub(super) struct Evidence<'a> {
     pub generation: &'a Generation,
-    pub servers: &'a ServerStates,
     pub now: Duration,
     pub worker: u16,
     pub service: &'a VirtualService,

@@ -140,8 +140,12 @@ impl Generation {
 
     /// A server's number in the catalog.
     pub fn server_number(&self, pool: PoolIndex, server: ServerIndex) -> u32 {
-        let numbers = self.server_numbers.get(pool.0);
-        numbers.and_then(|numbers| numbers.get(server.0)).copied().unwrap_or_default()
+        self.numbers_of(pool).get(server.0).copied().unwrap_or_default()
+    }
+
+    /// The numbers of a pool's servers in the catalog.
+    pub(super) fn numbers_of(&self, pool: PoolIndex) -> &[u32] {
+        self.server_numbers.get(pool.0).map_or(&[], Vec::as_slice)
     }
 
     /// A script's number in the catalog.

@@ -2,7 +2,7 @@
 
 use super::{
     Live, Pool,
-    looks::Looks,
+    looks::{LOOKS, Looks},
     tournament::{OUT, Tournament},
 };
 use crate::config::ServerIndex;
@@ -38,7 +38,16 @@ impl Fewest {
     pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
         let Self { seen, looks, most } = self;
         let see = |seen: &mut Seen, index| seen.see(pool, *most, live, ServerIndex(index));
-        looks.settle(usize::MAX, seen, see, |seen| seen.best(dice))
+        if pool.servers.len() > LOOKS {
+            return looks.settle(usize::MAX, seen, see, |seen| seen.best(dice));
+        }
+        // Who is behind the first need not be looked at.
+        let mut all = 0..pool.servers.len();
+        let first = all.find(|index| {
+            see(seen, *index);
+            seen.first_admitted(dice) == Some(*index)
+        });
+        first.or_else(|| seen.best(dice))
     }
 }
 
@@ -56,10 +65,13 @@ impl Seen {
         self.filled.set(server.0, filled);
     }
 
+    fn first_admitted(&self, dice: f32) -> Option<usize> {
+        self.open.first(0, |share| share < -f64::from(dice))
+    }
+
     fn best(&self, dice: f32) -> Option<usize> {
-        let admitted = self.open.first(0, |share| share < -f64::from(dice));
         let least = || self.filled.first_lowest(0);
-        admitted.or_else(least).or_else(|| self.open.first(0, |share| share < OUT))
+        self.first_admitted(dice).or_else(least).or_else(|| self.open.first(0, |share| share < OUT))
     }
 }
 

@@ -1,16 +1,20 @@
 //! Which servers a worker looks at for a decision: a few in turn, not all.
 //!
-//! Flows, times and limits of servers are other workers' and time's to change, and nobody is told. So
-//! each worker remembers what it saw at its last look at each server, in an order that has the best
-//! on top, and looks again: at the next [`LOOKS`] servers for every decision, and at the one that it
-//! is about to pick until that stays the best. So
+//! Flows, times and limits of servers are other workers' and time's to change, and nobody is told: to
+//! tell all workers of every flow would cost more than to look. So each remembers what it saw at its
+//! last look at each server, in an order that has the best on top, and looks again: at the next
+//! [`LOOKS`] servers for every decision, and at the one that it is about to pick, until that stays the
+//! best. What follows:
 //!
-//! - in a pool of no more than [`LOOKS`] servers all are looked at: who is picked is exactly right;
-//! - in a greater one, who is picked is as good as when it was looked at, which is now, and no worse
-//!   than the best of sixteen others at this moment. Two drawn at random keep loads nearly even
-//!   (Mitzenmacher, IEEE TPDS 2001);
-//! - that a server has become worse is seen in time, that one has become better after at most as many
-//!   decisions as a sixteenth of the pool: before it would, on average, take a sixteenth of a flow.
+//! - In a pool of no more than [`LOOKS`] servers all are looked at: who is picked is exactly right. So
+//!   it is in any pool as long as servers only become worse.
+//! - Who is picked is as good as it seems, and no worse than any of sixteen others at this moment. Two
+//!   that are drawn at random keep loads nearly even (Mitzenmacher, IEEE TPDS 2001).
+//! - That a server has become better is seen by a worker after at most a sixteenth as many of its
+//!   decisions as there are servers: before the server would, on average, have got a flow of it.
+//! - That no server is usable is found only by looking at all, unless the caller asks for less. Such a
+//!   decision, and a worker's first, takes time linear in the number of servers; any other looks at
+//!   sixteen, at the one that is picked, and at those in between that have become worse.
 
 use std::mem;
 

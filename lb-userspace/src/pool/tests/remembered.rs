@@ -265,7 +265,7 @@ fn spread(algorithm: Algorithm, servers: usize, workers: usize) -> (u32, u32) {
     let Trial { pools, mut farm, .. } = trial;
     let mut crew: Vec<_> =
         (0..workers).map(|worker| Balancer::new(&pools, Seat { worker, workers })).collect();
-    let (mut flows, mut dice) = (Vec::new(), crate::pool::dice::Dice::default());
+    let (mut flows, mut dice) = (Vec::new(), Dice::default());
     for number in 0..30 * servers {
         let live = &farm;
         let picked = crew[number % workers].pick(&pools, POOL, client(1), live).unwrap().0;
