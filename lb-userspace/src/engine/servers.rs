@@ -107,7 +107,8 @@ impl<'a> LiveServers<'a> {
     }
 }
 
-/// The same, without those that have failed at a connection.
+/// The same, without those that have failed at a connection. In a great pool other flows of the worker
+/// may pass them over too, until it looks at them again.
 pub(super) struct Untried<'a> {
     pub live: LiveServers<'a>,
     /// Their numbers in the catalog.
