@@ -35,13 +35,12 @@ impl Evidence<'_> {
 
     /// A pool's servers.
     pub(super) fn candidates(&self, pool: PoolIndex) -> Vec<Candidate> {
-        let Self { generation, servers: states, now, .. } = *self;
-        let live = LiveServers { generation, states, pool, now };
+        let live = self.generation.live(pool, self.now);
         let chosen = self.choice().map(|choice| choice.server);
-        let servers = generation.pools.pool(pool).servers().iter().enumerate();
+        let servers = self.generation.pools.pool(pool).servers().iter().enumerate();
         let candidates = servers.map(|(index, server)| {
             let index = ServerIndex(index);
-            let why = self.why(&live, index, chosen == Some(index));
+            let why = self.why(pool, &live, index, chosen == Some(index));
             let share = live.share(index);
             Candidate {
                 name: server.address.to_string(),
@@ -58,12 +57,17 @@ impl Evidence<'_> {
         candidates.collect()
     }
 
-    fn why(&self, live: &LiveServers<'_>, server: ServerIndex, chosen: bool) -> &'static str {
-        let pool = live.pool;
-        if self.generation.standing(pool, server).is_down() {
+    fn why(
+        &self,
+        pool: PoolIndex,
+        live: &LiveServers<'_>,
+        server: ServerIndex,
+        chosen: bool,
+    ) -> &'static str {
+        if live.standing(server).is_down() {
             return "down";
         }
-        match self.generation.takes(pool, server) {
+        match live.takes(server) {
             Takes::None => "disabled",
             Takes::Persistent if !chosen => "disabled, but for persistent clients",
             _ if !chosen && !live.has_room(server) => "full",

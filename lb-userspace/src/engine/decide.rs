@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OnError, PersistenceProfile, PoolGroupIndex, PoolIndex, ServerIndex},
-    pool::{Balancer, HashKey, Live as _, ServerStates},
+    pool::{Balancer, HashKey, Live as _},
     script::{self, Chosen, Outcome, Place, Progress, Selection, TableAccess, Wait},
 };
 
@@ -99,7 +99,6 @@ pub(super) struct Pick {
 pub(super) struct Decider<'a> {
     pub generation: &'a Generation,
     pub balancer: &'a mut Balancer,
-    pub servers: &'a ServerStates,
     /// Where `avi.vs.persist` keeps servers.
     pub stored: Stored<'a>,
     /// What was done there, if somebody wants to know.
@@ -240,7 +239,7 @@ impl<'a> Decider<'a> {
         match destination {
             Destination::Pool(pool) => Some((None, generation.stand_in(pool)?)),
             Destination::Group(group) => {
-                let servers_up = |pool, most| generation.servers_up(pool, most);
+                let servers_up = |pool| generation.servers_up(pool);
                 let member = self.balancer.pick_member(&generation.pools, group, servers_up);
                 let pool = member.or_else(|| generation.stand_in_for_members(group))?;
                 Some((Some(group), pool))
@@ -250,7 +249,7 @@ impl<'a> Decider<'a> {
 
     /// The servers of a pool as they are now.
     pub(super) fn live(&self, pool: PoolIndex) -> LiveServers<'a> {
-        LiveServers { generation: self.generation, states: self.servers, pool, now: self.now }
+        self.generation.live(pool, self.now)
     }
 
     pub(super) fn choice(&self, pick: Pick, port: Option<u16>, by: DecidedBy) -> Decision {

@@ -12,14 +12,12 @@ use super::{
 };
 use crate::{
     config::{Destination, PoolGroupIndex, PoolIndex, VirtualService},
-    pool::ServerStates,
     script::{Chosen, Ending, Place, RunEntry, TableAccess},
 };
 
 /// What an explanation is made from.
 pub(super) struct Evidence<'a> {
     pub generation: &'a Generation,
-    pub servers: &'a ServerStates,
     pub now: Duration,
     pub worker: u16,
     pub service: &'a VirtualService,
@@ -282,7 +280,7 @@ impl Evidence<'_> {
 
     fn want_of_server(&self, pool: PoolIndex) -> String {
         let minimum = self.generation.pools.pool(pool).min_servers_up();
-        match self.generation.count_up(pool, minimum) {
+        match self.generation.count_up(pool) {
             _ if self.generation.is_pool_up(pool) => "every server that is up is full".to_owned(),
             0 => "no server is up".to_owned(),
             up => format!("{up} up, of {minimum} that it must have"),

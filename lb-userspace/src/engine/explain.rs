@@ -81,7 +81,6 @@ impl Engine {
         Evidence {
             now: now.monotonic,
             generation: &self.generation,
-            servers: &self.shared.servers,
             worker: self.position.worker,
             service,
             query,
@@ -135,7 +134,6 @@ impl Engine {
         let mut decider = Decider {
             generation: &generation,
             balancer,
-            servers: &self.shared.servers,
             stored,
             accesses: explains.then(Vec::new),
             destination,

@@ -14,7 +14,7 @@ use lb_common::{
     service::{Roles, Service, ServiceKey},
 };
 
-use super::{handshakes::cookies, shared::Shared};
+use super::{handshakes::cookies, shared::Shared, tally::Tally};
 use crate::{
     config::{
         Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy,
@@ -33,6 +33,8 @@ pub struct Generation {
     /// Servers, and how one is picked.
     pub pools: Pools,
     states: Arc<ServerStates>,
+    /// By pool.
+    tallies: Vec<Tally>,
     services: hashbrown::HashMap<ServiceKey, usize>,
     address_roles: HashMap<Address, Roles>,
     service_numbers: Vec<u32>,
@@ -92,11 +94,13 @@ impl Generation {
         let services = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let pools = Pools::new(&config);
         let address_roles = address_roles(&config);
+        let tallies = config.pools.iter().map(|_| Tally::default()).collect();
         Ok(Self {
             number,
             config,
             pools,
             states: Arc::clone(&shared.servers),
+            tallies,
             services,
             address_roles,
             service_numbers,
@@ -136,8 +140,12 @@ impl Generation {
 
     /// A server's number in the catalog.
     pub fn server_number(&self, pool: PoolIndex, server: ServerIndex) -> u32 {
-        let numbers = self.server_numbers.get(pool.0);
-        numbers.and_then(|numbers| numbers.get(server.0)).copied().unwrap_or_default()
+        self.numbers_of(pool).get(server.0).copied().unwrap_or_default()
+    }
+
+    /// The numbers of a pool's servers in the catalog.
+    pub(super) fn numbers_of(&self, pool: PoolIndex) -> &[u32] {
+        self.server_numbers.get(pool.0).map_or(&[], Vec::as_slice)
     }
 
     /// A script's number in the catalog.
@@ -183,6 +191,11 @@ impl Generation {
     /// What changes about servers.
     pub(super) fn states(&self) -> &ServerStates {
         &self.states
+    }
+
+    /// What was last counted of a pool's servers.
+    pub(super) fn tally(&self, pool: PoolIndex) -> &Tally {
+        &self.tallies[pool.0]
     }
 
     /// Whether the server's first packet of a flow is to be seen: by a script, or to learn how

@@ -35,6 +35,7 @@ mod reset;
 mod responses;
 mod servers;
 mod shared;
+mod tally;
 mod tapped;
 mod view;
 mod watched;

@@ -5,20 +5,19 @@ use std::time::Duration;
 use super::generation::Generation;
 use crate::{
     config::{PoolGroupIndex, PoolIndex, ServerIndex},
-    pool::{Live, ServerStates, Standing, Takes},
+    pool::{Live, Pool, Standing, Takes},
 };
 
 impl Generation {
-    /// Whose new flows a server takes, if it has room for them.
-    pub fn takes(&self, pool: PoolIndex, server: ServerIndex) -> Takes {
-        let from = self.pools.pool(pool);
-        let Some(configured) = from.server(server) else { return Takes::None };
-        self.standing(pool, server).takes(configured.enabled, from.policy().disable_type)
+    /// A pool's servers at this moment.
+    pub(super) fn live(&self, pool: PoolIndex, now: Duration) -> LiveServers<'_> {
+        LiveServers::new(self, pool, now)
     }
 
-    /// What monitors and operators hold of a server.
-    pub fn standing(&self, pool: PoolIndex, server: ServerIndex) -> Standing {
-        self.states().standing(self.server_number(pool, server))
+    /// Whose new flows a server takes, if it has room for them.
+    pub fn takes(&self, pool: PoolIndex, server: ServerIndex) -> Takes {
+        // The moment counts only for limits.
+        self.live(pool, Duration::ZERO).takes(server)
     }
 
     /// Whether a server takes everyone's new flows.
@@ -26,21 +25,21 @@ impl Generation {
         self.takes(pool, server) == Takes::All
     }
 
-    /// How many servers of a pool are up; not more than `most` are counted.
-    pub fn count_up(&self, pool: PoolIndex, most: usize) -> usize {
-        let servers = (0..self.pools.pool(pool).servers().len()).map(ServerIndex);
-        servers.filter(|server| self.is_up(pool, *server)).take(most).count()
+    /// How many servers of a pool are up.
+    pub fn count_up(&self, pool: PoolIndex) -> usize {
+        let servers = || (0..self.pools.pool(pool).servers().len()).map(ServerIndex);
+        let count = || servers().filter(|server| self.is_up(pool, *server)).count();
+        self.tally(pool).get(self.states().turnover(), count)
     }
 
     /// Whether a pool has as many servers up as it must have to take new flows.
     pub fn is_pool_up(&self, pool: PoolIndex) -> bool {
-        let minimum = self.pools.pool(pool).min_servers_up();
-        self.count_up(pool, minimum) >= minimum
+        self.count_up(pool) >= self.pools.pool(pool).min_servers_up()
     }
 
     /// The servers that are up of a pool that is; none of one that is down.
-    pub(super) fn servers_up(&self, pool: PoolIndex, most: usize) -> usize {
-        if self.is_pool_up(pool) { self.count_up(pool, most) } else { 0 }
+    pub(super) fn servers_up(&self, pool: PoolIndex) -> usize {
+        if self.is_pool_up(pool) { self.count_up(pool) } else { 0 }
     }
 
     /// The pool itself if it is up, else the one that stands in for it and is.
@@ -64,32 +63,52 @@ impl Generation {
 /// The servers of a pool at this moment.
 #[derive(Clone, Copy)]
 pub(super) struct LiveServers<'a> {
-    pub generation: &'a Generation,
-    pub states: &'a ServerStates,
-    pub pool: PoolIndex,
-    pub now: Duration,
+    generation: &'a Generation,
+    index: PoolIndex,
+    pool: &'a Pool,
+    /// In the catalog.
+    numbers: &'a [u32],
+    now: Duration,
 }
 
-impl LiveServers<'_> {
+impl<'a> LiveServers<'a> {
+    /// Of a pool of this generation.
+    pub fn new(generation: &'a Generation, index: PoolIndex, now: Duration) -> Self {
+        let (pool, numbers) = (generation.pools.pool(index), generation.numbers_of(index));
+        Self { generation, index, pool, numbers, now }
+    }
+
     fn number(&self, server: ServerIndex) -> u32 {
-        self.generation.server_number(self.pool, server)
+        self.numbers.get(server.0).copied().unwrap_or_default()
+    }
+
+    /// What monitors and operators hold of a server.
+    pub fn standing(&self, server: ServerIndex) -> Standing {
+        self.generation.states().standing(self.number(server))
+    }
+
+    /// Whose new flows a server takes, if it has room for them.
+    pub fn takes(&self, server: ServerIndex) -> Takes {
+        let Some(configured) = self.pool.server(server) else { return Takes::None };
+        self.standing(server).takes(configured.enabled, self.pool.policy().disable_type)
     }
 
     /// Whether a server's limits let it take one more flow.
     pub fn has_room(&self, server: ServerIndex) -> bool {
-        let policy = self.generation.pools.pool(self.pool).policy();
-        self.states.has_room(self.number(server), policy, self.now)
+        let states = self.generation.states();
+        states.has_room(self.number(server), self.pool.policy(), self.now)
     }
 
     /// Whether it takes a client whom persistence leads to it.
     pub fn takes_persistent(&self, server: ServerIndex) -> bool {
-        self.generation.takes(self.pool, server) != Takes::None
-            && self.generation.is_pool_up(self.pool)
+        self.takes(server) != Takes::None
+            && self.generation.is_pool_up(self.index)
             && self.has_room(server)
     }
 }
 
-/// The same, without those that have failed at a connection.
+/// The same, without those that have failed at a connection. In a great pool other flows of the worker
+/// may pass them over too, until it looks at them again.
 pub(super) struct Untried<'a> {
     pub live: LiveServers<'a>,
     /// Their numbers in the catalog.
@@ -122,19 +141,18 @@ impl Live for Untried<'_> {
 
 impl Live for LiveServers<'_> {
     fn is_usable(&self, server: ServerIndex) -> bool {
-        self.generation.is_up(self.pool, server) && self.has_room(server)
+        self.takes(server) == Takes::All && self.has_room(server)
     }
 
     fn share(&self, server: ServerIndex) -> f32 {
-        let policy = self.generation.pools.pool(self.pool).policy();
-        self.states.share(self.number(server), policy, self.now)
+        self.generation.states().share(self.number(server), self.pool.policy(), self.now)
     }
 
     fn connections(&self, server: ServerIndex) -> u32 {
-        self.states.connections(self.number(server))
+        self.generation.states().connections(self.number(server))
     }
 
     fn response_time(&self, server: ServerIndex) -> Option<Duration> {
-        self.states.response_time(self.number(server))
+        self.generation.states().response_time(self.number(server))
     }
 }

@@ -1,13 +1,17 @@
 //! Numbers from 0 to 1 that fall evenly: of any few in a row, about a third is below a third.
 
+/// The fractional part of the golden ratio, times 2^32. Numbers that are each so much on from the one before
+/// are spread evenly, however many there are (Knuth, TAOCP vol. 3, §6.4).
+const SECTION: u32 = 0x9e37_79b9;
+
 /// They fall alike in every run: a replay must come out the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Dice(u32);
 
 impl Dice {
-    /// Below 1. Each is a golden section on from the one before (Knuth, TAOCP vol. 3, §6.4).
+    /// Below 1.
     pub fn roll(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9);
+        self.0 = self.0.wrapping_add(SECTION);
         fraction(self.0)
     }
 }
@@ -16,6 +20,12 @@ impl Dice {
 pub(super) fn fraction(number: u32) -> f32 {
     // 24 bits are what the type holds exactly.
     (number >> 8) as f32 / (1u32 << 24) as f32
+}
+
+/// Where among `positions` a worker starts: any number of workers is spread evenly.
+pub(super) fn start(worker: usize, positions: usize) -> usize {
+    let turn = (worker as u32).wrapping_mul(SECTION);
+    ((u128::from(turn) * positions as u128) >> 32) as usize
 }
 
 #[cfg(test)]

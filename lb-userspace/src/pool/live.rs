@@ -18,6 +18,12 @@ pub trait Live {
 
     /// How long it takes to answer, lately; `None` if it was not seen to answer yet.
     fn response_time(&self, server: ServerIndex) -> Option<Duration>;
+
+    /// Its flows with one more, for what it is to get.
+    fn load(&self, server: ServerIndex, ratio: u16) -> f64 {
+        let due = f64::from(ratio) * f64::from(self.share(server));
+        (f64::from(self.connections(server)) + 1.0) / due
+    }
 }
 
 /// Servers that nothing is known about but whether they take flows.

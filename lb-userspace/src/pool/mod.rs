@@ -8,13 +8,16 @@ mod dice;
 mod fewest;
 mod least;
 mod live;
+mod looks;
 mod maglev;
 mod random;
 mod round_robin;
 mod share;
+mod smooth;
 mod smoothed;
 mod standing;
 mod states;
+mod tournament;
 mod turns;
 
 #[cfg(test)]
@@ -212,10 +215,13 @@ pub struct Balancer {
 impl Balancer {
     /// The state of one worker.
     pub fn new(pools: &Pools, seat: Seat) -> Self {
-        let groups = pools.groups.iter();
+        let group_turns = |group: &PoolGroup| {
+            let ratios: Vec<_> = group.members.iter().map(|member| member.ratio).collect();
+            RoundRobin::new(&ratios, seat.worker)
+        };
         Self {
             turns: pools.pools.iter().map(|pool| Turns::new(pool, seat)).collect(),
-            group_turns: groups.map(|group| RoundRobin::new(&group.members, seat.worker)).collect(),
+            group_turns: pools.groups.iter().map(group_turns).collect(),
             dice: Dice::default(),
         }
     }
@@ -224,21 +230,20 @@ impl Balancer {
     /// priority take turns by their ratios, joined by those of the next as long as fewer servers
     /// are up than the group asks for. `None` if no member is up.
     ///
-    /// `servers_up` says how many servers of a pool are up, none of one that is down; it may stop
-    /// counting at its second argument.
+    /// `servers_up` says how many servers of a pool are up, none of one that is down.
     pub fn pick_member(
         &mut self,
         pools: &Pools,
         group: PoolGroupIndex,
-        servers_up: impl Fn(PoolIndex, usize) -> usize,
+        servers_up: impl Fn(PoolIndex) -> usize,
     ) -> Option<PoolIndex> {
         let PoolGroup { members, min_servers, .. } = pools.group(group);
         let lowest = lowest_priority(members, *min_servers, &servers_up)?;
         let fits = |index: usize| {
             let member = &members[index];
-            member.priority >= lowest && servers_up(member.pool, 1) > 0
+            member.priority >= lowest && servers_up(member.pool) > 0
         };
-        let picked = self.group_turns.get_mut(group.0)?.pick(members, fits)?;
+        let picked = self.group_turns.get_mut(group.0)?.pick(usize::MAX, fits)?;
         Some(members[picked].pool)
     }
 
@@ -276,9 +281,9 @@ impl Balancer {
 fn lowest_priority(
     members: &[Member],
     min_servers: usize,
-    servers_up: impl Fn(PoolIndex, usize) -> usize,
+    servers_up: impl Fn(PoolIndex) -> usize,
 ) -> Option<u16> {
-    let is_up = |member: &&Member| servers_up(member.pool, 1) > 0;
+    let is_up = |member: &&Member| servers_up(member.pool) > 0;
     let next = |below: Option<u16>| {
         let lower = members.iter().filter(|it| below.is_none_or(|below| it.priority < below));
         lower.filter(is_up).map(|member| member.priority).max()
@@ -286,7 +291,7 @@ fn lowest_priority(
     let mut lowest = next(None)?;
     loop {
         let taking_part = members.iter().filter(|member| member.priority >= lowest);
-        let up: usize = taking_part.map(|member| servers_up(member.pool, min_servers)).sum();
+        let up: usize = taking_part.map(|member| servers_up(member.pool)).sum();
         match next(Some(lowest)) {
             Some(lower) if up < min_servers => lowest = lower,
             _ => return Some(lowest),

@@ -1,7 +1,10 @@
 //! What changes about servers while flows are decided, shared by all workers.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ pub struct ServerStates {
     /// nobody's writes.
     standings: Box<[SharedStanding]>,
     departures: AtomicU32,
+    /// How often it has changed whose new flows a server takes, counted from 1.
+    turnovers: AtomicU32,
 }
 
 /// One server's. On a cache line of its own: every worker counts in it.
@@ -49,6 +54,7 @@ impl Default for ServerStates {
             states: std::iter::repeat_with(ServerState::default).take(all).collect(),
             standings: std::iter::repeat_with(SharedStanding::default).take(all).collect(),
             departures: AtomicU32::new(0),
+            turnovers: AtomicU32::new(1),
         }
     }
 }
@@ -183,8 +189,11 @@ impl ServerStates {
 
     /// Its monitors hold the server to be down, or no longer do: then it rises.
     pub fn set_down(&self, number: u32, is_down: bool) {
-        if self.set(number, Standing::DOWN, is_down) && !is_down {
-            self.rise(number);
+        if self.set(number, Standing::DOWN, is_down) {
+            self.turn_over();
+            if !is_down {
+                self.rise(number);
+            }
         }
     }
 
@@ -192,19 +201,31 @@ impl ServerStates {
     pub fn set_order(&self, number: u32, order: Option<Order>) {
         if let Some(standing) = self.shared(number) {
             standing.set_order(order);
+            self.turn_over();
         }
     }
 
     /// Whether the server's flows are to end: workers see it at their next look at each.
     pub fn set_gone(&self, number: u32, is_gone: bool) {
-        if self.set(number, Standing::GONE, is_gone) && is_gone {
-            self.departures.fetch_add(1, Relaxed);
+        if self.set(number, Standing::GONE, is_gone) {
+            self.turn_over();
+            self.departures.fetch_add(u32::from(is_gone), Relaxed);
         }
     }
 
     /// How often a server has become one whose flows are to end.
     pub fn departures(&self) -> u32 {
         self.departures.load(Relaxed)
+    }
+
+    /// A number that is another one whenever it has changed whose new flows a server takes; never 0.
+    pub fn turnover(&self) -> u32 {
+        self.turnovers.load(Acquire).max(1)
+    }
+
+    /// What has changed is seen by whoever sees the new number.
+    fn turn_over(&self) {
+        self.turnovers.fetch_add(1, Release);
     }
 
     /// From its next flow on the server is to take its whole share only after a while.
@@ -270,6 +291,24 @@ mod tests {
         assert!(!states.standing(7).is_down() && states.standing(7).is_rising());
         states.set_down(8, false);
         assert!(!states.standing(8).is_rising(), "it was not down");
+    }
+
+    #[test]
+    fn whatever_changes_who_a_server_takes_is_a_turnover_and_nothing_else() {
+        let states = ServerStates::default();
+        let turns_over = |change: &dyn Fn()| {
+            let before = states.turnover();
+            change();
+            states.turnover() != before
+        };
+        assert!(turns_over(&|| states.set_down(7, true)));
+        assert!(!turns_over(&|| states.set_down(7, true)));
+        assert!(turns_over(&|| states.set_down(7, false)));
+        assert!(turns_over(&|| states.set_order(7, Some(Order::Enable))));
+        assert!(turns_over(&|| states.set_gone(7, true)));
+        assert!(!turns_over(&|| states.begun(7)));
+        assert!(!turns_over(&|| states.observe(7, true, SECOND)));
+        assert!(!turns_over(&|| states.rise(7)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Who is picked, by every algorithm.
 
 mod bounds;
+pub mod plain;
+mod remembered;
 mod shares;
 
 use std::collections::HashSet;
@@ -268,8 +270,7 @@ fn picks_with(members: &[(u16, u16)], minimum: usize, count: usize, up: &[usize]
     pools.groups.push(PoolGroup { name: "g".into(), members, min_servers: minimum });
     let mut balancer = Balancer::new(&pools, seat(0));
     for _ in 0..count {
-        let servers_up = |pool: PoolIndex, most: usize| up[pool.0].min(most);
-        if let Some(pool) = balancer.pick_member(&pools, GROUP, servers_up) {
+        if let Some(pool) = balancer.pick_member(&pools, GROUP, |pool| up[pool.0]) {
             picked[pool.0] += 1;
         }
     }

@@ -1,7 +1,15 @@
-//! A worker's own part of an algorithm: whose turn it is.
+//! A worker's own part of an algorithm: whose turn it is, and what it has seen of servers.
 
-use super::{Live, Pool, fewest, least::Rotation, random::Random, round_robin::RoundRobin};
-use crate::config::{Algorithm, Server, ServerIndex};
+use super::{
+    Live, Pool,
+    fewest::Fewest,
+    least::{Fastest, Least},
+    looks::LOOKS,
+    random::Random,
+    round_robin::RoundRobin,
+    tournament::OUT,
+};
+use crate::config::{Algorithm, ServerIndex};
 
 /// A worker's place among the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,12 +26,14 @@ pub(super) enum Turns {
     /// Nothing: the key decides.
     ConsistentHash,
     RoundRobin(Passed),
-    LeastConnections(Rotation),
-    FastestResponse(Rotation),
+    LeastConnections(Least),
+    FastestResponse(Fastest),
     Random(Random),
-    CoreAffinity(Seat, Passed),
-    /// Nothing: the load decides.
-    FewestServers,
+    CoreAffinity {
+        own: Own,
+        all: Passed,
+    },
+    FewestServers(Fewest),
 }
 
 impl Turns {
@@ -31,50 +41,44 @@ impl Turns {
     /// go to the first server.
     pub fn new(pool: &Pool, seat: Seat) -> Self {
         let (servers, worker) = (&pool.servers, seat.worker);
+        let count = servers.len();
+        let ratios: Vec<_> = servers.iter().map(|server| server.ratio).collect();
         match pool.algorithm {
             Algorithm::ConsistentHash => Self::ConsistentHash,
-            Algorithm::RoundRobin => Self::RoundRobin(Passed::new(servers, worker)),
-            Algorithm::LeastConnections => Self::LeastConnections(Rotation::new(worker)),
-            Algorithm::FastestResponse => Self::FastestResponse(Rotation::new(worker)),
+            Algorithm::RoundRobin => Self::RoundRobin(Passed::new(&ratios, worker)),
+            Algorithm::LeastConnections => Self::LeastConnections(Least::new(count, worker)),
+            Algorithm::FastestResponse => Self::FastestResponse(Fastest::new(count, worker)),
             Algorithm::Random => Self::Random(Random::new(servers, worker)),
-            Algorithm::CoreAffinity => Self::CoreAffinity(seat, Passed::new(servers, worker)),
-            Algorithm::FewestServers => Self::FewestServers,
+            Algorithm::CoreAffinity => Self::CoreAffinity {
+                own: Own::new(&ratios, seat),
+                all: Passed::new(&ratios, worker),
+            },
+            Algorithm::FewestServers => Self::FewestServers(Fewest::new(pool, worker)),
         }
     }
 
     /// A server among those that are usable. `None` if there is none, or if the key is to decide.
     ///
     /// Where servers take turns, one whose share is not above `dice` passes its turn on, unless
-    /// nobody else can take it.
+    /// nobody is found who can take it.
     pub fn pick(&mut self, pool: &Pool, live: &impl Live, dice: f32) -> Option<usize> {
-        let servers = &pool.servers;
         let usable = |index: usize| live.is_usable(ServerIndex(index));
-        let admitted = |index: usize| usable(index) && live.share(ServerIndex(index)) > dice;
-        let connections = |index: usize| live.connections(ServerIndex(index));
-        let load = |index: usize| {
-            let due = f64::from(servers[index].ratio) * f64::from(live.share(ServerIndex(index)));
-            (f64::from(connections(index)) + 1.0) / due
-        };
+        let admitted = |index: usize| live.share(ServerIndex(index)) > dice;
+        let load = |index: usize| live.load(ServerIndex(index), pool.servers[index].ratio);
+        let score = |index: usize| if usable(index) { load(index) } else { OUT };
         match self {
             Self::ConsistentHash => None,
-            Self::RoundRobin(turns) => turns.pick(servers, usable, admitted),
-            Self::LeastConnections(rotation) => rotation.least(servers.len(), usable, load),
-            Self::FastestResponse(rotation) => {
-                let unknown = fastest(pool, live);
+            Self::RoundRobin(turns) => turns.pick(usable, admitted),
+            Self::LeastConnections(least) => least.pick(score),
+            Self::FastestResponse(fastest) => {
                 let time = |index| live.response_time(ServerIndex(index));
-                let seconds = |index| time(index).map_or(unknown, |time| time.as_secs_f64());
-                rotation.least(servers.len(), usable, |index| seconds(index) * load(index))
+                fastest.pick(|index| time(index).map(|time| time.as_secs_f64()), score)
             }
             Self::Random(random) => random.pick(usable, load),
-            Self::CoreAffinity(seat, turns) => {
-                let own = |index| seat.has(index, servers.len()) && usable(index);
-                let picked = turns.pick(servers, own, admitted);
-                picked.or_else(|| turns.pick(servers, usable, admitted))
+            Self::CoreAffinity { own, all } => {
+                own.pick(usable, admitted).or_else(|| all.pick(usable, admitted))
             }
-            Self::FewestServers => {
-                let admits = fewest::pick(pool, admitted, connections, load);
-                admits.or_else(|| fewest::pick(pool, usable, connections, load))
-            }
+            Self::FewestServers(fewest) => fewest.pick(pool, live, dice),
         }
     }
 }
@@ -88,22 +92,47 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    fn new(servers: &[Server], worker: usize) -> Self {
-        let turns = RoundRobin::new(servers, worker);
+    fn new(ratios: &[u16], worker: usize) -> Self {
+        let turns = RoundRobin::new(ratios, worker);
         Self { passed: turns.clone(), turns }
+    }
+
+    /// Who steps in is looked for among a few: where most of a great pool ramp up, all would be asked.
+    fn pick(
+        &mut self,
+        usable: impl Fn(usize) -> bool,
+        admitted: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let first = self.turns.pick(usize::MAX, &usable)?;
+        if admitted(first) {
+            return Some(first);
+        }
+        self.passed.pick(LOOKS, |index| usable(index) && admitted(index)).or(Some(first))
+    }
+}
+
+/// The servers that are a worker's own.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    servers: Vec<usize>,
+    turns: Passed,
+}
+
+impl Own {
+    fn new(ratios: &[u16], seat: Seat) -> Self {
+        let servers: Vec<_> = (0..ratios.len()).filter(|it| seat.has(*it, ratios.len())).collect();
+        let own: Vec<_> = servers.iter().map(|server| ratios[*server]).collect();
+        Self { turns: Passed::new(&own, seat.worker), servers }
     }
 
     fn pick(
         &mut self,
-        servers: &[Server],
         usable: impl Fn(usize) -> bool,
         admitted: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let first = self.turns.pick(servers, &usable)?;
-        if admitted(first) {
-            return Some(first);
-        }
-        self.passed.pick(servers, |index| usable(index) && admitted(index)).or(Some(first))
+        let Self { servers, turns } = self;
+        let picked = turns.pick(|own| usable(servers[own]), |own| admitted(servers[own]))?;
+        Some(servers[picked])
     }
 }
 
@@ -117,10 +146,4 @@ impl Seat {
             server == self.worker % servers.max(1)
         }
     }
-}
-
-/// A server that has not been measured counts as the fastest: it is to be measured.
-fn fastest(pool: &Pool, live: &impl Live) -> f64 {
-    let times = (0..pool.servers.len()).filter_map(|index| live.response_time(ServerIndex(index)));
-    times.min().map_or(1.0, |time| time.as_secs_f64())
 }

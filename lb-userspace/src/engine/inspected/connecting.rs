@@ -19,7 +19,7 @@ use crate::{
         install::NewFlow,
         log::DecidedBy,
         ports::Peer,
-        servers::{LiveServers, Untried},
+        servers::Untried,
     },
     flow_table::SlotId,
 };
@@ -113,8 +113,7 @@ impl Engine {
         now: Duration,
     ) -> Option<Choice> {
         let pool = generation.pool_numbered(record.pool)?;
-        let live = LiveServers { generation, states: &self.shared.servers, pool, now };
-        let live = Untried { live, tried: &inspected.tried };
+        let live = Untried { live: generation.live(pool, now), tried: &inspected.tried };
         let key = generation.pools.pool(pool).hash_key(inspected.source());
         let server = self.balancer.pick(&generation.pools, pool, key, &live)?;
         // Some algorithms have a last resort.
