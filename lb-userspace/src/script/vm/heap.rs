@@ -23,6 +23,9 @@ pub(super) struct Heap {
     pub(super) current: Cell<*const Context>,
 }
 
+/// [`Heap::allocate`] by one address, to be told by: a function may have one in each unit of code.
+pub(super) static ALLOCATOR: ffi::lua_Alloc = Heap::allocate;
+
 impl Heap {
     /// Of a state that has so much already.
     pub(super) fn new(used: usize) -> Self {
@@ -40,8 +43,7 @@ impl Heap {
         // as long as `Vm` leaves that allocator in place.
         unsafe {
             let allocator = ffi::lua_getallocf(state, &raw mut heap);
-            let is_ours = fn_addr_eq(allocator, Self::allocate as ffi::lua_Alloc);
-            is_ours.then(|| &*heap.cast::<Self>())
+            fn_addr_eq(allocator, ALLOCATOR).then(|| &*heap.cast::<Self>())
         }
     }
 
@@ -57,7 +59,7 @@ impl Heap {
     ///
     /// `heap` is one; `block` is null, or of `old` bytes and from here or from mlua's allocator, which
     /// takes its memory in the same way.
-    pub(super) unsafe extern "C" fn allocate(
+    unsafe extern "C" fn allocate(
         heap: *mut c_void,
         block: *mut c_void,
         old: usize,

@@ -6,9 +6,9 @@
 //!
 //! Lua's errors are jumps that pass by Rust's destructors. Two rules keep that from ever mattering:
 //!
-//! - Code of ours runs between [`Vm::lift_limit`] and [`Vm::limit`]. Of Lua's functions it calls those
-//!   that fail for want of memory only, and without a limit they do not: the allocator ends the
-//!   process rather than returning nothing.
+//! - Code of ours runs while no limit on memory is set: [`entry`] lifts it and sets it again. Of Lua's
+//!   functions it calls those that fail for want of memory only, and without a limit they do not: the
+//!   allocator ends the process rather than returning nothing.
 //! - An error of ours is raised by [`entry`], when nothing is left on the stack that has a
 //!   destructor. Panics are kept there too, and go on when the run is over.
 
@@ -68,7 +68,7 @@ impl Vm {
                 let mut account = null_mut();
                 let allocator = ffi::lua_getallocf(state, &raw mut account);
                 heap.used.set(lua.used_memory());
-                ffi::lua_setallocf(state, Heap::allocate, Rc::as_ptr(&heap).cast_mut().cast());
+                ffi::lua_setallocf(state, heap::ALLOCATOR, Rc::as_ptr(&heap).cast_mut().cast());
                 made = NonNull::new(state).zip(Some((allocator, account)));
             })?;
         }
