@@ -196,10 +196,9 @@ impl Engine {
         service: (usize, &VirtualService),
         decided: &Decided,
     ) -> FlowRecord {
-        let script = decided.place.and_then(|place| {
-            let script = place.event.script(&self.generation.config, place.set)?;
-            Some((self.generation.script_number(&script.path), place.line))
-        });
+        let script = decided
+            .place
+            .and_then(|place| Some((self.generation.script_number(place)?, place.line)));
         let rule = || decided.deciding_rule().map(|rule| (self.generation.rule_number(rule), 0));
         let (script, line) = script.or_else(rule).unwrap_or_default();
         FlowRecord { script, line, ..self.undecided(now, service) }

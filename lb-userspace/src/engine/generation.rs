@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -18,10 +17,11 @@ use super::{handshakes::cookies, shared::Shared, tally::Tally};
 use crate::{
     config::{
         Algorithm, Config, Destination, Forwarding, L4Rule, NetworkSecurityPolicy,
-        PersistenceProfile, PolicyIndex, PoolIndex, Script, ServerIndex, VirtualService,
+        PersistenceProfile, PolicyIndex, PoolIndex, ServerIndex, SetIndex, VirtualService,
     },
     flow_table::{CatalogFull, Kind},
     pool::{Pools, ServerStates},
+    script::{Event, Place},
 };
 
 /// New flows are decided by the newest generation; old ones keep what decided them.
@@ -40,7 +40,8 @@ pub struct Generation {
     service_numbers: Vec<u32>,
     pool_numbers: Vec<u32>,
     server_numbers: Vec<Vec<u32>>,
-    script_numbers: HashMap<PathBuf, u32>,
+    /// By set, then by event in the order of [`Event::ALL`].
+    script_numbers: Vec<[Option<u32>; Event::ALL.len()]>,
     rule_numbers: Vec<Vec<u32>>,
     security_numbers: Vec<u32>,
 }
@@ -77,10 +78,14 @@ impl Generation {
             let numbers = names.map(|name| catalog.number(Kind::Server, &name));
             server_numbers.push(numbers.collect::<Result<_, _>>()?);
         }
-        let mut script_numbers = HashMap::new();
-        for script in scripts(&config) {
-            let number = catalog.number(Kind::Script, &script.path.display().to_string())?;
-            script_numbers.insert(script.path.clone(), number);
+        let mut script_numbers = vec![[None; Event::ALL.len()]; config.datascripts.len()];
+        for (index, numbers) in script_numbers.iter_mut().enumerate() {
+            for (number, event) in numbers.iter_mut().zip(Event::ALL) {
+                if let Some(script) = event.script(&config, SetIndex(index)) {
+                    let name = script.path.display().to_string();
+                    *number = Some(catalog.number(Kind::Script, &name)?);
+                }
+            }
         }
         let rules = (0..config.l4_policies.len()).map(|policy| rule_names(&config, policy));
         let rule_number = |name: String| catalog.number(Kind::Rule, &name);
@@ -148,9 +153,10 @@ impl Generation {
         self.server_numbers.get(pool.0).map_or(&[], Vec::as_slice)
     }
 
-    /// A script's number in the catalog.
-    pub fn script_number(&self, path: &Path) -> u32 {
-        self.script_numbers.get(path).copied().unwrap_or_default()
+    /// The number in the catalog of the script that a line is of.
+    pub(super) fn script_number(&self, place: Place) -> Option<u32> {
+        let event = Event::ALL.iter().position(|event| *event == place.event)?;
+        self.script_numbers.get(place.set.0)?[event]
     }
 
     /// A policy rule's number in the catalog.
@@ -272,10 +278,6 @@ impl Generation {
     pub fn servers(&self) -> impl Iterator<Item = SocketAddr> {
         self.config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| server.address))
     }
-}
-
-fn scripts(config: &Config) -> impl Iterator<Item = &Arc<Script>> {
-    config.datascripts.iter().flat_map(|set| set.l4_request.iter().chain(&set.l4_response))
 }
 
 /// The names of a policy's rules, as `policy/rule`.

@@ -18,9 +18,10 @@ pub(super) enum Raise {
     End,
 }
 
-/// The line of the innermost function of `source` that is running; 0 if there is none.
+/// The line at which the innermost function of `source` has called what is running, a function of
+/// ours; 0 if there is none.
 pub(super) fn line(vm: &Vm, source: &str) -> u32 {
-    vm.innermost(|frame| frame.line().filter(|_| frame.is_of(source))).unwrap_or(0)
+    vm.innermost_caller(|frame| frame.line().filter(|_| frame.is_of(source))).unwrap_or(0)
 }
 
 /// A text of so many characters at most; where more is cut off it says so.

@@ -19,8 +19,9 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct SetNames {
     pub(super) set: String,
-    pools: HashMap<String, Rc<PoolNames>>,
-    groups: HashMap<String, PoolGroupIndex>,
+    /// As scripts name them: their strings are bytes.
+    pools: HashMap<Vec<u8>, Rc<PoolNames>>,
+    groups: HashMap<Vec<u8>, PoolGroupIndex>,
     /// In the configuration's order.
     parsers: Vec<(String, ParserReference)>,
 }
@@ -30,7 +31,7 @@ pub(super) struct SetNames {
 pub(super) struct PoolNames {
     pub(super) index: PoolIndex,
     pub(super) servers: usize,
-    by_address: HashMap<String, Vec<(u16, ServerIndex)>>,
+    by_address: HashMap<Vec<u8>, Vec<(u16, ServerIndex)>>,
 }
 
 impl Names {
@@ -39,12 +40,12 @@ impl Names {
         let set_names = |set: &crate::config::DataScriptSet| {
             let referenced = set.pools.iter().filter_map(|pool| {
                 let name = config.pools.get(pool.0)?.name.clone();
-                Some((name, Rc::clone(pools.get(pool.0)?)))
+                Some((name.into_bytes(), Rc::clone(pools.get(pool.0)?)))
             });
-            let groups = set
-                .pool_groups
-                .iter()
-                .filter_map(|group| Some((config.pool_groups.get(group.0)?.name.clone(), *group)));
+            let groups = set.pool_groups.iter().filter_map(|group| {
+                let name = config.pool_groups.get(group.0)?.name.clone();
+                Some((name.into_bytes(), *group))
+            });
             let parsers = set.protocol_parsers.iter().filter_map(|reference| {
                 Some((config.parser_name(*reference)?.to_owned(), *reference))
             });
@@ -83,11 +84,11 @@ impl SetNames {
         }
     }
 
-    pub(super) fn pool(&self, name: &str) -> Option<&Rc<PoolNames>> {
+    pub(super) fn pool(&self, name: &[u8]) -> Option<&Rc<PoolNames>> {
         self.pools.get(name)
     }
 
-    pub(super) fn group(&self, name: &str) -> Option<PoolGroupIndex> {
+    pub(super) fn group(&self, name: &[u8]) -> Option<PoolGroupIndex> {
         self.groups.get(name).copied()
     }
 
@@ -110,24 +111,25 @@ impl PoolNames {
     fn new((index, pool): (usize, &Pool)) -> Rc<Self> {
         let mut by_address: HashMap<_, Vec<_>> = HashMap::new();
         for (index, server) in pool.servers.iter().enumerate() {
-            let servers = by_address.entry(server.address.ip().to_string()).or_default();
+            let address = server.address.ip().to_string().into_bytes();
+            let servers = by_address.entry(address).or_default();
             servers.push((server.address.port(), ServerIndex(index)));
         }
         Rc::new(Self { index: PoolIndex(index), servers: pool.servers.len(), by_address })
     }
 
     /// The servers of an address, with their ports: the one of this port, else the first.
-    pub(super) fn server(&self, address: &str, port: Option<u16>) -> Option<(u16, ServerIndex)> {
+    pub(super) fn server(&self, address: &[u8], port: Option<u16>) -> Option<(u16, ServerIndex)> {
         let servers = self.at(address)?;
         let exact = servers.iter().find(|(own, _)| Some(*own) == port);
         exact.or_else(|| servers.first()).copied()
     }
 
-    fn at(&self, address: &str) -> Option<&Vec<(u16, ServerIndex)>> {
+    fn at(&self, address: &[u8]) -> Option<&Vec<(u16, ServerIndex)>> {
         self.by_address.get(address).or_else(|| {
             // IPv6 has more than one spelling.
-            let address: IpAddr = address.parse().ok()?;
-            self.by_address.get(&address.to_string())
+            let address: IpAddr = str::from_utf8(address).ok()?.parse().ok()?;
+            self.by_address.get(address.to_string().as_bytes())
         })
     }
 }

@@ -119,6 +119,7 @@ impl Runtime {
                 let shown = function.info().short_src.unwrap_or_default().into();
                 let mut chunk = vm.chunk(function)?;
                 chunk.touches_globals |= parsers.touch_globals(config, set);
+                self.sandbox.settle(&chunk);
                 *slot = Some(Compiled { chunk: Rc::new(chunk), shown });
             }
         }

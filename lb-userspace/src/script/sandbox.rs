@@ -46,9 +46,18 @@ impl Sandbox {
         self.vm.run(context, &self.ground, script)
     }
 
+    /// Before a script's first run: one that cannot touch its globals shares those of all such.
+    pub(super) fn settle(&self, script: &Chunk) {
+        if !script.touches_globals {
+            self.vm.set_globals(script, &self.ground.untouched);
+        }
+    }
+
     /// Lets go of what a script's last run has left in its globals.
     pub(super) fn forget(&self, script: &Chunk) {
-        self.vm.share_globals(None, script);
+        if script.touches_globals {
+            self.vm.share_globals(None, script);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a table stores, and what it answers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
+
+use super::bytes::Bytes;
 
 /// The lifetime of an entry when a script names none, and by how much a lookup extends it.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -9,7 +11,7 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// Any bytes.
-    String(Arc<[u8]>),
+    String(Bytes),
     /// A Lua number.
     Number(f64),
 }
@@ -41,7 +43,7 @@ impl Found {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Listed {
     /// Its key.
-    pub key: Arc<[u8]>,
+    pub key: Bytes,
     /// Its value.
     pub value: Value,
     /// Seconds left, rounded up.

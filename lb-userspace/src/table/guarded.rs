@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::shard::Shard;
+use super::{
+    key::{Key, KeyHasher},
+    shard::Shard,
+};
 
 /// Shards, and when each may have something to reclaim: who needs room in a full table finds out
 /// without a lock, or every packet of a flood would take all of them.
@@ -27,9 +30,11 @@ pub(super) struct Locked<'a> {
 }
 
 impl Guarded {
-    pub(super) fn new(count: usize) -> Self {
+    /// So many shards, a power of two.
+    pub(super) fn new(count: usize, hasher: &KeyHasher) -> Self {
+        let shard = |_| Mutex::new(Shard::new(hasher.clone()));
         Self {
-            shards: (0..count).map(|_| Mutex::default()).collect(),
+            shards: (0..count).map(shard).collect(),
             due: (0..count).map(|_| AtomicU64::new(u64::MAX)).collect(),
         }
     }
@@ -45,10 +50,15 @@ impl Guarded {
         Locked { shard: self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner), due }
     }
 
-    /// As [`Guarded::lock`], to look at what is there and leave it as it is: nothing is due sooner or
+    /// Locks the shard that a key is in.
+    pub(super) fn of(&self, key: Key<'_>) -> Locked<'_> {
+        self.lock(key.shard(self.count()))
+    }
+
+    /// As [`Guarded::of`], to look at what is there and leave it as it is: nothing is due sooner or
     /// later for that.
-    pub(super) fn look(&self, shard: usize) -> impl Deref<Target = Shard> {
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn look(&self, key: Key<'_>) -> impl Deref<Target = Shard> {
+        self.shards[key.shard(self.count())].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The shards that may have something to reclaim.

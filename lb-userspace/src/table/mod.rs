@@ -7,10 +7,12 @@
 //! There is no clock in here: `now` comes in, from one monotonic clock for all workers. Scripts do
 //! not write to a [`Table`] but to a [`Transaction`], which nobody else sees until it commits.
 
+mod bytes;
 #[cfg(test)]
 mod concurrent_tests;
 mod entry;
 mod guarded;
+mod key;
 #[cfg(test)]
 mod model_tests;
 pub mod notation;
@@ -20,7 +22,6 @@ mod tests;
 mod transaction;
 
 use std::{
-    hash::BuildHasher as _,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -28,11 +29,13 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
+use hashbrown::{Equivalent, HashMap};
 
+pub use bytes::Bytes;
 pub(crate) use entry::remaining;
 pub use entry::{DEFAULT_LIFETIME, Found, Listed, Value};
-use guarded::{Guarded, Locked};
+use guarded::Guarded;
+use key::{Key, KeyHasher};
 use shard::Placed;
 pub use transaction::Transaction;
 
@@ -140,7 +143,7 @@ impl Tables {
 #[derive(Debug)]
 pub struct Table {
     shards: Guarded,
-    hasher: DefaultHashBuilder,
+    hasher: KeyHasher,
     capacity: usize,
     /// Places that entries hold or that [`Table::reserve`] has promised; never above `capacity`.
     taken: AtomicUsize,
@@ -149,9 +152,10 @@ pub struct Table {
 
 impl Table {
     fn new(capacity: usize) -> Self {
+        let hasher = KeyHasher::default();
         Self {
-            shards: Guarded::new(shards(capacity)),
-            hasher: DefaultHashBuilder::default(),
+            shards: Guarded::new(shards(capacity), &hasher),
+            hasher,
             capacity,
             taken: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
@@ -203,7 +207,8 @@ impl Table {
 
     /// What is stored under a key; its lifetime is made longer by `extension`.
     pub fn lookup(&self, key: &[u8], extension: Duration, now: Duration) -> Option<Found> {
-        let mut shard = self.shard(key);
+        let key = self.hasher.key(key);
+        let mut shard = self.shards.of(key);
         let entry = shard.live(key, now)?;
         entry.deadline = entry.deadline.saturating_add(extension);
         Some(entry.found())
@@ -216,7 +221,8 @@ impl Table {
 
     /// Takes a key out; says whether it was there.
     pub fn remove(&self, key: &[u8], now: Duration) -> bool {
-        let removed = self.shard(key).remove(key);
+        let key = self.hasher.key(key);
+        let removed = self.shards.of(key).remove(key);
         if removed.is_some() {
             self.give_back(1);
         }
@@ -256,7 +262,8 @@ impl Table {
 
     /// Sets when a live key expires. `false`: it is not there.
     fn expire_at(&self, key: &[u8], deadline: Duration, now: Duration) -> bool {
-        self.shard(key).expire_at(key, deadline, now)
+        let key = self.hasher.key(key);
+        self.shards.of(key).expire_at(key, deadline, now)
     }
 
     /// What is stored under a key, without any effect.
@@ -272,8 +279,13 @@ impl Table {
         now: Duration,
         read: impl FnOnce(&Value, Duration) -> R,
     ) -> Option<R> {
-        let shard = self.shards.look(self.place(key));
+        let key = self.hasher.key(key);
+        let shard = self.shards.look(key);
         shard.peek(key, now).map(|entry| read(&entry.value, entry.deadline))
+    }
+
+    fn has(&self, key: Key<'_>, now: Duration) -> bool {
+        self.shards.look(key).peek(key, now).is_some()
     }
 
     /// Promises a place for a key that is to be stored later. `false`, counted: the table is full.
@@ -306,9 +318,10 @@ impl Table {
         now: Duration,
         decide: impl FnOnce(Option<&Found>) -> Option<(Value, Duration)>,
     ) -> Option<Value> {
+        let key = self.hasher.key(key);
         // Reserved before the shard is locked, for reclaiming locks other shards in turn.
-        let mut spare = self.peek(key, now).is_none() && self.reserve(now);
-        let mut shard = self.shard(key);
+        let mut spare = !self.has(key, now) && self.reserve(now);
+        let mut shard = self.shards.of(key);
         let found = shard.live(key, now).map(|entry| entry.found());
         // The key may have gone since the look above.
         let room = found.is_some() || spare || self.try_reserve();
@@ -334,7 +347,8 @@ impl Table {
         now: Duration,
         decide: impl FnOnce(Option<&Found>) -> (Value, Duration),
     ) {
-        let mut shard = self.shard(key);
+        let key = self.hasher.key(key);
+        let mut shard = self.shards.of(key);
         let found = shard.live(key, now).map(|entry| entry.found());
         let (value, deadline) = decide(found.as_ref());
         let placed = shard.set(key, value, deadline);
@@ -343,19 +357,9 @@ impl Table {
             self.give_back(1);
         }
     }
-
-    fn shard(&self, key: &[u8]) -> Locked<'_> {
-        self.shards.lock(self.place(key))
-    }
-
-    /// The shard that a key is in.
-    fn place(&self, key: &[u8]) -> usize {
-        // The map inside a shard uses the low and the highest bits of a hash of its own.
-        let hash = self.hasher.hash_one(key);
-        (hash >> 32) as usize % self.shards.count()
-    }
 }
 
+/// A power of two.
 fn shards(capacity: usize) -> usize {
     capacity.div_ceil(ENTRIES_A_SHARD).next_power_of_two().clamp(LEAST_SHARDS, MOST_SHARDS)
 }

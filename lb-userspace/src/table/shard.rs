@@ -1,18 +1,30 @@
 //! The part of a table that one lock guards.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
-use super::entry::{Found, Listed, Value, remaining};
+use super::{
+    bytes::Bytes,
+    entry::{Found, Listed, Value, remaining},
+    key::{Key, KeyHasher},
+};
 
 /// Entries, and the order in which they may have expired.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shard {
-    entries: HashMap<Arc<[u8]>, Entry>,
+    hasher: KeyHasher,
+    slots: HashTable<Slot>,
     /// Each entry is in here once under its `queued`; what else is in here is stale. An extension
     /// does not touch the queue: the entry is queued again when its turn comes.
-    queue: BinaryHeap<Reverse<(Duration, Arc<[u8]>)>>,
+    queue: BinaryHeap<Reverse<(Duration, Bytes)>>,
+}
+
+/// An entry side by side with its key: a lookup waits for memory once for both.
+#[derive(Debug)]
+struct Slot {
+    key: Bytes,
+    entry: Entry,
 }
 
 /// What is stored under a key.
@@ -40,32 +52,43 @@ pub(super) enum Placed {
 }
 
 impl Shard {
+    /// Of a table whose keys are hashed like this.
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self { hasher, slots: HashTable::new(), queue: BinaryHeap::new() }
+    }
+
     /// The entry of a key, to look at, unless it has expired.
-    pub(super) fn peek(&self, key: &[u8], now: Duration) -> Option<&Entry> {
-        self.entries.get(key).filter(|entry| entry.deadline > now)
+    pub(super) fn peek(&self, key: Key<'_>, now: Duration) -> Option<&Entry> {
+        let slot = self.slots.find(key.hash, is(key))?;
+        Some(&slot.entry).filter(|entry| entry.deadline > now)
     }
 
     /// The entry of a key, unless it has expired.
-    pub(super) fn live(&mut self, key: &[u8], now: Duration) -> Option<&mut Entry> {
-        self.entries.get_mut(key).filter(|entry| entry.deadline > now)
+    pub(super) fn live(&mut self, key: Key<'_>, now: Duration) -> Option<&mut Entry> {
+        self.entry(key).filter(|entry| entry.deadline > now)
+    }
+
+    fn entry(&mut self, key: Key<'_>) -> Option<&mut Entry> {
+        self.slots.find_mut(key.hash, is(key)).map(|slot| &mut slot.entry)
     }
 
     /// Stores a value.
-    pub(super) fn set(&mut self, key: &[u8], value: Value, deadline: Duration) -> Placed {
-        if let Some(entry) = self.entries.get_mut(key) {
+    pub(super) fn set(&mut self, key: Key<'_>, value: Value, deadline: Duration) -> Placed {
+        if let Some(entry) = self.entry(key) {
             entry.value = value;
             self.requeue(key, deadline);
             return Placed::OverOld;
         }
-        let key: Arc<[u8]> = key.into();
-        let entry = Entry { value, deadline, queued: deadline };
-        self.entries.insert(Arc::clone(&key), entry);
-        self.enqueue(deadline, key);
+        let slot =
+            Slot { key: key.bytes.into(), entry: Entry { value, deadline, queued: deadline } };
+        let hash = |slot: &Slot| self.hasher.key(&slot.key).hash;
+        self.slots.insert_unique(key.hash, slot, hash);
+        self.enqueue(deadline, key.bytes.into());
         Placed::InNewPlace
     }
 
     /// Sets when a live key expires; `false` if there is none.
-    pub(super) fn expire_at(&mut self, key: &[u8], deadline: Duration, now: Duration) -> bool {
+    pub(super) fn expire_at(&mut self, key: Key<'_>, deadline: Duration, now: Duration) -> bool {
         let live = self.live(key, now).is_some();
         if live {
             self.requeue(key, deadline);
@@ -74,20 +97,20 @@ impl Shard {
     }
 
     /// Takes an entry out, live or expired.
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Found> {
-        self.entries.remove(key).map(|entry| entry.found())
+    pub(super) fn remove(&mut self, key: Key<'_>) -> Option<Found> {
+        let (slot, _) = self.slots.find_entry(key.hash, is(key)).ok()?.remove();
+        Some(slot.entry.found())
     }
 
     /// The live entries whose keys begin with `prefix`.
     pub(super) fn list(&self, prefix: &[u8], now: Duration) -> Vec<Listed> {
-        let wanted =
-            |(key, entry): &(&Arc<[u8]>, &Entry)| entry.deadline > now && key.starts_with(prefix);
-        let listed = |(key, entry): (&Arc<[u8]>, &Entry)| Listed {
-            key: Arc::clone(key),
-            value: entry.value.clone(),
-            remaining: remaining(entry.deadline, now),
+        let wanted = |slot: &&Slot| slot.entry.deadline > now && slot.key.starts_with(prefix);
+        let listed = |slot: &Slot| Listed {
+            key: slot.key.clone(),
+            value: slot.entry.value.clone(),
+            remaining: remaining(slot.entry.deadline, now),
         };
-        self.entries.iter().filter(wanted).map(listed).collect()
+        self.slots.iter().filter(wanted).map(listed).collect()
     }
 
     /// Before this, nothing is to be reclaimed.
@@ -97,7 +120,7 @@ impl Shard {
 
     /// Reclaims expired entries, taking `most` from the queue; says how many entries went.
     pub(super) fn reclaim(&mut self, now: Duration, most: usize) -> usize {
-        let before = self.entries.len();
+        let before = self.slots.len();
         for _ in 0..most {
             let due = self.queue.peek().is_some_and(|Reverse((due, _))| *due <= now);
             let Some(Reverse((due, key))) = due.then(|| self.queue.pop()).flatten() else {
@@ -105,45 +128,41 @@ impl Shard {
             };
             self.reclaim_one(due, key, now);
         }
-        before - self.entries.len()
+        before - self.slots.len()
     }
 
-    fn reclaim_one(&mut self, due: Duration, key: Arc<[u8]>, now: Duration) {
-        let Some(entry) = self.entries.get_mut(&key) else {
+    fn reclaim_one(&mut self, due: Duration, bytes: Bytes, now: Duration) {
+        let key = self.hasher.key(&bytes);
+        let Some(entry) = self.entry(key) else {
             return;
         };
         if entry.deadline <= now {
-            self.entries.remove(&key);
+            self.remove(key);
         } else if entry.queued == due {
             entry.queued = entry.deadline;
             let deadline = entry.deadline;
-            self.enqueue(deadline, key);
+            self.enqueue(deadline, bytes);
         }
     }
 
     /// Changes an entry's deadline. Only a nearer one must be queued at once.
-    fn requeue(&mut self, key: &[u8], deadline: Duration) {
-        let Some((key, _)) = self.entries.get_key_value(key) else {
-            return;
-        };
-        let key = Arc::clone(key);
-        let Some(entry) = self.entries.get_mut(&key) else {
+    fn requeue(&mut self, key: Key<'_>, deadline: Duration) {
+        let Some(entry) = self.entry(key) else {
             return;
         };
         entry.deadline = deadline;
         if deadline < entry.queued {
             entry.queued = deadline;
-            self.enqueue(deadline, key);
+            self.enqueue(deadline, key.bytes.into());
         }
     }
 
     /// Queues a key; when most of the queue is stale, builds it anew.
-    fn enqueue(&mut self, due: Duration, key: Arc<[u8]>) {
+    fn enqueue(&mut self, due: Duration, key: Bytes) {
         self.queue.push(Reverse((due, key)));
-        if self.queue.len() > 2 * self.entries.len() + 64 {
-            let queued =
-                |(key, entry): (&Arc<[u8]>, &Entry)| Reverse((entry.queued, Arc::clone(key)));
-            self.queue = self.entries.iter().map(queued).collect();
+        if self.queue.len() > 2 * self.slots.len() + 64 {
+            let queued = |slot: &Slot| Reverse((slot.entry.queued, slot.key.clone()));
+            self.queue = self.slots.iter().map(queued).collect();
         }
     }
 
@@ -151,4 +170,9 @@ impl Shard {
     pub(super) fn queue_len(&self) -> usize {
         self.queue.len()
     }
+}
+
+/// Whether a slot is a key's.
+fn is(key: Key<'_>) -> impl Fn(&Slot) -> bool {
+    move |slot| *slot.key == *key.bytes
 }

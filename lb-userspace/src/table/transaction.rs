@@ -209,6 +209,10 @@ impl Transaction {
 
     /// Makes the effects visible to everyone; the next ones begin anew.
     pub fn commit(&mut self, now: Duration) {
+        // Most runs only read.
+        if self.changes.is_empty() && self.marked.is_empty() {
+            return;
+        }
         self.marked.clear();
         for ((table, key), changed) in self.changes.drain() {
             apply(&self.opened[table].1, &key, changed, now);
@@ -217,10 +221,10 @@ impl Transaction {
 
     /// Gives the effects up.
     pub fn abandon(&mut self) {
-        self.marked.clear();
-        if self.changes.is_empty() {
+        if self.changes.is_empty() && self.marked.is_empty() {
             return;
         }
+        self.marked.clear();
         for ((table, _), changed) in self.changes.drain() {
             if changed.change.holds_a_place() {
                 self.opened[table].1.give_back(1);

@@ -100,8 +100,8 @@ impl<'a> Call<'a> {
     /// A pool that the set references.
     pub(super) fn pool(&self, index: usize) -> Result<Rc<PoolNames>, Raise> {
         let name = self.string(index, "pool")?;
-        let known = str::from_utf8(&name).ok().and_then(|name| self.run.names.pool(name));
-        known.cloned().ok_or_else(|| {
+        let known = self.run.names.pool(&name).cloned();
+        known.ok_or_else(|| {
             let (set, name) = (&self.run.names.set, String::from_utf8_lossy(&name));
             self.error(format!("set \"{set}\" references no pool \"{name}\""))
         })

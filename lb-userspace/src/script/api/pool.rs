@@ -32,8 +32,7 @@ pub(super) fn select(call: &mut Call<'_>) -> Answer {
 /// `(group)`.
 pub(super) fn select_group(call: &mut Call<'_>) -> Answer {
     let name = call.string(0, "pool group")?;
-    let known = str::from_utf8(&name).ok().and_then(|name| call.run.names.group(name));
-    let group = known.ok_or_else(|| {
+    let group = call.run.names.group(&name).ok_or_else(|| {
         let (set, name) = (&call.run.names.set, String::from_utf8_lossy(&name));
         call.error(format!("set \"{set}\" references no pool group \"{name}\""))
     })?;
@@ -120,8 +119,7 @@ fn server(
     port: Option<u16>,
 ) -> Result<(u16, ServerIndex), Raise> {
     let address = call.string(1, "server")?;
-    let known = str::from_utf8(&address).ok().and_then(|address| pool.server(address, port));
-    known.ok_or_else(|| {
+    pool.server(&address, port).ok_or_else(|| {
         let (server, pool) = (String::from_utf8_lossy(&address), call.string(0, "pool"));
         let pool = pool.map(|pool| String::from_utf8_lossy(&pool).into_owned());
         call.error(format!("pool \"{}\" has no server \"{server}\"", pool.unwrap_or_default()))

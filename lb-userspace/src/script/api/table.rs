@@ -70,7 +70,7 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Answer {
     let found = tables.read(&target.table, &target.key, extension, |value, deadline| {
         match value {
             table::Value::Number(number) => number.push(&stack),
-            table::Value::String(bytes) => bytes.push(&stack),
+            table::Value::String(bytes) => (**bytes).push(&stack),
         }
         (table::remaining(deadline, now) as f64).push(&stack);
     });

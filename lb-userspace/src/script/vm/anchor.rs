@@ -29,8 +29,9 @@ pub(in crate::script) struct Ground {
     pub(super) handler: Anchor,
     /// The metatable of globals.
     pub(super) globals: Anchor,
-    /// Globals that nobody can touch.
-    pub(super) untouched: Anchor,
+    /// The globals of chunks that cannot touch them: what all others see through the metatable of
+    /// theirs.
+    pub(in crate::script) untouched: Anchor,
     /// The string `_G`.
     pub(super) name: Anchor,
 }
@@ -56,23 +57,31 @@ impl Vm {
 
     /// What runs need, of the metatable of their globals.
     pub(in crate::script) fn ground(self: &Rc<Self>, globals: Table) -> Result<Ground> {
-        let slot = self.slot();
-        // SAFETY: the closure pushes one value and owns nothing; the upvalue is what
-        // `entry::handler` expects.
+        // SAFETY: the closure pushes one value and owns nothing.
         let handler: Function = unsafe {
-            self.lua.exec_raw((), |state| {
-                ffi::lua_pushlightuserdata(state, slot);
-                ffi::lua_pushcclosure(state, entry::handler, 1);
-            })?
+            self.lua.exec_raw((), |state| ffi::lua_pushcclosure(state, entry::handler, 0))?
         };
-        let untouched = self.lua.create_table()?;
-        untouched.set_metatable(Some(globals.clone()))?;
+        let untouched: Table = globals.raw_get("__index")?;
         Ok(Ground {
             handler: self.anchor(handler)?,
             globals: self.anchor(globals)?,
             untouched: self.anchor(untouched)?,
             name: self.anchor("_G")?,
         })
+    }
+
+    /// Gives a chunk its globals.
+    pub(in crate::script) fn set_globals(&self, chunk: &Chunk, globals: &Anchor) {
+        let state = self.state();
+        // SAFETY: a function and a table of this state; the stack is left as it was. Called where no
+        // limit is set.
+        unsafe {
+            ffi::lua_checkstack(state, 2);
+            chunk.function.push(state);
+            globals.push(state);
+            ffi::lua_setfenv(state, -2);
+            ffi::lua_pop(state, 1);
+        }
     }
 
     /// Lets a chunk share a script's globals, or leaves it without any.

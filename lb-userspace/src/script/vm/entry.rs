@@ -2,41 +2,34 @@
 
 use std::{
     any::Any,
-    cell::Cell,
-    ffi::{c_int, c_void},
+    ffi::c_int,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use mlua::ffi;
 
-use super::{Stack, trace};
+use super::{Stack, heap::Heap, trace};
 use crate::script::{api::functions::Function, context::Context, errors::Raise};
 
-/// Of the registry's field in which the hook finds the context's address: the hook has no upvalues.
-pub(super) fn slot_key() -> *const c_void {
-    static KEY: u8 = 0;
-    (&raw const KEY).cast()
-}
-
-/// A function of ours. Upvalues: the [`Function`], and where the context's address is.
+/// A function of ours. Upvalue: the [`Function`].
 pub(super) unsafe extern "C-unwind" fn function(state: *mut ffi::lua_State) -> c_int {
-    // SAFETY: called by Lua with the upvalues that `Vm::function` has set; a `Function` is never
-    // freed. `current` says why the context is there.
+    // SAFETY: called by Lua with the upvalue that `Vm::function` has set; a `Function` is never
+    // freed. Neither heap nor context is kept.
     unsafe {
-        let Some(context) = current(ffi::lua_touserdata(state, ffi::lua_upvalueindex(2))) else {
+        let Some((heap, context)) = current(state) else {
             return outside(state);
         };
         let function = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Function>();
         let arguments = ffi::lua_gettop(state);
-        context.vm.lift_limit();
+        heap.limit.set(0);
         let stack = Stack::new(state, arguments);
         let succeeded = keep(context, || (*function).run(stack, context));
         let lent = context.meter.lent();
-        context.vm.limit(lent);
+        heap.limit.set(lent);
         if !succeeded {
             return raise(state, context);
         }
-        if context.vm.used_memory() > lent {
+        if heap.used.get() > lent {
             // Fails, as what the function allocated would have.
             ffi::lua_newuserdata(state, 1);
         }
@@ -46,30 +39,26 @@ pub(super) unsafe extern "C-unwind" fn function(state: *mut ffi::lua_State) -> c
 
 /// Asks the meter whether the script may go on.
 pub(super) unsafe extern "C-unwind" fn hook(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
-    // SAFETY: Lua calls hooks with room on the stack; the field is set by `Vm::new`.
+    // SAFETY: Lua calls hooks with room on the stack. Neither heap nor context is kept.
     unsafe {
-        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, slot_key());
-        let slot = ffi::lua_touserdata(state, -1);
-        ffi::lua_pop(state, 1);
-        let Some(context) = current(slot) else {
+        let Some((heap, context)) = current(state) else {
             return;
         };
-        context.vm.lift_limit();
+        heap.limit.set(0);
         let succeeded = keep(context, || context.meter.tick(&context.vm));
-        context.vm.limit(context.meter.lent());
+        heap.limit.set(context.meter.lent());
         if !succeeded {
             raise(state, context);
         }
     }
 }
 
-/// Keeps the stack of an error that nobody has caught, and makes a string of it. Upvalue: where the
-/// context's address is.
+/// Keeps the stack of an error that nobody has caught, and makes a string of it.
 pub(super) unsafe extern "C-unwind" fn handler(state: *mut ffi::lua_State) -> c_int {
-    // SAFETY: called by Lua with the upvalue that `Vm::ground` has set and one argument. Reading the
-    // stack takes none of Lua's memory; the string may, and nothing here has a destructor then.
+    // SAFETY: called by Lua with one argument. Reading the stack takes none of Lua's memory; the
+    // string may, and nothing here has a destructor then.
     unsafe {
-        let Some(context) = current(ffi::lua_touserdata(state, ffi::lua_upvalueindex(1))) else {
+        let Some((_, context)) = current(state) else {
             return 1;
         };
         if context.stopped() {
@@ -86,15 +75,15 @@ pub(super) unsafe extern "C-unwind" fn handler(state: *mut ffi::lua_State) -> c_
     }
 }
 
-/// The context that the state's functions act for; `None` outside of runs.
+/// The state's memory, and the context that its functions act for; `None` outside of runs.
 ///
 /// # Safety
 ///
-/// `slot` is that of a `Vm`. The reference must not be kept.
-unsafe fn current<'a>(slot: *mut c_void) -> Option<&'a Context> {
-    // SAFETY: the slot is there for as long as the state, and what is in it is borrowed by
-    // `Vm::within` for as long as it is in it.
-    unsafe { (*slot.cast::<Cell<*const Context>>()).get().as_ref() }
+/// Called by Lua. The references must not be kept.
+unsafe fn current<'a>(state: *mut ffi::lua_State) -> Option<(&'a Heap, &'a Context)> {
+    // SAFETY: while Lua runs there is a `Vm` around it.
+    let heap: &'a Heap = unsafe { Heap::of(state)? };
+    Some((heap, heap.context()?))
 }
 
 /// Whether `act` succeeded; what it raised, or panicked with, is kept in the context.

@@ -1,31 +1,65 @@
-//! The memory of a state: how much it has, and how much it may have.
+//! The memory of a state: how much it has, and how much it may have. Lua gives it back to whoever asks
+//! for its allocator, so whom functions of ours act for is in here too.
 
 use std::{
     alloc::{self, Layout},
     cell::Cell,
     ffi::c_void,
-    ptr::null_mut,
+    ptr::{fn_addr_eq, null, null_mut},
 };
 
 use mlua::ffi;
 
+use crate::script::context::Context;
+
 /// What a state has taken. mlua keeps the same account, but asks for it cost more than a function
 /// of ours takes, and each call asks four times.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Heap {
     pub(super) used: Cell<usize>,
     /// 0 for none.
     pub(super) limit: Cell<usize>,
+    /// Whom functions of ours act for, while a run goes on.
+    pub(super) current: Cell<*const Context>,
 }
 
+/// [`Heap::allocate`] by one address, to be told by: a function may have one in each unit of code.
+pub(super) static ALLOCATOR: ffi::lua_Alloc = Heap::allocate;
+
 impl Heap {
+    /// Of a state that has so much already.
+    pub(super) fn new(used: usize) -> Self {
+        Self { used: Cell::new(used), limit: Cell::new(0), current: Cell::new(null()) }
+    }
+
+    /// A state's; `None` if it has another allocator.
+    ///
+    /// # Safety
+    ///
+    /// The reference must not be kept longer than the state's `Vm`.
+    pub(super) unsafe fn of<'a>(state: *mut ffi::lua_State) -> Option<&'a Self> {
+        let mut heap = null_mut();
+        // SAFETY: reads two fields of the state. With our allocator it has a heap, which is there for
+        // as long as `Vm` leaves that allocator in place.
+        unsafe {
+            let allocator = ffi::lua_getallocf(state, &raw mut heap);
+            fn_addr_eq(allocator, ALLOCATOR).then(|| &*heap.cast::<Self>())
+        }
+    }
+
+    /// The context that the state's functions act for; `None` outside of runs.
+    pub(super) fn context(&self) -> Option<&Context> {
+        // SAFETY: what is in there is borrowed by `Vm::within` for as long as it is in there.
+        unsafe { self.current.get().as_ref() }
+    }
+
     /// Lua's allocator.
     ///
     /// # Safety
     ///
     /// `heap` is one; `block` is null, or of `old` bytes and from here or from mlua's allocator, which
     /// takes its memory in the same way.
-    pub(super) unsafe extern "C" fn allocate(
+    unsafe extern "C" fn allocate(
         heap: *mut c_void,
         block: *mut c_void,
         old: usize,

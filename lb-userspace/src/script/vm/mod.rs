@@ -6,9 +6,9 @@
 //!
 //! Lua's errors are jumps that pass by Rust's destructors. Two rules keep that from ever mattering:
 //!
-//! - Code of ours runs between [`Vm::lift_limit`] and [`Vm::limit`]. Of Lua's functions it calls those
-//!   that fail for want of memory only, and without a limit they do not: the allocator ends the
-//!   process rather than returning nothing.
+//! - Code of ours runs while no limit on memory is set: [`entry`] lifts it and sets it again. Of Lua's
+//!   functions it calls those that fail for want of memory only, and without a limit they do not: the
+//!   allocator ends the process rather than returning nothing.
 //! - An error of ours is raised by [`entry`], when nothing is left on the stack that has a
 //!   destructor. Panics are kept there too, and go on when the run is over.
 
@@ -19,10 +19,9 @@ mod stack;
 mod trace;
 
 use std::{
-    cell::Cell,
     ffi::{c_int, c_void},
     panic::resume_unwind,
-    ptr::{NonNull, null, null_mut},
+    ptr::{NonNull, null_mut},
     rc::Rc,
 };
 
@@ -39,9 +38,7 @@ pub(super) use trace::Frame;
 pub(super) struct Vm {
     lua: Lua,
     state: NonNull<ffi::lua_State>,
-    /// Whom functions of ours act for, while a run goes on. They and the hook have its address, and
-    /// it is there for as long as the state.
-    current: Rc<Cell<*const Context>>,
+    /// The state has its address, and gives it to functions of ours and to the hook.
     heap: Rc<Heap>,
     /// The allocator that mlua made the state with, and what it is called with.
     former: (ffi::lua_Alloc, *mut c_void),
@@ -62,25 +59,21 @@ impl Vm {
     pub(super) fn new() -> Result<Self> {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        let current = Rc::new(Cell::new(null()));
-        let slot = Rc::as_ptr(&current);
-        let heap = Rc::new(Heap::default());
+        let heap = Rc::new(Heap::new(0));
         let mut made = None;
-        // SAFETY: the closure sets one field of the registry and owns nothing. Both allocators take
-        // memory in the same way, so each may release what is the other's.
+        // SAFETY: the closure owns nothing. Both allocators take memory in the same way, so each may
+        // release what is the other's.
         unsafe {
             lua.exec_raw::<()>((), |state| {
-                ffi::lua_pushlightuserdata(state, slot.cast_mut().cast());
-                ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, entry::slot_key());
                 let mut account = null_mut();
                 let allocator = ffi::lua_getallocf(state, &raw mut account);
                 heap.used.set(lua.used_memory());
-                ffi::lua_setallocf(state, Heap::allocate, Rc::as_ptr(&heap).cast_mut().cast());
+                ffi::lua_setallocf(state, heap::ALLOCATOR, Rc::as_ptr(&heap).cast_mut().cast());
                 made = NonNull::new(state).zip(Some((allocator, account)));
             })?;
         }
         let (state, former) = made.ok_or(mlua::Error::StackError)?;
-        Ok(Self { lua, state, current, heap, former })
+        Ok(Self { lua, state, heap, former })
     }
 
     /// For what happens outside of runs.
@@ -100,20 +93,14 @@ impl Vm {
     /// A function of ours, as Lua calls it.
     pub(super) fn function(&self, function: &'static functions::Function) -> Result<Function> {
         let function: *const functions::Function = function;
-        let slot = self.slot();
         // SAFETY: the closure pushes one value and owns nothing. What the function finds as its
-        // upvalues is what `entry::function` expects there.
+        // upvalue is what `entry::function` expects there.
         unsafe {
             self.lua.exec_raw((), |state| {
                 ffi::lua_pushlightuserdata(state, function.cast_mut().cast());
-                ffi::lua_pushlightuserdata(state, slot);
-                ffi::lua_pushcclosure(state, entry::function, 2);
+                ffi::lua_pushcclosure(state, entry::function, 1);
             })
         }
-    }
-
-    fn slot(&self) -> *mut c_void {
-        Rc::as_ptr(&self.current).cast_mut().cast()
     }
 
     /// Has functions of ours act for a context while `act` goes on. They set limits when they return;
@@ -124,10 +111,10 @@ impl Vm {
         impl Drop for Reset<'_> {
             fn drop(&mut self) {
                 self.0.lift_limit();
-                self.0.current.set(self.1);
+                self.0.heap.current.set(self.1);
             }
         }
-        let _reset = Reset(self, self.current.replace(context));
+        let _reset = Reset(self, self.heap.current.replace(context));
         act()
     }
 
@@ -165,6 +152,7 @@ impl Vm {
             ffi::lua_checkstack(state, 6);
             ground.handler.push(state);
             script.function.push(state);
+            // Those of the others were set once and for all.
             if script.touches_globals {
                 ffi::lua_createtable(state, 0, 1);
                 ground.name.push(state);
@@ -172,10 +160,8 @@ impl Vm {
                 ffi::lua_rawset(state, -3);
                 ground.globals.push(state);
                 ffi::lua_setmetatable(state, -2);
-            } else {
-                ground.untouched.push(state);
+                ffi::lua_setfenv(state, -2);
             }
-            ffi::lua_setfenv(state, -2);
             self.limit(context.meter.lent());
             let status = ffi::lua_pcall(state, 0, 0, base + 1);
             self.lift_limit();
@@ -216,7 +202,12 @@ impl Vm {
     /// What `read` makes of the innermost frame of a function written in Lua that it makes anything
     /// of.
     pub(super) fn innermost<R>(&self, read: impl FnMut(&Frame) -> Option<R>) -> Option<R> {
-        trace::innermost(self.state(), read)
+        trace::innermost(self.state(), 0, read)
+    }
+
+    /// The same, of those that have called the function of ours that is running.
+    pub(super) fn innermost_caller<R>(&self, read: impl FnMut(&Frame) -> Option<R>) -> Option<R> {
+        trace::innermost(self.state(), 1, read)
     }
 
     /// Lua's stack, a frame a line.

@@ -32,17 +32,6 @@ impl Frame {
         }
     }
 
-    /// The same of a function written in Lua; what else is to be known is asked only of such.
-    fn of_lua(state: *mut ffi::lua_State, level: c_int) -> Option<Option<Self>> {
-        let mut frame = Self::at(state, level, c"l")?;
-        if frame.line().is_none() {
-            return Some(None);
-        }
-        // SAFETY: of the same level as before; nothing has run since.
-        unsafe { ffi::lua_getinfo(state, c"S".as_ptr(), &raw mut frame.0) };
-        Some(Some(frame))
-    }
-
     /// The chunk's name as Lua shows it.
     pub(in crate::script) fn source(&self) -> Cow<'_, str> {
         self.text(self.0.short_src.as_ptr())
@@ -90,13 +79,18 @@ impl Frame {
     }
 }
 
-/// What `read` makes of the innermost frame of a function written in Lua that it makes anything of.
+/// What `read` makes of the innermost frame of a function written in Lua that it makes anything of,
+/// from a level on.
 pub(super) fn innermost<R>(
     state: *mut ffi::lua_State,
+    from: c_int,
     mut read: impl FnMut(&Frame) -> Option<R>,
 ) -> Option<R> {
-    for level in 0.. {
-        if let Some(found) = Frame::of_lua(state, level)?.as_ref().and_then(&mut read) {
+    for level in from.. {
+        let frame = Frame::at(state, level, c"Sl")?;
+        if frame.line().is_some()
+            && let Some(found) = read(&frame)
+        {
             return Some(found);
         }
     }

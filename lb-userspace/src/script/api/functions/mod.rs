@@ -45,6 +45,8 @@ pub(in crate::script) struct Function {
     pub(in crate::script) parameters: &'static [Parameter],
     /// Whether the last parameter stands for any number of arguments.
     pub(in crate::script) variadic: bool,
+    /// Arguments that it needs.
+    least: usize,
     /// What comes back; empty for nothing.
     pub(in crate::script) returns: &'static str,
     /// What it does.
@@ -128,6 +130,7 @@ const fn function(
         events,
         parameters: &[],
         variadic: false,
+        least: 0,
         returns: "",
         about: "",
         fails: "",
@@ -136,9 +139,19 @@ const fn function(
     }
 }
 
+/// How many of these are not optional.
+const fn required_of(parameters: &[Parameter]) -> usize {
+    let (mut required, mut index) = (0, 0);
+    while index < parameters.len() {
+        required += !parameters[index].optional as usize;
+        index += 1;
+    }
+    required
+}
+
 impl Function {
     const fn takes(self, parameters: &'static [Parameter]) -> Self {
-        Self { parameters, ..self }
+        Self { parameters, least: required_of(parameters), ..self }
     }
 
     const fn takes_any_number_of(self, parameters: &'static [Parameter]) -> Self {
@@ -163,9 +176,7 @@ impl Function {
 
     /// Whether it takes this many arguments.
     pub(super) fn takes_count(&self, count: usize) -> bool {
-        let required = self.parameters.iter().filter(|parameter| !parameter.optional).count();
-        let least = if self.variadic { 0 } else { required };
-        (least..=self.most()).contains(&count)
+        (self.least..=self.most()).contains(&count)
     }
 
     fn most(&self) -> usize {
@@ -174,8 +185,7 @@ impl Function {
 
     /// What is wrong with a number of arguments.
     pub(in crate::script) fn arity(&self, got: usize) -> String {
-        let least = self.parameters.iter().filter(|parameter| !parameter.optional).count();
-        let expected = match (least, self.most()) {
+        let expected = match (self.least, self.most()) {
             (0, 0) => "no arguments".to_owned(),
             (1, 1) => "1 argument".to_owned(),
             (least, most) if least == most => format!("{least} arguments"),
