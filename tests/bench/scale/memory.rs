@@ -14,6 +14,7 @@ use lb_tests::{
     report::{Measured, Report},
 };
 use lb_userspace::datapath::{Datapath, Options, Pins};
+use rustix::mm::{MlockAllFlags, mlockall};
 
 use super::{
     curve::named,
@@ -135,6 +136,8 @@ pub fn fill() -> Result<()> {
     let most = FLOWS[FLOWS.len() - 1];
     let plan = Plan { flow_capacity: most * 2, servers: SERVERS, ..Plan::SMALL };
     let mut site = Site::new(&plan)?;
+    // The table is all there before anything is counted, whichever of its pages flows touch.
+    mlockall(MlockAllFlags::CURRENT).context("cannot lock the table into memory")?;
     let before = resident()?;
     for flows in FLOWS {
         site.establish(flows - site.shared.gauge.flows())?;

@@ -12,6 +12,7 @@ use lb_tests::{http_get, require_root, wait_until};
 use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
 };
+use serde_json::Value;
 
 use super::{
     WAITS,
@@ -186,7 +187,9 @@ fn clients_of_a_service_that_is_always_protected_prove_themselves() {
     // A client asks again if its kernel thinks that it takes too long.
     assert!(event(&balancer, "answer_cookie") >= 9);
     let records = wait_logged(&balancer, 9);
-    assert!(records.iter().all(|record| record["reason"] == "finished"), "{records:#?}");
+    // On a busy machine a client sends again what a server that has closed answers with a reset.
+    let closed = |record: &Value| matches!(record["reason"].as_str(), Some("finished" | "reset"));
+    assert!(records.iter().all(closed), "{records:#?}");
 }
 
 /// A socket of the client's that takes packets with their IP header.
