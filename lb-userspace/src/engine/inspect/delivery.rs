@@ -17,6 +17,9 @@ use super::{
 
 /// The shortest time before something is repeated (Linux's `TCP_RTO_MIN`).
 pub const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
+/// The longest (RFC 6298 §2.5): on a bad road a dozen repetitions in a row are lost now and then, and
+/// their time doubles with each.
+const MOST_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time if no round trip was measured (RFC 6298 §2.1).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Segments that are sent at once in the beginning (RFC 6928).
@@ -71,7 +74,7 @@ impl Delivery {
         let mss = u32::from(connected.mss);
         // SRTT + 4 * RTTVAR, and RTTVAR is half of the only measurement.
         let timeout = connected.round_trip.map_or(DEFAULT_TIMEOUT, |round_trip| round_trip * 3);
-        let timeout = timeout.max(LEAST_TIMEOUT);
+        let timeout = timeout.clamp(LEAST_TIMEOUT, MOST_TIMEOUT);
         Self {
             start,
             payload,
@@ -157,7 +160,7 @@ impl Delivery {
         if self.is_done() || now < self.retry_at {
             return;
         }
-        self.timeout = self.timeout.saturating_mul(2);
+        self.timeout = self.timeout.saturating_mul(2).min(MOST_TIMEOUT);
         self.retry_at = now.saturating_add(self.timeout);
         self.congestion = self.mss;
         self.duplicates = 0;
