@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     /// Late by a tick or two at either reading, or a busy machine by more; never by what has passed.
-    const LATE: u64 = 100_000_000;
+    const LATE: u64 = 500_000_000;
 
     #[test]
     fn ticks_go_on_telling_the_time() {
@@ -84,6 +84,5 @@ mod tests {
             assert!(reading.nanos >= last.nanos && reading.jiffies >= last.jiffies);
             last = reading;
         }
-        println!("since the machine's start: base {} s", jiffies.base as i64 as f64 / 1e9);
     }
 }
