@@ -4,7 +4,10 @@ use aya::{
     Ebpf,
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use lb_common::time::{Jiffies, READING, Reading};
+use lb_common::{
+    time::{Jiffies, Reading},
+    wire::at,
+};
 use rustix::time::{ClockId, clock_getres};
 
 use super::{DatapathError, object};
@@ -44,14 +47,8 @@ fn read() -> Result<Reading, DatapathError> {
         ..TestRunOptions::default()
     };
     program.test_run(options).map_err(|error| failed(&error))?;
-    let words = frame.first_chunk::<READING>().map(|reading| reading.as_chunks::<8>().0);
-    match words {
-        Some([jiffies, nanos]) => {
-            let [jiffies, nanos] = [jiffies, nanos].map(|word| u64::from_ne_bytes(*word));
-            Ok(Reading { jiffies, nanos })
-        }
-        _ => Ok(Reading::default()),
-    }
+    let [jiffies, nanos] = [at::<0, 8, FRAME>(&frame), at::<8, 8, FRAME>(&frame)];
+    Ok(Reading { jiffies: u64::from_ne_bytes(jiffies), nanos: u64::from_ne_bytes(nanos) })
 }
 
 #[cfg(test)]

@@ -56,9 +56,9 @@ pub struct Options {
     pub replace_pins: bool,
     /// Log a line a packet.
     pub trace: bool,
-    /// Whether what leaves by the interface that it came in by is redirected there, and not sent
-    /// with `XDP_TX`: the latter serves where there is hardware. One word for all interfaces: to
-    /// tell them apart would cost every such packet a lookup.
+    /// Whether answers are redirected to the interface that they leave by, and not sent with
+    /// `XDP_TX`: the latter serves where there is hardware. One word for all interfaces, for an
+    /// answer has no next hop that would tell.
     pub back_by_redirect: bool,
 }
 
