@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::{atomic::AtomicU32, hash::HashSeed};
 
 /// Changes whenever the meaning of any pinned map does. A pin of another version is not adopted.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Most receive queues, over all interfaces of an instance.
 pub const SOCKETS: u32 = 1024;
@@ -13,6 +13,9 @@ pub const SOCKETS: u32 = 1024;
 pub const QUEUES: u32 = 64;
 /// Most interfaces of an instance.
 pub const INTERFACES: u32 = SOCKETS / QUEUES;
+
+/// Entries of the `interfaces` map: one each, and one of where it punts to.
+pub const INTERFACE_ENTRIES: u32 = 2 * INTERFACES;
 
 /// The value of the one-element `instance` map: what a restarted daemon must know to find its
 /// way in the pinned flow table.
@@ -35,7 +38,15 @@ const _: () = assert!(size_of::<Instance>() == 48);
 pub struct Interface {
     /// Index in `sockets` of the interface's queue 0; queue n follows at n.
     pub first_socket: u32,
+    /// Index of the interface that answers to what came in by this one are redirected to; 0 where
+    /// `XDP_TX` sends them back.
+    pub answers: u32,
+    /// Index of the interface by which socket buffers are punted: the near end of a detour. 0 where
+    /// packets are punted as they come.
+    pub punts: u32,
 }
+
+const _: () = assert!(size_of::<Interface>() == 12);
 
 /// The value of the `catalog` map: what a number in a flow record stood for when the flow was
 /// made. It outlives the daemon, so that an adopted flow's log names what the old one knew.

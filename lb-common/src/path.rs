@@ -46,12 +46,32 @@ pub enum Verdict {
 
 /// A packet in memory that only fixed windows can be read from.
 pub trait Frame {
+    /// True where packets are passed, dropped and forwarded, and that is all: what needs more than
+    /// new headers is punted, to a place where everything can be done with it.
+    const ONLY_FORWARDED: bool = false;
     /// Bytes in all.
     fn length(&self) -> usize;
     /// Index of the interface that it came in by.
     fn interface(&self) -> u32;
     /// The `N` bytes at `OFFSET`; `None` if the packet ends before.
     fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]>;
+    /// Whether a packet that came as this one did can leave with the link-layer header that the next
+    /// hop asks for.
+    #[inline(always)]
+    fn can_leave_by(&self, next_hop: &NextHop) -> bool {
+        let _ = next_hop;
+        true
+    }
+    /// Applies a change to a packet of this protocol, whose plain IPv4 header begins at `L3`. False if
+    /// the packet ends before its headers do.
+    #[inline(always)]
+    fn rewrite<const L3: usize>(&mut self, protocol: Protocol, change: &RewriteV4) -> bool {
+        let rewritten = match protocol {
+            Protocol::Tcp => self.window::<L3, IPV4_TCP>().map(|packet| change.apply_tcp(packet)),
+            Protocol::Udp => self.window::<L3, IPV4_UDP>().map(|packet| change.apply_udp(packet)),
+        };
+        rewritten.is_some()
+    }
     /// Makes room for `grow` bytes in front, or with a negative number takes them away.
     fn grow_head(&mut self, grow: i32) -> bool;
     /// Makes it so many bytes long: what is too much at its end goes, what is missing is zero.
@@ -178,27 +198,21 @@ fn ipv4<const L3: usize, F: Frame, T: Tables>(frame: &mut F, tables: &T, tag: u1
     }
     match protocol {
         Protocol::Tcp => {
-            let transport = (protocol, wire::tcp_flags, RewriteV4::apply_tcp);
-            regular::<L3, IPV4_TCP, F, T>(frame, tables, transport, tag)
+            regular::<L3, IPV4_TCP, F, T>(frame, tables, (protocol, wire::tcp_flags), tag)
         }
         Protocol::Udp => {
-            let transport = (protocol, |_: &_| TcpFlags(0), RewriteV4::apply_udp);
-            regular::<L3, IPV4_UDP, F, T>(frame, tables, transport, tag)
+            regular::<L3, IPV4_UDP, F, T>(frame, tables, (protocol, |_: &_| TcpFlags(0)), tag)
         }
     }
 }
 
-/// A packet whose headers are `HEADERS` bytes: what kind of packet it is, how its TCP flags are
-/// read and its headers rewritten.
+/// A packet whose headers are `HEADERS` bytes: what kind of packet it is, and how its TCP flags are
+/// read.
 #[inline(always)]
 fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
-    (protocol, flags, rewrite): (
-        Protocol,
-        impl Fn(&[u8; HEADERS]) -> TcpFlags,
-        impl Fn(&RewriteV4, &mut [u8; HEADERS]),
-    ),
+    (protocol, flags): (Protocol, impl Fn(&[u8; HEADERS]) -> TcpFlags),
     tag: u16,
 ) -> Verdict {
     let length = frame.length();
@@ -223,18 +237,22 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     let Some(next_hop) = tables.next_hop(entry.next_hop).filter(NextHop::is_resolved) else {
         return Verdict::Punt(Event::PuntNextHop);
     };
+    if !frame.can_leave_by(&next_hop) {
+        return Verdict::Punt(Event::PuntNextHop);
+    }
     let spliced = if protocol == Protocol::Tcp { Splice::of(&entry) } else { None };
-    let (window, change) = match spliced {
-        None => (window, entry.rewrite),
+    let change = match spliced {
+        None => entry.rewrite,
         Some(splice) => {
             let Some(changed) = splice.packet::<L3, F>(frame, total_length) else {
                 return Verdict::Punt(Event::PuntOptions);
             };
-            let Some(window) = frame.window::<L3, HEADERS>() else { return miss::MALFORMED };
-            (window, entry.rewrite.and_changed(changed))
+            entry.rewrite.and_changed(changed)
         }
     };
-    rewrite(&change, window);
+    if !frame.rewrite::<L3>(protocol, &change) {
+        return miss::MALFORMED;
+    }
     if !address_link::<L3, F>(frame, &next_hop, tag) {
         return Verdict::Drop(Event::DropNoHeadroom);
     }

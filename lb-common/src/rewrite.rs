@@ -87,6 +87,20 @@ impl RewriteV4 {
         }
     }
 
+    /// What the addresses add to a sum, folded: to that of the pseudo-header among others.
+    #[inline(always)]
+    pub const fn address_delta(&self) -> u16 {
+        // Without the TTL's part of it.
+        checksum::add(self.ip_delta, u16::from_ne_bytes([1, 0]))
+    }
+
+    /// What ports, and whatever else [`and_changed`](Self::and_changed) told of, add to the transport's
+    /// sum beside the addresses, folded.
+    #[inline(always)]
+    pub const fn segment_delta(&self) -> u16 {
+        checksum::add(self.transport_delta, !self.address_delta())
+    }
+
     /// Rewrites the addresses and the IP checksum, and counts the TTL down, which must not be 0.
     #[inline(always)]
     pub const fn apply_network<const N: usize>(&self, packet: &mut [u8; N]) {

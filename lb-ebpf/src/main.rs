@@ -1,28 +1,32 @@
-//! The XDP program. It decides nothing: it hands the packet and the maps to
-//! [`lb_common::path::forward`] and carries the verdict out.
+//! The programs. They decide nothing: they hand the packet and the maps to
+//! [`lb_common::path::forward`] and carry the verdict out.
 #![no_std]
 #![no_main]
 
 mod frame;
 mod maps;
 mod object;
+mod socket_buffer;
 mod trace;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use lb_common::{
     event::Event,
-    path::{self, Frame as _, Verdict},
+    path::{self, Frame, Verdict},
 };
 
-use crate::{frame::XdpFrame, maps::Maps};
+use crate::{frame::XdpFrame, maps::Maps, socket_buffer::SocketBuffer};
 
-/// Attached to every interface of an instance.
+/// XDP, attached to interfaces that have packets.
 #[xdp]
 #[inline(always)]
 pub fn firstpacket(context: XdpContext) -> u32 {
-    let verdict = path::forward(&mut XdpFrame::new(&context), &Maps);
-    trace::verdict(&context, verdict);
-    match verdict {
+    match decide(&context) {
         Verdict::Pass(event) => {
             maps::count(event);
             xdp_action::XDP_PASS
@@ -41,19 +45,102 @@ pub fn firstpacket(context: XdpContext) -> u32 {
     }
 }
 
-/// 1 if any of the instance's interfaces is without hardware; set by the daemon before the program is
-/// loaded. Answers have no next hop that would tell (`NextHop::bounces`).
-#[unsafe(no_mangle)]
-static BACK_BY_REDIRECT: u8 = 0;
+/// What becomes of the packet that XDP sees.
+#[inline(always)]
+fn decide(context: &XdpContext) -> Verdict {
+    let verdict = path::forward(&mut XdpFrame::new(context), &Maps);
+    trace::verdict(context, &mut XdpFrame::new(context), verdict);
+    verdict
+}
+
+/// At the ingress of traffic control (tcx), attached to interfaces that have socket buffers, as a veth. XDP
+/// would get a copy of each, for TCP keeps what it has sent; here headers can be written and nothing is
+/// copied. What is to be done beside forwarding takes a detour to [`treat_punted`].
+#[classifier]
+#[inline(always)]
+pub fn forward_buffers(context: TcContext) -> i32 {
+    let verdict = path::forward(&mut SocketBuffer::new(&context), &Maps);
+    trace::verdict(&context, &mut SocketBuffer::new(&context), verdict);
+    match verdict {
+        Verdict::Pass(event) => {
+            maps::count(event);
+            TC_ACT_UNSPEC
+        }
+        Verdict::Drop(event) => {
+            maps::count(event);
+            TC_ACT_SHOT
+        }
+        // Counted where it is decided again.
+        Verdict::Punt(_) | Verdict::Answer(_) => punt_buffer(&context),
+        Verdict::Transmit => redirect(SocketBuffer::new(&context).interface()) as i32,
+        Verdict::Redirect { interface } => redirect(interface) as i32,
+    }
+}
+
+/// Into the detour.
+#[inline(always)]
+fn punt_buffer(context: &TcContext) -> i32 {
+    match maps::interface(SocketBuffer::new(context).interface()) {
+        Some(interface) if interface.punts != 0 => redirect(interface.punts) as i32,
+        _ => {
+            maps::count(Event::DropNoWorker);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// XDP, attached to the far end of a detour: as [`firstpacket`], but what leaves is a socket buffer
+/// again, whose way out [`leave_detour`] is told. XDP sends packets only to those that poll for them, which
+/// a veth's far end mostly does not.
+#[xdp]
+#[inline(always)]
+pub fn treat_punted(context: XdpContext) -> u32 {
+    match decide(&context) {
+        Verdict::Punt(event) => punt(&context, event),
+        Verdict::Drop(event) => {
+            maps::count(event);
+            xdp_action::XDP_DROP
+        }
+        Verdict::Answer(event) => {
+            maps::count(event);
+            let own = maps::interface(XdpFrame::new(&context).interface());
+            leave_by(&context, own.map_or(0, |interface| interface.answers))
+        }
+        Verdict::Redirect { interface } => leave_by(&context, interface),
+        // It was another's when it came, and has become nobody's on the way.
+        Verdict::Pass(_) | Verdict::Transmit => {
+            maps::count(Event::DropNoWorker);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// Lets the packet pass with the way out before it.
+#[inline(always)]
+fn leave_by(context: &XdpContext, interface: u32) -> u32 {
+    match XdpFrame::new(context).put_metadata(interface) {
+        true => xdp_action::XDP_PASS,
+        false => xdp_action::XDP_DROP,
+    }
+}
+
+/// At the ingress of traffic control behind [`treat_punted`].
+#[classifier]
+#[inline(always)]
+pub fn leave_detour(context: TcContext) -> i32 {
+    match SocketBuffer::new(&context).metadata() {
+        Some(interface) => redirect(interface) as i32,
+        None => TC_ACT_SHOT,
+    }
+}
 
 /// An answer, out by the interface that the packet came in by.
 #[inline(always)]
 fn answer(context: &XdpContext) -> u32 {
-    // SAFETY: an initialised static. Volatile, for the daemon overrides what the compiler sees.
-    if unsafe { core::ptr::read_volatile(&BACK_BY_REDIRECT) } == 0 {
-        return xdp_action::XDP_TX;
+    match maps::interface(XdpFrame::new(context).interface()) {
+        Some(interface) if interface.answers != 0 => redirect(interface.answers),
+        _ => xdp_action::XDP_TX,
     }
-    redirect(XdpFrame::new(context).interface())
 }
 
 #[inline(always)]

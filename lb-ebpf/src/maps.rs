@@ -15,7 +15,7 @@ use lb_common::{
     filter::AddressFilter,
     flow::{FlowBucketV4, FlowRecord, Geometry, SharedBucketV4},
     hash::HashSeed,
-    layout::{CATALOG, CatalogEntry, INTERFACES, Instance, Interface, Pressure, QUEUES, SOCKETS},
+    layout::{CATALOG, CatalogEntry, INTERFACE_ENTRIES, Instance, Interface, Pressure, QUEUES, SOCKETS},
     next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHopTarget},
     path::Tables,
     service::{ADDRESSES, Roles, Service, ServiceKey, VIRTUAL_SERVICES},
@@ -77,9 +77,9 @@ static EVENT_COUNTS: PerCpuArray<u64, { EVENTS as usize }> = PerCpuArray::new();
 #[btf_map(name = "sockets")]
 static WORKER_SOCKETS: XskMap<{ SOCKETS as usize }> = XskMap::new();
 
-/// Which sockets belong to which interface.
+/// Which sockets belong to which interface, and where what came in by it leaves.
 #[btf_map(name = "interfaces")]
-static INTERFACE_SOCKETS: HashMap<u32, Interface, { INTERFACES as usize }> = HashMap::new();
+static INTERFACES_MAP: HashMap<u32, Interface, { INTERFACE_ENTRIES as usize }> = HashMap::new();
 
 /// What a restarted daemon must know. The program never touches it.
 #[btf_map(name = "instance")]
@@ -217,11 +217,17 @@ pub fn count(event: Event) {
     }
 }
 
+/// What is known of one of the instance's interfaces.
+#[inline(always)]
+pub fn interface(index: u32) -> Option<Interface> {
+    // SAFETY: written before a program is attached, and copied at once.
+    unsafe { INTERFACES_MAP.get(&index) }.copied()
+}
+
 /// Index in `sockets` of the queue that the packet came in by.
 #[inline(always)]
 pub fn socket(context: &XdpContext) -> Option<u32> {
-    // SAFETY: written before the program is attached, and read at once.
-    let interface = unsafe { INTERFACE_SOCKETS.get(&(context.ingress_ifindex() as u32)) }?;
+    let interface = interface(context.ingress_ifindex() as u32)?;
     // SAFETY: the context is the one this program was called with.
     let queue = unsafe { (*context.ctx).rx_queue_index };
     (queue < QUEUES).then_some(interface.first_socket + queue)

@@ -1,11 +1,9 @@
 //! A line a packet, when asked for. Switched off, the verifier removes it: no cost.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::EbpfContext;
 use aya_log_ebpf::info;
-use lb_common::path::{Frame as _, Verdict};
+use lb_common::path::{Frame, Verdict};
 use lb_common::wire::{ETHERNET, IPV4_PORTS, Ipv4};
-
-use crate::frame::XdpFrame;
 
 /// 1 to log every packet; set by the daemon before the program is loaded.
 #[unsafe(no_mangle)]
@@ -13,7 +11,7 @@ static TRACE: u8 = 0;
 
 /// Logs what became of a packet, with its addresses as they are now.
 #[inline(always)]
-pub fn verdict(context: &XdpContext, verdict: Verdict) {
+pub fn verdict<C: EbpfContext, F: Frame>(context: &C, frame: &mut F, verdict: Verdict) {
     // SAFETY: an initialised static. Volatile, for the daemon overrides what the compiler sees.
     if unsafe { core::ptr::read_volatile(&TRACE) } == 0 {
         return;
@@ -26,7 +24,6 @@ pub fn verdict(context: &XdpContext, verdict: Verdict) {
         Verdict::Answer(event) => ("answer", event.number()),
         Verdict::Redirect { interface } => ("redirect", interface),
     };
-    let mut frame = XdpFrame::new(context);
     let Some(window) = frame.window::<ETHERNET, IPV4_PORTS>() else { return };
     let packet = Ipv4(window);
     if !packet.is_v4() {

@@ -127,7 +127,6 @@ fn load(flow_capacity: u32) -> Datapath {
         flow_capacity,
         replace_pins: false,
         trace: false,
-        back_by_redirect: false,
     };
     Datapath::load(&options).unwrap()
 }

@@ -35,6 +35,12 @@ pub(super) fn no_flow<const L3: usize, F: Frame, T: Tables>(
     protocol: Protocol,
     tcp: TcpFlags,
 ) -> Verdict {
+    if F::ONLY_FORWARDED {
+        return match is_for_service::<L3, F, T>(frame, tables, protocol) {
+            true => Verdict::Punt(Event::PuntFirstPacket),
+            false => NOT_OURS,
+        };
+    }
     let begins = protocol == Protocol::Udp || tcp.opens();
     match reception::<L3, F, T>(frame, tables, Kind { protocol, tcp, begins }) {
         Reception::NotOurs => NOT_OURS,
@@ -71,6 +77,27 @@ enum Reception {
     Wanted,
     /// It is for [`stateless`].
     Stateless,
+}
+
+/// Whether a virtual service listens where the packet goes. Policy and rates are asked where the
+/// packet is punted to: a rate that is asked twice is half the rate.
+#[inline(always)]
+fn is_for_service<const L3: usize, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    protocol: Protocol,
+) -> bool {
+    let Some(window) = frame.window::<L3, IPV4_PORTS>() else { return false };
+    let packet = Ipv4(window);
+    listens(tables, packet.destination(), packet.destination_port(), protocol)
+}
+
+/// Not inlined, as [`ask`].
+#[inline(never)]
+fn listens<T: Tables>(tables: &T, address: [u8; 4], port: Port, protocol: Protocol) -> bool {
+    let address = Address::v4(address);
+    tables.roles(&address).any(Roles::VIRTUAL_SERVICE)
+        && tables.service(&ServiceKey::new(address, port, protocol)).is_some()
 }
 
 #[inline(always)]

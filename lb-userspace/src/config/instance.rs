@@ -96,8 +96,12 @@ fn read_section(mut section: Section<'_>, folder: &Path) -> RawInstance {
     raw
 }
 
-const ATTACH_MODES: [(&str, AttachMode); 3] =
-    [("auto", AttachMode::Auto), ("native", AttachMode::Native), ("generic", AttachMode::Generic)];
+const ATTACH_MODES: [(&str, AttachMode); 4] = [
+    ("auto", AttachMode::Auto),
+    ("native", AttachMode::Native),
+    ("generic", AttachMode::Generic),
+    ("tc", AttachMode::Tc),
+];
 
 fn timeout(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
     section.or(key, default, value::duration(TIMEOUTS))

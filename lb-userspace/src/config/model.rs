@@ -134,13 +134,16 @@ pub struct Instance {
 /// How XDP attaches to an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AttachMode {
-    /// In the driver where it can, else generic; generic on a veth of one queue.
+    /// What suits the interface: native XDP, generic where the driver has none; `tc` on a veth of one
+    /// queue, generic there where the kernel has no tcx.
     #[default]
     Auto,
     /// In the driver, or not at all.
     Native,
     /// In the kernel's generic hook: any driver, slower.
     Generic,
+    /// At the ingress of the kernel's traffic control, over socket buffers.
+    Tc,
 }
 
 /// `[instance.script]`.

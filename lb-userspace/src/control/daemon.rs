@@ -23,7 +23,7 @@ use super::{
     handshakes::Handshakes,
     lock::Lock,
     names::Names,
-    network::{addresses, service::NetworkHandle},
+    network::{addresses, detour, kernel::Kernel, service::NetworkHandle},
     paths::Paths,
     reload::{self, load},
     serve::{self, SocketFile},
@@ -117,7 +117,9 @@ async fn take_down(instance: &str) -> Result<bool> {
     let (pins, paths) = (Pins::new(instance), Paths::new(instance));
     let existed = pins.exist();
     if existed {
+        let detours = pins.detours().context("cannot read what is pinned")?;
         pins.remove().with_context(|| format!("cannot remove {}", pins.folder().display()))?;
+        detour::remove(&Kernel::connect()?, &detours).await?;
     }
     // It need not be there.
     let _ = std::fs::remove_file(paths.names());
@@ -173,7 +175,6 @@ impl Daemon {
             flow_capacity: instance.flow_capacity,
             replace_pins: options.replace_pins,
             trace: options.trace,
-            back_by_redirect: start::any_is_virtual(&indices).await?,
         })?;
         if options.trace {
             trace::show(&mut datapath)?;
@@ -207,10 +208,12 @@ impl Daemon {
         let roles = former.add_to(generation.address_roles());
         addresses.replace(&roles).context("cannot fill map addresses")?;
         services.replace(&generation.service_entries()).context("cannot fill map services")?;
-        datapath.detach_others(&instance.interfaces).context("cannot detach old interfaces")?;
-        let modes = start::attach_modes(instance.attach_mode, &plan.interfaces).await?;
-        let attached = start::attach(&mut datapath, &modes, &indices)?;
-        let seats = start::seats(&mut datapath, &plan, &attached, flows)?;
+        start::detach_others(&datapath, &indices).await?;
+        let devices = start::devices(&indices).await?;
+        let planned = (&plan, &*devices);
+        let attached =
+            start::attach(&mut datapath, instance.attach_mode, &indices, planned).await?;
+        let seats = start::seats(&mut datapath, planned, &attached, flows)?;
         let drops = start::drop_counts(&seats)?;
         let log = ConnectionLog::start(instance.connection_log.as_deref())
             .with_context(|| format!("cannot open {:?}", instance.connection_log))?;

@@ -17,8 +17,8 @@ use tracing::{error, info};
 use super::{
     former::FormerSources,
     network::{
-        addresses,
-        kernel::Kernel,
+        addresses, detour,
+        kernel::{Device, Kernel},
         next_hops::Target,
         service::{Network, NetworkHandle, Settings},
     },
@@ -28,7 +28,9 @@ use super::{
 };
 use crate::{
     config::{AttachMode, Config},
-    datapath::{Attached, Datapath, DatapathError, DropCounts, Socket, wait_for_grace_period},
+    datapath::{
+        Attached, Datapath, DatapathError, DropCounts, Mode, Socket, wait_for_grace_period,
+    },
     engine::{Generation, Shared},
     flow_table::{Catalog, FlowTable, SlotId},
     worker::{Plan, Port, Seat},
@@ -48,37 +50,14 @@ pub(super) fn interface_indices(names: &[String]) -> Result<Vec<(u32, String)>> 
     names.iter().map(index).collect()
 }
 
-/// Whether one of these interfaces has no hardware behind it.
-pub(super) async fn any_is_virtual(interfaces: &[(u32, String)]) -> Result<bool> {
+/// What each interface is.
+pub(super) async fn devices(interfaces: &[(u32, String)]) -> Result<Vec<Device>> {
     let kernel = Kernel::connect()?;
+    let mut devices = Vec::new();
     for (index, _) in interfaces {
-        if kernel.is_virtual(*index).await? {
-            return Ok(true);
-        }
+        devices.push(kernel.device(*index).await?);
     }
-    Ok(false)
-}
-
-/// How the program is to run on each interface, of which index and receive queues are given.
-///
-/// By a veth come socket buffers. Native XDP would copy each into a page and make another of it at
-/// the far end; and what it sends arrives only where the far end polls, which most do not. But a
-/// socket buffer does not say by which of several queues it came.
-pub(super) async fn attach_modes(
-    wanted: AttachMode,
-    interfaces: &[(u32, u32)],
-) -> Result<Vec<AttachMode>> {
-    let kernel = Kernel::connect()?;
-    let mut modes = Vec::new();
-    for (index, queues) in interfaces {
-        modes.push(match wanted {
-            AttachMode::Auto if *queues == 1 && kernel.is_veth(*index).await? => {
-                AttachMode::Generic
-            }
-            wanted => wanted,
-        });
-    }
-    Ok(modes)
+    Ok(devices)
 }
 
 /// What all workers share, over the mapped table.
@@ -140,50 +119,119 @@ pub(super) async fn ensure_addresses(config: &Config, former: &FormerSources) ->
     Ok(())
 }
 
-/// Puts the program on every interface, and says how it runs there.
-pub(super) fn attach(
+/// Takes the programs off interfaces that the instance no longer has.
+pub(super) async fn detach_others(datapath: &Datapath, indices: &[(u32, String)]) -> Result<()> {
+    let names: Vec<String> = indices.iter().map(|(_, name)| name.clone()).collect();
+    let detours: Vec<String> = indices.iter().map(|(index, _)| detour::far_name(*index)).collect();
+    let gone = datapath.detach_others(&names, &detours).context("cannot detach old interfaces")?;
+    detour::remove(&Kernel::connect()?, &gone).await?;
+    Ok(())
+}
+
+/// Puts the programs on every interface, of which index and receive queues are planned, and says how
+/// they run there.
+pub(super) async fn attach(
     datapath: &mut Datapath,
-    modes: &[AttachMode],
-    indices: &[(u32, String)],
+    wanted: AttachMode,
+    interfaces: &[(u32, String)],
+    (plan, devices): (&Plan, &[Device]),
 ) -> Result<Vec<Attached>> {
-    let attach = |((index, name), mode): (&(u32, String), &AttachMode)| {
-        let attached = datapath.attach(name, *index, *mode)?;
+    let mut all = Vec::new();
+    for (((index, name), (_, queues)), device) in
+        interfaces.iter().zip(&plan.interfaces).zip(devices)
+    {
+        let mode = mode(wanted, datapath.pinned_mode(name), *queues, device);
+        let attached = match mode {
+            AttachMode::Tc => attach_buffers(datapath, wanted, *index, name).await?,
+            mode => datapath.attach(name, *index, mode)?,
+        };
         match &attached.fell_back {
             None => info!("attached to {name} in {} mode", attached.mode.name()),
-            Some(why) => info!("attached to {name} in generic mode; native mode: {why}"),
+            Some(why) => info!("attached to {name} in generic mode, not as usual: {why}"),
         }
-        Ok(attached)
-    };
-    indices.iter().zip(modes).map(attach).collect()
+        all.push(attached);
+    }
+    Ok(all)
+}
+
+/// How packets of an interface are to be got hold of. What an earlier daemon has attached stays.
+///
+/// By a veth come socket buffers. XDP would make a copy of each; what native XDP sends there arrives only
+/// where the far end polls, which most do not. But a socket buffer does not say by which of several
+/// queues it came.
+fn mode(wanted: AttachMode, pinned: Option<Mode>, queues: u32, device: &Device) -> AttachMode {
+    match (wanted, pinned) {
+        (_, Some(Mode::Tc)) => AttachMode::Tc,
+        (AttachMode::Auto, None) if queues == 1 && device.is_veth => AttachMode::Tc,
+        // Nothing is at the far end of a detour for what is attached already.
+        (AttachMode::Tc, Some(Mode::Native | Mode::Generic)) => AttachMode::Generic,
+        (wanted, _) => wanted,
+    }
+}
+
+/// At the ingress of traffic control; in the generic hook where the kernel cannot and that was not asked
+/// for.
+async fn attach_buffers(
+    datapath: &mut Datapath,
+    wanted: AttachMode,
+    index: u32,
+    name: &str,
+) -> Result<Attached> {
+    let kernel = Kernel::connect()?;
+    let detour = detour::ensure(&kernel, index).await?;
+    let far_end = detour.far_name.clone();
+    match datapath.attach_buffers(name, detour) {
+        Err(DatapathError::Kernel { what, reason }) if wanted == AttachMode::Auto => {
+            datapath.detach_detour(&far_end).context("cannot remove a pin")?;
+            detour::remove(&kernel, &[far_end]).await?;
+            let attached = datapath.attach(name, index, AttachMode::Generic)?;
+            Ok(Attached { fell_back: Some(format!("{what}: {reason}")), ..attached })
+        }
+        attached => Ok(attached?),
+    }
 }
 
 /// Opens a socket on every receive queue and deals them to the workers.
 pub(super) fn seats(
     datapath: &mut Datapath,
-    plan: &Plan,
+    (plan, devices): (&Plan, &[Device]),
     attached: &[Attached],
     flows: Vec<Vec<SlotId>>,
 ) -> Result<Vec<Seat>> {
     let seat = |adopted| Seat { ports: Vec::new(), adopted };
     let mut seats: Vec<Seat> = flows.into_iter().map(seat).collect();
-    for (position, (attached, (interface, queues))) in
-        (0..).zip(attached.iter().zip(&plan.interfaces))
-    {
-        for queue in 0..*queues {
-            let socket = Socket::open(*interface, queue, attached.mode)
-                .with_context(|| attached.interface.clone())?;
-            datapath.listen(&socket, position, *interface, queue)?;
-            let port = Port { interface: *interface, socket };
+    let interfaces = attached.iter().zip(&plan.interfaces).zip(devices);
+    for (position, ((attached, (interface, queues)), device)) in (0..).zip(interfaces) {
+        let (interface, detour) = (*interface, attached.detour.as_ref());
+        // XDP_TX serves where there is hardware.
+        let answers = if device.is_virtual { interface } else { 0 };
+        datapath.register(position, interface, answers, detour)?;
+        // However many queues there are, a detour has one.
+        for queue in 0..if detour.is_some() { 1 } else { *queues } {
+            let port = port(attached, interface, queue);
+            let port = port.with_context(|| attached.interface.clone())?;
+            datapath.listen(&port.receiving, position, queue)?;
             seats[queue as usize].ports.push(port);
         }
     }
     Ok(seats)
 }
 
+fn port(attached: &Attached, interface: u32, queue: u32) -> Result<Port, DatapathError> {
+    let direct = Socket::open(interface, queue, attached.mode)?;
+    Ok(match &attached.detour {
+        None => Port { interface, receiving: direct, sending: None },
+        Some(detour) => {
+            let receiving = Socket::open(detour.far, queue, attached.mode)?;
+            Port { interface, receiving, sending: Some(direct) }
+        }
+    })
+}
+
 /// What the kernel drops at the sockets of all seats.
 pub(super) fn drop_counts(seats: &[Seat]) -> Result<Vec<DropCounts>> {
-    let ports = seats.iter().flat_map(|seat| &seat.ports);
-    let counts = ports.map(|port| port.socket.drop_counts()).collect::<io::Result<_>>();
+    let sockets = seats.iter().flat_map(|seat| &seat.ports).flat_map(Port::sockets);
+    let counts = sockets.map(Socket::drop_counts).collect::<io::Result<_>>();
     counts.context("cannot watch the AF_XDP sockets")
 }
 

@@ -13,7 +13,7 @@ mod pins;
 mod program;
 mod socket;
 
-pub use attach::{Attached, Mode};
+pub use attach::{Attached, Detour, Mode};
 pub use drops::DropCounts;
 pub use environment::check as check_environment;
 pub use grace::wait as wait_for_grace_period;

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use super::{DatapathError, environment::BPFFS};
+use super::{DatapathError, attach, environment::BPFFS};
 
 /// `/sys/fs/bpf/lb/<instance>/`.
 #[derive(Clone, Debug)]
@@ -48,11 +48,16 @@ impl Pins {
         Ok(names)
     }
 
+    /// The far ends of detours that packets are punted by; they are not removed with the pins.
+    pub fn detours(&self) -> io::Result<Vec<String>> {
+        attach::detours(self)
+    }
+
     /// Removes every pin, and with the links' the program from its interfaces. The links go
     /// first, so that no packet is looked up in maps that are half gone.
     pub fn remove(&self) -> io::Result<()> {
         let (links, maps): (Vec<_>, Vec<_>) =
-            self.names()?.into_iter().partition(|name| name.starts_with("xdp-"));
+            self.names()?.into_iter().partition(|name| attach::is_link(name));
         for name in links.into_iter().chain(maps) {
             fs::remove_file(self.path(&name))?;
         }

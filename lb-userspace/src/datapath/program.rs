@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapFd, MapInfo, MapType, XskMap},
-    programs::{ProgramError, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 use lb_common::{
     address::Address,
@@ -19,7 +19,7 @@ use lb_common::{
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
-        CATALOG, CatalogEntry, INTERFACES, Instance, Interface, LAYOUT_VERSION, Pressure, QUEUES,
+        CATALOG, CatalogEntry, INTERFACE_ENTRIES, INTERFACES, Instance, Interface, LAYOUT_VERSION, Pressure, QUEUES,
         SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
@@ -30,7 +30,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
     DatapathError,
-    attach::{self, Attached},
+    attach::{self, Attached, BufferPrograms, Detour, Mode},
     jiffies,
     maps::{
         AddressRoles, CatalogMap, ClientPrefixes, EventCounts, NextHopMap, PodInstance,
@@ -44,6 +44,9 @@ use super::{
 use crate::config::AttachMode;
 
 const PROGRAM: &str = "firstpacket";
+const FORWARD: &str = "forward_buffers";
+const TREAT: &str = "treat_punted";
+const LEAVE: &str = "leave_detour";
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -56,10 +59,6 @@ pub struct Options {
     pub replace_pins: bool,
     /// Log a line a packet.
     pub trace: bool,
-    /// Whether answers are redirected to the interface that they leave by, and not sent with
-    /// `XDP_TX`: the latter serves where there is hardware. One word for all interfaces, for an
-    /// answer has no next hop that would tell.
-    pub back_by_redirect: bool,
 }
 
 /// The loaded program and its maps.
@@ -73,10 +72,15 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Opens what is pinned or makes it anew, and loads the program over it.
+    /// Opens what is pinned or makes it anew, and loads the programs over it.
     pub fn load(options: &Options) -> Result<Self, DatapathError> {
         let mut datapath = Self::load_object(options, object::bytes(), &[])?;
-        datapath.program()?.load().map_err(verifier_error)?;
+        for name in [PROGRAM, TREAT] {
+            find::<Xdp>(&mut datapath.ebpf, name)?.load().map_err(verifier_error)?;
+        }
+        for name in [FORWARD, LEAVE] {
+            find::<SchedClassifier>(&mut datapath.ebpf, name)?.load().map_err(verifier_error)?;
+        }
         Ok(datapath)
     }
 
@@ -124,12 +128,14 @@ impl Datapath {
         &self.pins
     }
 
-    /// The program, for test runs and for what the kernel says of it.
+    /// The XDP program, for test runs and for what the kernel says of it.
     pub fn program(&mut self) -> Result<&mut Xdp, DatapathError> {
-        let program = self.ebpf.program_mut(PROGRAM);
-        program
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| DatapathError::kernel("the embedded object", "has no XDP program"))
+        find(&mut self.ebpf, PROGRAM)
+    }
+
+    /// The program for socket buffers, likewise.
+    pub fn buffers(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        find(&mut self.ebpf, FORWARD)
     }
 
     /// The object, for its log.
@@ -185,31 +191,56 @@ impl Datapath {
         Ok(CatalogMap(typed("catalog", take(&mut self.ebpf, "catalog")?)?))
     }
 
-    /// Lets a socket receive what is punted from its interface and queue. `position` is the
-    /// interface's place among the instance's.
+    /// Says of an interface where what came by it is punted to and answered. `position` is its place
+    /// among the instance's; `answers` is [`Interface::answers`]. What is to be punted makes the
+    /// detour, if there is one.
+    pub fn register(
+        &mut self,
+        position: u32,
+        interface: u32,
+        answers: u32,
+        detour: Option<&Detour>,
+    ) -> Result<(), DatapathError> {
+        if position >= INTERFACES {
+            return Err(too_many());
+        }
+        let first_socket = position * QUEUES;
+        let direct = Interface { first_socket, answers, punts: 0 };
+        let mut set = |index, entry| {
+            let set = self.interfaces.insert(index, PodInterface(entry), 0);
+            set.map_err(|error| DatapathError::kernel("cannot register an interface", error))
+        };
+        match detour {
+            None => set(interface, direct),
+            Some(detour) => {
+                set(detour.far, Interface { answers: interface, ..direct })?;
+                set(interface, Interface { punts: detour.near, ..direct })
+            }
+        }
+    }
+
+    /// Lets a socket receive what is punted from this queue of the interface in this place.
     pub fn listen(
         &mut self,
         socket: &Socket,
         position: u32,
-        interface: u32,
         queue: u32,
     ) -> Result<(), DatapathError> {
         if position >= INTERFACES || queue >= QUEUES {
-            return Err(DatapathError::TooMany(format!(
-                "an instance can have {INTERFACES} interfaces of {QUEUES} receive queues; lower \
-                 the queues with `ethtool -L`"
-            )));
+            return Err(too_many());
         }
         let first_socket = position * QUEUES;
-        self.interfaces
-            .insert(interface, PodInterface(Interface { first_socket }), 0)
-            .map_err(|error| DatapathError::kernel("cannot register an interface", error))?;
         self.sockets
             .set(first_socket + queue, socket.as_fd().as_raw_fd(), 0)
             .map_err(|error| DatapathError::kernel("cannot register an AF_XDP socket", error))
     }
 
-    /// Puts the program on an interface.
+    /// How packets of an interface are got hold of already, by a daemon that is gone.
+    pub fn pinned_mode(&self, interface: &str) -> Option<Mode> {
+        attach::pinned(&self.pins, interface)
+    }
+
+    /// Puts the XDP program on an interface.
     pub fn attach(
         &mut self,
         interface: &str,
@@ -220,10 +251,63 @@ impl Datapath {
         attach::attach(self.program()?, &pins, interface, index, mode)
     }
 
-    /// Takes the program off interfaces that are not among these.
-    pub fn detach_others(&self, interfaces: &[String]) -> std::io::Result<()> {
-        attach::detach_others(&self.pins, interfaces)
+    /// Puts the programs for socket buffers on an interface and on the detour that it punts by.
+    pub fn attach_buffers(
+        &mut self,
+        interface: &str,
+        detour: Detour,
+    ) -> Result<Attached, DatapathError> {
+        let (mut forward, mut treat, mut leave) = (None, None, None);
+        for (name, program) in self.ebpf.programs_mut() {
+            match name {
+                FORWARD => forward = program.try_into().ok(),
+                TREAT => treat = program.try_into().ok(),
+                LEAVE => leave = program.try_into().ok(),
+                _ => {}
+            }
+        }
+        let programs = BufferPrograms {
+            forward: forward.ok_or_else(|| missing(FORWARD))?,
+            treat: treat.ok_or_else(|| missing(TREAT))?,
+            leave: leave.ok_or_else(|| missing(LEAVE))?,
+        };
+        attach::attach_buffers(programs, &self.pins, interface, detour)
     }
+
+    /// Takes the programs off the far end of a detour.
+    pub fn detach_detour(&self, far_end: &str) -> std::io::Result<()> {
+        attach::detach_detour(&self.pins, far_end)
+    }
+
+    /// Takes the programs off interfaces that are not among these, and off detours whose far ends are
+    /// not. Returns the far ends that no longer serve.
+    pub fn detach_others(
+        &self,
+        interfaces: &[String],
+        detours: &[String],
+    ) -> std::io::Result<Vec<String>> {
+        attach::detach_others(&self.pins, interfaces, detours)
+    }
+}
+
+/// A program of the object.
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, DatapathError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
+    program.ok_or_else(|| missing(name))
+}
+
+fn missing(program: &str) -> DatapathError {
+    DatapathError::kernel("the embedded object", format!("has no program {program}"))
+}
+
+fn too_many() -> DatapathError {
+    DatapathError::TooMany(format!(
+        "an instance can have {INTERFACES} interfaces of {QUEUES} receive queues; lower the queues \
+         with `ethtool -L`"
+    ))
 }
 
 /// Opens the pinned flow table alone, for looking at flows while no daemon runs.
@@ -268,14 +352,12 @@ fn make_maps(
 ) -> Result<Ebpf, DatapathError> {
     let shapes = shapes(geometry.total());
     let trace = u8::from(options.trace);
-    let by_redirect = u8::from(options.back_by_redirect);
     let jiffies = jiffies::measure()?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FLOW_BUCKETS", &geometry.buckets, true)
         .override_global("FLOW_SEED", &geometry.seed.0, true)
         .override_global("TRACE", &trace, false)
-        .override_global("BACK_BY_REDIRECT", &by_redirect, false)
         .override_global("JIFFY_NANOS", &jiffies.nanos, true)
         .override_global("JIFFIES_BASE", &jiffies.base, true);
     for (name, value) in globals {
@@ -335,7 +417,7 @@ fn shapes(buckets: u32) -> Vec<Shape> {
         Shape { kind: MapType::LruHash, ..hash("arrivals", size_of::<RateKey>(), 8, ARRIVALS) },
         array("address_filter", size_of::<AddressFilter>(), 1),
         hash("addresses", size_of::<Address>(), 4, ADDRESSES),
-        hash("interfaces", 4, size_of::<Interface>(), INTERFACES),
+        hash("interfaces", 4, size_of::<Interface>(), INTERFACE_ENTRIES),
         Shape { kind: MapType::PerCpuArray, ..array("events", 8, EVENTS) },
         Shape { kind: MapType::XskMap, ..array("sockets", 4, SOCKETS) },
     ]

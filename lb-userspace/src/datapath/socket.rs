@@ -44,8 +44,8 @@ pub struct Socket {
 unsafe impl Send for Socket {}
 
 impl Socket {
-    /// Opens and binds a socket. In generic mode the kernel can only copy; in native mode it
-    /// shares memory with the driver where the driver can.
+    /// Opens and binds a socket. In native mode the kernel shares memory with the driver where the
+    /// driver can; otherwise it can only copy.
     pub fn open(interface: u32, queue: u32, mode: Mode) -> Result<Self, DatapathError> {
         let what = || format!("cannot open an AF_XDP socket on queue {queue}");
         let failed =
@@ -67,7 +67,7 @@ impl Socket {
         let config = config.build().map_err(|error| failed(&error))?;
         let (mut rings, mut flags) =
             builder.build_wakable_rings(&umem, config).map_err(|error| failed(&error))?;
-        if mode == Mode::Generic {
+        if mode != Mode::Native {
             flags.force_copy();
         }
         let socket =

@@ -7,7 +7,7 @@ mod crew;
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -42,12 +42,26 @@ pub enum Command {
     Stop,
 }
 
-/// A socket, and where it is.
+/// Where packets of an interface come in and go out.
 pub struct Port {
     /// Index of the interface.
     pub interface: u32,
-    /// Bound to this worker's receive queue of it.
-    pub socket: Socket,
+    /// Bound to this worker's receive queue of it, or to the far end of its detour.
+    pub receiving: Socket,
+    /// Bound to the interface itself, where the other is not.
+    pub sending: Option<Socket>,
+}
+
+impl Port {
+    /// Its one or two sockets.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        [&self.receiving].into_iter().chain(&self.sending)
+    }
+
+    /// The socket by which frames leave.
+    fn out(&mut self) -> &mut Socket {
+        self.sending.as_mut().unwrap_or(&mut self.receiving)
+    }
 }
 
 /// A frame that leaves by an interface of which another worker has the socket.
@@ -135,7 +149,7 @@ impl Worker {
         let Self { engine, ports, effects, .. } = self;
         let now = now();
         let mut received = 0;
-        for Port { interface, socket } in ports {
+        for Port { interface, receiving: socket, .. } in ports {
             received += socket.receive();
             socket.frames().for_each(|frame| engine.expect(frame));
             for frame in socket.frames() {
@@ -151,7 +165,7 @@ impl Worker {
         for transmit in effects.frames() {
             let port = ports.iter_mut().find(|port| port.interface == transmit.interface);
             let sent = match port {
-                Some(port) => port.socket.send(transmit.frame),
+                Some(port) => port.out().send(transmit.frame),
                 None => pass(&links.others, transmit.interface, transmit.frame),
             };
             if !sent {
@@ -182,7 +196,7 @@ impl Worker {
         for Passed { interface, frame } in self.links.passed.try_iter() {
             any = true;
             let port = self.ports.iter_mut().find(|port| port.interface == interface);
-            if !port.is_some_and(|port| port.socket.send(&frame)) {
+            if !port.is_some_and(|port| port.out().send(&frame)) {
                 self.counters.count(Event::DropTransmitFull);
             }
         }
@@ -190,11 +204,11 @@ impl Worker {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.ports.iter_mut().try_for_each(|port| port.socket.flush())
+        self.ports.iter_mut().try_for_each(|port| port.out().flush())
     }
 
     fn sleep(&self) -> io::Result<()> {
-        let sockets = self.ports.iter().map(|port| port.socket.as_fd());
+        let sockets = self.ports.iter().flat_map(Port::sockets).map(AsFd::as_fd);
         let mut polled: Vec<PollFd<'_>> = sockets
             .chain([self.links.wake.as_fd()])
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))

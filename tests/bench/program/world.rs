@@ -148,7 +148,6 @@ impl World {
             instance: format!("bench-{}", process::id()),
             flow_capacity: flows.max(64),
             replace_pins: false,
-            back_by_redirect: false,
             trace: false,
         };
         let _unpin = Unpin(Pins::new(&options.instance));
@@ -168,7 +167,8 @@ impl World {
     /// Opens a worker's socket, so that packets can be punted.
     pub fn listen(&mut self) -> Result<()> {
         let socket = Socket::open(LOOPBACK, 0, datapath::Mode::Generic)?;
-        self.product.listen(&socket, 0, LOOPBACK, 0)?;
+        self.product.register(0, LOOPBACK, 0, None)?;
+        self.product.listen(&socket, 0, 0)?;
         self._socket = Some(socket);
         Ok(())
     }

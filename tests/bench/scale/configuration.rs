@@ -117,7 +117,6 @@ impl Maps {
             flow_capacity: 64,
             replace_pins: false,
             trace: false,
-            back_by_redirect: false,
         };
         let datapath = Datapath::load(&options);
         // The maps live by their file descriptors.

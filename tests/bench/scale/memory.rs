@@ -93,7 +93,6 @@ fn map_sizes(flow_capacity: u32) -> Result<Vec<(String, f64)>> {
         flow_capacity,
         replace_pins: false,
         trace: false,
-        back_by_redirect: false,
     };
     let loaded = Datapath::load(&options);
     let sizes = sizes_of_pinned(&pins);

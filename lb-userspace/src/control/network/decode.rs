@@ -93,6 +93,15 @@ pub(super) fn is_virtual(message: &LinkMessage) -> bool {
         || message.attributes.iter().any(has_kind)
 }
 
+/// Most bytes of an IP packet that the interface sends; as of Ethernet if the kernel does not say.
+pub(super) fn mtu(message: &LinkMessage) -> u32 {
+    let told = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    told.unwrap_or(1500)
+}
+
 /// Whether an interface is one of a pair of veths.
 pub(super) fn is_veth(message: &LinkMessage) -> bool {
     let veth = LinkInfo::Kind(InfoKind::Veth);

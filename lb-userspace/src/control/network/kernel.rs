@@ -1,13 +1,13 @@
 //! Requests to the kernel over rtnetlink.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, pin::pin};
 
 use futures_util::{Stream, TryStreamExt};
 use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::AddressHeaderFlags,
-    link::{LinkAttribute, LinkMessage, XdpAttached},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, XdpAttached},
     neighbour::{NeighbourFlags, NeighbourState},
 };
 use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
@@ -42,6 +42,17 @@ impl KernelError {
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
+}
+
+/// What the kernel says of an interface, whatever state it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// Made by the kernel alone, as a veth is: there is no hardware behind it.
+    pub is_virtual: bool,
+    /// One of a pair of veths.
+    pub is_veth: bool,
+    /// Most bytes of an IP packet that it sends.
+    pub mtu: u32,
 }
 
 /// A connection for requests only. Events come over a [`Monitor`](super::monitor::Monitor)'s: a
@@ -90,22 +101,69 @@ impl Kernel {
         Ok(topology)
     }
 
-    /// Whether an interface is made by the kernel alone, as a veth is: there is no device behind it.
+    /// What kind of interface it is.
     ///
     /// # Errors
     ///
     /// When the kernel does not tell, or there is no such interface.
-    pub async fn is_virtual(&self, interface: u32) -> Result<bool, KernelError> {
-        Ok(decode::is_virtual(&self.link(interface, None).await?))
+    pub async fn device(&self, interface: u32) -> Result<Device, KernelError> {
+        let link = self.link(interface, None).await?;
+        let (is_virtual, is_veth) = (decode::is_virtual(&link), decode::is_veth(&link));
+        Ok(Device { is_virtual, is_veth, mtu: decode::mtu(&link) })
     }
 
-    /// Whether an interface is one of a pair of veths.
+    /// Index of the interface of this name; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell, or there is no such interface.
-    pub async fn is_veth(&self, interface: u32) -> Result<bool, KernelError> {
-        Ok(decode::is_veth(&self.link(interface, None).await?))
+    /// When the kernel does not tell.
+    pub async fn index(&self, name: &str) -> Result<Option<u32>, KernelError> {
+        let mut links = pin!(self.0.link().get().match_name(name.to_owned()).execute());
+        match links.try_next().await {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(rtnetlink::Error::NetlinkError(message))
+                if message.raw_code() == -libc::ENODEV =>
+            {
+                Ok(None)
+            }
+            Err(error) => {
+                Err(KernelError::from_netlink(format!("asking for interface {name}"), error))
+            }
+        }
+    }
+
+    /// Makes a pair of veths, or changes ends that there are.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn add_pair(&self, near: LinkMessage, far: LinkMessage) -> Result<(), KernelError> {
+        let mut pair = near;
+        let info = [LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far)))];
+        pair.attributes.push(LinkAttribute::LinkInfo(info.into()));
+        let added = self.0.link().add(pair).execute().await;
+        added.map_err(|error| KernelError::from_netlink("making a pair of veths", error))
+    }
+
+    /// Changes an interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn set_link(&self, link: LinkMessage) -> Result<(), KernelError> {
+        let what = || format!("changing interface {}", link.header.index);
+        let set = self.0.link().set(link.clone()).execute().await;
+        set.map_err(|error| KernelError::from_netlink(what(), error))
+    }
+
+    /// Deletes an interface, and with one end of a veth the other.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn delete_link(&self, index: u32) -> Result<(), KernelError> {
+        let deleted = self.0.link().del(index).execute().await;
+        deleted.map_err(|error| KernelError::from_netlink(format!("deleting interface {index}"), error))
     }
 
     /// Whether a packet that came in by an interface can be sent back there with `XDP_TX`: where the
@@ -137,7 +195,7 @@ impl Kernel {
         let mut request = self.0.link().get().match_index(index);
         let namespace = namespace.map(LinkAttribute::IfNetnsId);
         request.message_mut().attributes.extend(namespace);
-        let mut links = std::pin::pin!(request.execute());
+        let mut links = pin!(request.execute());
         let link = links.try_next().await;
         let link = link.map_err(|error| KernelError::from_netlink(what(), error))?;
         link.ok_or_else(|| KernelError::new(what(), io::ErrorKind::NotFound.into()))
@@ -205,7 +263,7 @@ async fn read<M>(
     wrap: impl Fn(M) -> RouteNetlinkMessage,
 ) -> Result<(), KernelError> {
     let failed = |error| KernelError::from_netlink(format!("reading the kernel's {what}"), error);
-    let mut messages = std::pin::pin!(messages);
+    let mut messages = pin!(messages);
     while let Some(message) = messages.try_next().await.map_err(failed)? {
         if let Some(change) = decode::change(&wrap(message), false) {
             // Nothing is removed here, and so nothing missing.
@@ -225,9 +283,13 @@ mod tests {
         in_namespace(async || {
             let kernel = Kernel::connect().unwrap();
             run("ip link add veth0 index 77 type veth peer name veth1 index 78");
-            assert!(kernel.is_virtual(77).await.unwrap());
-            assert!(kernel.is_virtual(1).await.unwrap(), "the loopback");
-            kernel.is_virtual(99).await.unwrap_err();
+            let veth = Device { is_virtual: true, is_veth: true, mtu: 1500 };
+            assert_eq!(kernel.device(77).await.unwrap(), veth);
+            let loopback = Device { is_virtual: true, is_veth: false, mtu: 65536 };
+            assert_eq!(kernel.device(1).await.unwrap(), loopback);
+            kernel.device(99).await.unwrap_err();
+            assert_eq!(kernel.index("veth1").await.unwrap(), Some(78));
+            assert_eq!(kernel.index("veth2").await.unwrap(), None);
         });
     }
 

@@ -9,14 +9,18 @@
 //! Followed is the main routing table (254): unicast routes, of a multipath route its first usable
 //! hop, and routes that refuse packets. Policy rules and other tables are not looked at.
 //!
+//! [`detour`] makes links of its own for what the program for socket buffers punts.
+//!
 //! [`addresses`] puts the balancer's own addresses onto its interfaces and takes them off again.
 
 pub mod addresses;
 mod announce;
 mod decode;
+pub mod detour;
 pub mod kernel;
 pub mod monitor;
 pub mod next_hops;
+mod offloads;
 pub mod prefixes;
 pub mod retries;
 pub mod service;

@@ -95,10 +95,16 @@ fn can_send(interface: &str) -> bool {
 
 /// Runs a command in the calling thread's network namespace.
 pub fn run(command: &str) {
+    output(command);
+}
+
+/// The same; returns what the command says.
+pub fn output(command: &str) -> String {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Waits until `look` finds something, at most ten seconds, while other tasks run.
