@@ -47,7 +47,8 @@ pub enum Verdict {
 /// A packet in memory that only fixed windows can be read from.
 pub trait Frame {
     /// True where packets are passed, dropped and forwarded, and that is all: what needs more than
-    /// new headers is punted, to a place where everything can be done with it.
+    /// new headers is punted, to a place where everything can be done with it. A VLAN tag does not
+    /// stand in the packet there, but beside it; one that does is a second.
     const ONLY_FORWARDED: bool = false;
     /// Bytes in all.
     fn length(&self) -> usize;
@@ -172,7 +173,7 @@ pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
     };
     match u16::from_ne_bytes(at::<12, 2, ETHERNET>(ethernet)) {
         IS_IPV4 => ipv4::<ETHERNET, F, T>(frame, tables, 0),
-        IS_VLAN => match frame.window::<ETHERNET, 4>() {
+        IS_VLAN if !F::ONLY_FORWARDED => match frame.window::<ETHERNET, 4>() {
             Some(tag) if u16::from_ne_bytes(at::<2, 2, 4>(tag)) == IS_IPV4 => {
                 let tag = u16::from_be_bytes(at::<0, 2, 4>(tag));
                 ipv4::<ETHERNET_VLAN, F, T>(frame, tables, tag)

@@ -266,6 +266,20 @@ mod tests {
             prop_assert_eq!(after, before);
         }
 
+        /// Where the kernel is told of both apart, as with a checksum that is not computed yet.
+        #[test]
+        fn addresses_and_the_rest_add_up(
+            from in endpoints(), to in endpoints(), changed: u16, old: [u8; 2],
+        ) {
+            let rewrite = RewriteV4::new(&from, &to).and_changed(changed);
+            let addresses = checksum::update(old, rewrite.address_delta());
+            let apart = checksum::update(addresses, rewrite.segment_delta());
+            prop_assert_eq!(error(&apart, &checksum::update(old, rewrite.transport_delta)), 0);
+            let pseudo = |endpoints: &EndpointsV4| (!endpoints.address_sum().fold()).to_ne_bytes();
+            let moved = checksum::update(pseudo(&from), rewrite.address_delta());
+            prop_assert_eq!(error(&moved, &pseudo(&to)), 0);
+        }
+
         #[test]
         fn a_datagram_without_checksum_stays_without(
             from in endpoints(), to in endpoints(), payload in payload(),

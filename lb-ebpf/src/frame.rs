@@ -3,10 +3,7 @@
 use core::hint::{assert_unchecked, black_box};
 
 use aya_ebpf::{
-    helpers::{
-        bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail,
-        generated::bpf_xdp_load_bytes,
-    },
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use lb_common::path::Frame;
@@ -28,24 +25,6 @@ impl<'a> XdpFrame<'a> {
         // the null pointer that stands for none.
         unsafe { assert_unchecked(start != 0) };
         Self { context, start, end: context.data_end() }
-    }
-
-    /// Puts a word before the packet, where the kernel's stack carries it along. False if there is no
-    /// room.
-    #[inline(always)]
-    pub fn put_metadata(&mut self, word: u32) -> bool {
-        // SAFETY: the context is the one this program was called with.
-        if unsafe { bpf_xdp_adjust_meta(self.context.ctx, -(size_of::<u32>() as i32)) } != 0 {
-            return false;
-        }
-        self.moved();
-        let metadata = self.context.metadata();
-        if metadata + size_of::<u32>() > self.start {
-            return false;
-        }
-        // SAFETY: just seen to lie before the packet; the kernel keeps it aligned.
-        unsafe { *(metadata as *mut u32) = word };
-        true
     }
 
     /// After the kernel has moved the packet's beginning or end: what pointed into it is void.

@@ -9,9 +9,11 @@ mod object;
 mod socket_buffer;
 mod trace;
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    helpers::bpf_redirect,
+    helpers::{bpf_redirect, bpf_xdp_adjust_meta},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -70,8 +72,12 @@ pub fn forward_buffers(context: TcContext) -> i32 {
             maps::count(event);
             TC_ACT_SHOT
         }
-        // Counted where it is decided again.
-        Verdict::Punt(_) | Verdict::Answer(_) => punt_buffer(&context),
+        Verdict::Punt(event) | Verdict::Answer(event) => {
+            // Counted where it is decided again. Were it of no use here, the compiler would leave a
+            // register undefined where verdicts meet, which the verifier does not allow.
+            black_box(event);
+            punt_buffer(&context)
+        }
         Verdict::Transmit => redirect(SocketBuffer::new(&context).interface()) as i32,
         Verdict::Redirect { interface } => redirect(interface) as i32,
     }
@@ -107,21 +113,29 @@ pub fn treat_punted(context: XdpContext) -> u32 {
             leave_by(&context, own.map_or(0, |interface| interface.answers))
         }
         Verdict::Redirect { interface } => leave_by(&context, interface),
-        // It was another's when it came, and has become nobody's on the way.
-        Verdict::Pass(_) | Verdict::Transmit => {
-            maps::count(Event::DropNoWorker);
+        // It was for us when it took the detour, and is no longer.
+        Verdict::Pass(event) => {
+            maps::count(event);
             xdp_action::XDP_DROP
         }
+        // No flow's way out is a detour.
+        Verdict::Transmit => xdp_action::XDP_ABORTED,
     }
 }
 
-/// Lets the packet pass with the way out before it.
+/// Lets the packet pass with the way out before it, where the kernel's stack carries it along.
 #[inline(always)]
 fn leave_by(context: &XdpContext, interface: u32) -> u32 {
-    match XdpFrame::new(context).put_metadata(interface) {
-        true => xdp_action::XDP_PASS,
-        false => xdp_action::XDP_DROP,
+    const ROOM: usize = size_of::<u32>();
+    // SAFETY: the context is the one this program was called with.
+    let made_room = unsafe { bpf_xdp_adjust_meta(context.ctx, -(ROOM as i32)) == 0 };
+    let metadata = context.metadata();
+    if !made_room || metadata + ROOM > context.data() {
+        return xdp_action::XDP_DROP;
     }
+    // SAFETY: just seen to lie before the packet; the kernel keeps it aligned.
+    unsafe { *(metadata as *mut u32) = interface };
+    xdp_action::XDP_PASS
 }
 
 /// At the ingress of traffic control behind [`treat_punted`].

@@ -15,8 +15,10 @@ use lb_common::{
     wire::{IPV4_TCP, IPV4_UDP, put},
 };
 
-/// The longest headers that are looked at: Ethernet, IPv4 without options, TCP with all of them.
-const HEADERS: u32 = 14 + 20 + 60;
+/// The headers that every packet is looked at for, and the longest: Ethernet, IPv4 without options, TCP
+/// with none or all of its own. What a stack sends has all of its headers in one piece.
+const LEAST: u32 = 14 + 20 + 20;
+const MOST: u32 = 14 + 20 + 60;
 
 /// A packet that the kernel's stack has in hand. It may be of many segments that leave as one, its
 /// payload lie elsewhere, its checksum not be computed yet, and its VLAN tag stand beside it.
@@ -32,10 +34,10 @@ impl SocketBuffer {
     pub fn new(context: &TcContext) -> Self {
         let mut frame = Self { buffer: context.skb.skb, start: 0, end: 0 };
         frame.locate();
-        let wanted = frame.whole().min(HEADERS);
-        if frame.end - frame.start < wanted as usize {
+        let whole = frame.whole();
+        if frame.end - frame.start < whole.min(LEAST) as usize {
             // SAFETY: the context is the one this program was called with. If it fails, windows do.
-            unsafe { bpf_skb_pull_data(frame.buffer, wanted) };
+            unsafe { bpf_skb_pull_data(frame.buffer, whole.min(MOST)) };
             frame.locate();
         }
         frame

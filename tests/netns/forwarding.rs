@@ -242,13 +242,14 @@ fn iperf3_measures_through_the_balancer() {
 }
 
 #[test]
-fn the_program_is_attached_as_asked_and_by_itself_generic_to_a_veth_of_one_queue() {
+fn programs_are_attached_as_asked_and_by_themselves_to_socket_buffers_of_a_veth_of_one_queue() {
     if !require_root() {
         return;
     }
     let cases = [
-        ("auto", 1, "generic"),
+        ("auto", 1, "tc"),
         ("auto", 2, "native"),
+        ("tc", 2, "tc"),
         ("generic", 2, "generic"),
         ("native", 1, "native"),
     ];

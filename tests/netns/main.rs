@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bounce;
 #[cfg(test)]
+mod buffers;
+#[cfg(test)]
 mod decisions;
 #[cfg(test)]
 mod dns;

@@ -1,6 +1,11 @@
 //! A case is data: what it shows, the packet, and all that must come of it.
 
-use lb_common::{event::Event, flow::FlowKeyV4, path::Verdict};
+use lb_common::{
+    event::Event,
+    flow::FlowKeyV4,
+    path::Verdict,
+    wire::{ETHERNET, IPV4},
+};
 
 use crate::{
     memory::Memory,
@@ -94,24 +99,69 @@ impl Case {
             assert_eq!(program.run(&self.input), expected, "{}: by the program", self.name);
         }
     }
+
+    /// As a socket buffer: what is forwarded is so too, if no tag is in the way, and all else is passed or
+    /// dropped as here, or punted.
+    fn check_buffer(&self, memory: &Memory, program: Option<&mut Program>) {
+        let (verdict, expected) = memory.run_buffer(&self.input);
+        let tagged = [&self.input, &self.output].into_iter().any(|frame| is_tagged(frame));
+        let forwards = matches!(self.verdict, Verdict::Transmit | Verdict::Redirect { .. });
+        if forwards && !tagged {
+            let all = (verdict, &expected.bytes, expected.touched.first());
+            let wanted = (self.verdict, &self.output, self.touched.as_ref());
+            assert_eq!(all, wanted, "{}: as a socket buffer", self.name);
+        } else {
+            let is_fine = verdict == self.verdict || matches!(verdict, Verdict::Punt(_)) || tagged;
+            assert!(is_fine, "{}: as a socket buffer: {verdict:?}", self.name);
+            assert_eq!(expected.bytes, self.input, "{}: as a socket buffer", self.name);
+        }
+        // The kernel makes no socket buffer of less than Ethernet, nor of a cut IPv4 header.
+        let is_whole = self.input.len() >= ETHERNET + IPV4;
+        if let Some(program) = program.filter(|_| is_whole) {
+            let observed = program.run_buffer(&self.input);
+            assert_eq!(observed, expected, "{}: by the program for socket buffers", self.name);
+        }
+    }
 }
 
-/// Sends the packets, one after the other, through both runners.
-pub fn check(setup: &Setup, cases: &[Case]) {
-    let memory = Memory::new(setup);
-    let mut program = lb_tests::require_root().then(|| Program::load(setup, 1));
-    for case in cases {
-        case.check(&memory, program.as_mut());
+fn is_tagged(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x81, 0])
+}
+
+/// The runners, each with state of its own.
+struct Runners {
+    memories: [Memory; 2],
+    programs: Option<[Program; 2]>,
+}
+
+impl Runners {
+    fn new(setup: &Setup) -> Self {
+        let programs = lb_tests::require_root().then(|| [(); 2].map(|()| Program::load(setup, 1)));
+        Self { memories: [(); 2].map(|()| Memory::new(setup)), programs }
     }
+
+    fn check(&mut self, cases: &[Case]) {
+        let (packets, buffers) = match &mut self.programs {
+            Some([packets, buffers]) => (Some(packets), Some(buffers)),
+            None => (None, None),
+        };
+        let (mut packets, mut buffers) = (packets, buffers);
+        for case in cases {
+            case.check(&self.memories[0], packets.as_deref_mut());
+            case.check_buffer(&self.memories[1], buffers.as_deref_mut());
+        }
+    }
+}
+
+/// Sends the packets, one after the other, through all runners.
+pub fn check(setup: &Setup, cases: &[Case]) {
+    Runners::new(setup).check(cases);
 }
 
 /// The same after a configuration in which no address means anything.
 pub fn check_after_removal(setup: &Setup, cases: &[Case]) {
-    let mut memory = Memory::new(setup);
-    memory.forget_addresses();
-    let mut program = lb_tests::require_root().then(|| Program::load(setup, 1));
-    program.iter_mut().for_each(Program::forget_addresses);
-    for case in cases {
-        case.check(&memory, program.as_mut());
-    }
+    let mut runners = Runners::new(setup);
+    runners.memories.iter_mut().for_each(Memory::forget_addresses);
+    runners.programs.iter_mut().flatten().for_each(Program::forget_addresses);
+    runners.check(cases);
 }

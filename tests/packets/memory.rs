@@ -81,6 +81,41 @@ impl Frame for MemoryFrame {
     }
 }
 
+/// The same as a socket buffer is: of a frame without a tag, only headers are rewritten.
+struct MemoryBuffer(MemoryFrame);
+
+impl Frame for MemoryBuffer {
+    const ONLY_FORWARDED: bool = true;
+
+    fn length(&self) -> usize {
+        self.0.length()
+    }
+
+    fn interface(&self) -> u32 {
+        self.0.interface()
+    }
+
+    fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.0.window::<OFFSET, N>()
+    }
+
+    fn can_leave_by(&self, next_hop: &NextHop) -> bool {
+        next_hop.vlan == 0
+    }
+
+    fn grow_head(&mut self, grow: i32) -> bool {
+        panic!("a socket buffer was asked to grow by {grow}")
+    }
+
+    fn set_length(&mut self, length: usize) -> bool {
+        panic!("a socket buffer was asked to be {length} bytes")
+    }
+
+    fn load<const N: usize>(&mut self, offset: usize, length: usize, into: &mut [u8; N]) -> bool {
+        self.0.load(offset, length, into)
+    }
+}
+
 /// The maps, in memory.
 pub struct Memory {
     table: FlowTable,
@@ -189,6 +224,17 @@ impl Memory {
     pub fn run_tight(&self, packet: &[u8], tailroom: usize) -> (Verdict, Observed) {
         let bytes = packet.to_vec();
         self.forward(MemoryFrame { bytes, headroom: HEADROOM, tailroom, interface: LOOPBACK })
+    }
+
+    /// Sends a packet in as a socket buffer, by the loopback interface.
+    pub fn run_buffer(&self, packet: &[u8]) -> (Verdict, Observed) {
+        let bytes = packet.to_vec();
+        let (headroom, tailroom, interface) = (HEADROOM, TAILROOM, LOOPBACK);
+        let mut buffer = MemoryBuffer(MemoryFrame { bytes, headroom, tailroom, interface });
+        let forward = || path::forward(&mut buffer, self);
+        let (verdict, touched) = observed::watch(&self.table, forward);
+        let (action, events) = observed::consequence_of_buffer(verdict);
+        (verdict, Observed { action, bytes: buffer.0.bytes, events, touched })
     }
 
     fn forward(&self, mut frame: MemoryFrame) -> (Verdict, Observed) {

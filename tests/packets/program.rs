@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    process,
+    iter, process,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use lb_common::{address::Address, event::Event, next_hop::NextHopTarget};
 use lb_userspace::{
     datapath::{AddressRoles, Datapath, EventCounts, Options, Pins},
@@ -18,7 +18,7 @@ use lb_userspace::{
 
 use crate::{
     observed::{self, Observed},
-    setup::{SECRETS, Setup},
+    setup::{LOOPBACK, SECRETS, Setup},
 };
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -67,7 +67,10 @@ pub struct Program {
 impl Program {
     /// Loads it.
     pub fn load(setup: &Setup, flow_capacity: u32) -> Self {
-        let mut datapath = load(flow_capacity);
+        // The table's seed is made at random, and a flow's two buckets may be one.
+        let mut datapath = iter::repeat_with(|| load(flow_capacity))
+            .find(|datapath| setup.fits(&datapath.geometry()))
+            .expect("an endless iterator");
         let memory = datapath.map_flow_table().unwrap();
         let table = FlowTable::new(datapath.geometry(), Box::new(memory));
         setup.fill(&table);
@@ -103,11 +106,23 @@ impl Program {
         self.run_from(packet, Arrival::default()).unwrap()
     }
 
+    /// Sends a packet in as a socket buffer, by the loopback interface.
+    pub fn run_buffer(&mut self, packet: &[u8]) -> Observed {
+        let program = |datapath: &mut Datapath| test_run_buffer(datapath.buffers().unwrap(), packet);
+        self.observe(program).unwrap()
+    }
+
     /// Sends a packet in. Fails if the kernel cannot make it arrive so.
     pub fn run_from(&mut self, packet: &[u8], from: Arrival) -> Result<Observed, ProgramError> {
+        self.observe(|datapath| test_run(datapath.program().unwrap(), packet, from))
+    }
+
+    fn observe(
+        &mut self,
+        run: impl FnOnce(&mut Datapath) -> Result<(u32, Vec<u8>), ProgramError>,
+    ) -> Result<Observed, ProgramError> {
         let before = self.events.read().unwrap();
-        let program = self.datapath.program().unwrap();
-        let (ran, touched) = observed::watch(&self.table, || test_run(program, packet, from));
+        let (ran, touched) = observed::watch(&self.table, || run(&mut self.datapath));
         let (action, bytes) = ran?;
         let after = self.events.read().unwrap();
         let moved =
@@ -144,6 +159,29 @@ fn test_run(program: &Xdp, packet: &[u8], from: Arrival) -> Result<(u32, Vec<u8>
     })?;
     output.truncate(result.data_size_out as usize);
     Ok((result.return_value, output.split_off(metadata)))
+}
+
+/// `struct __sk_buff` of linux/bpf.h, as far as the interface.
+fn buffer_context() -> [u8; 44] {
+    const INTERFACE: usize = 10;
+    let mut words = [0; 11];
+    words[INTERFACE] = LOOPBACK;
+    words.map(u32::to_ne_bytes).concat().try_into().unwrap()
+}
+
+fn test_run_buffer(
+    program: &SchedClassifier,
+    packet: &[u8],
+) -> Result<(u32, Vec<u8>), ProgramError> {
+    let mut output = vec![0; packet.len() + 64];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(packet),
+        data_out: Some(&mut output),
+        ctx_in: Some(&buffer_context()),
+        ..TestRunOptions::default()
+    })?;
+    output.truncate(result.data_size_out as usize);
+    Ok((result.return_value, output))
 }
 
 fn host() -> NextHopTarget {

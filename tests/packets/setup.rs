@@ -259,6 +259,15 @@ impl Setup {
         ]
     }
 
+    /// Whether each flow that is to be in its second bucket has two in such a table.
+    pub fn fits(&self, geometry: &Geometry) -> bool {
+        let mut seconds = self.flows.iter().filter(|flow| flow.place == Place::Second);
+        seconds.all(|flow| {
+            let choices = geometry.choices(&flow.key().packed());
+            choices.first != choices.second
+        })
+    }
+
     /// Puts the flows where they belong.
     pub fn fill(&self, table: &FlowTable) {
         self.flows.iter().for_each(|flow| flow.put(table));

@@ -97,7 +97,7 @@ pub struct Instance {
     pub name: String,
     /// Where XDP attaches; at least one.
     pub interfaces: Vec<String>,
-    /// `attach_mode`: how XDP attaches.
+    /// `attach_mode`: how packets of the interfaces are got hold of.
     pub attach_mode: AttachMode,
     /// Flows at once, at most.
     pub flow_capacity: u32,
@@ -131,7 +131,7 @@ pub struct Instance {
     pub tables: TableLimits,
 }
 
-/// How XDP attaches to an interface.
+/// How packets of an interface are got hold of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AttachMode {
     /// What suits the interface: native XDP, generic where the driver has none; `tc` on a veth of one
