@@ -155,3 +155,17 @@ fn a_restart_takes_links_and_detours_over_and_a_detach_leaves_none() {
     // Nobody forwards what comes now.
     site.connect(VIP).unwrap_err();
 }
+
+/// The same configuration works on a kernel that has no tcx.
+#[test]
+#[ignore = "needs a kernel without tcx: cargo xtask test --machine"]
+fn without_tcx_a_veth_gets_generic_xdp_and_no_detour() {
+    let site = Site::new();
+    let _servers = site.web_servers(1);
+    let text = configuration(&web("")).replace("attach_mode = \"native\"\n", "");
+    let balancer = Balancer::start(&site.balancer, &text, &[]).unwrap();
+    let status = balancer.status_json().unwrap();
+    assert_eq!(status["interfaces"][0]["mode"], "generic", "{status:#}");
+    assert_eq!(detours(&site.balancer), Vec::<String>::new());
+    assert_eq!(site.ask(), "1");
+}

@@ -112,7 +112,8 @@ pub fn watch<R>(table: &FlowTable, run: impl FnOnce() -> R) -> (R, Vec<(FlowKeyV
             bytes: after.bytes.wrapping_sub(before.bytes),
             fin: after.fin && !before.fin,
             rst: after.rst && !before.rst,
-            on_time: after.last_seen.0.wrapping_sub(start.0.wrapping_sub(SLACK)) <= span + 2 * SLACK,
+            on_time: after.last_seen.0.wrapping_sub(start.0.wrapping_sub(SLACK))
+                <= span + 2 * SLACK,
         };
         (before != after).then_some((key, touch))
     });

@@ -108,7 +108,8 @@ impl Program {
 
     /// Sends a packet in as a socket buffer, by the loopback interface.
     pub fn run_buffer(&mut self, packet: &[u8]) -> Observed {
-        let program = |datapath: &mut Datapath| test_run_buffer(datapath.buffers().unwrap(), packet);
+        let program =
+            |datapath: &mut Datapath| test_run_buffer(datapath.buffers().unwrap(), packet);
         self.observe(program).unwrap()
     }
 
@@ -137,12 +138,7 @@ fn load(flow_capacity: u32) -> Datapath {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let instance = format!("packets-{}-{number}", process::id());
     let _unpin = Unpin(Pins::new(&instance));
-    let options = Options {
-        instance,
-        flow_capacity,
-        replace_pins: false,
-        trace: false,
-    };
+    let options = Options { instance, flow_capacity, replace_pins: false, trace: false };
     Datapath::load(&options).unwrap()
 }
 

@@ -79,12 +79,13 @@ pub fn in_machine(filter: Option<&str>) -> Result<()> {
         let found = tests.iter().find(|(test, _)| test == name);
         found.map(|(_, path)| path).context("cargo does not say where the tests are")
     };
-    let packets = (named("packets")?, filter.unwrap_or_default());
-    let netns = (named("netns")?, filter.unwrap_or("netem"));
+    let packets = (named("packets")?, filter.into_iter().collect());
+    let netns = (named("netns")?, filter.map_or(vec!["netem", "without_tcx"], |one| vec![one]));
     // Machines read this machine's files slowly, and a program again for each process.
     let copy = format!("cp {} /tmp/lb", quoted(&lb.to_string_lossy()));
-    let run = |(test, filter): (&PathBuf, &str)| {
-        format!("{} --include-ignored {}", quoted(&test.to_string_lossy()), quoted(filter))
+    let run = |(test, filters): (&PathBuf, Vec<&str>)| {
+        let filters: Vec<_> = filters.into_iter().map(quoted).collect();
+        format!("{} --include-ignored {}", quoted(&test.to_string_lossy()), filters.join(" "))
     };
     let job = Job {
         reason: "tests with another kernel",

@@ -73,10 +73,8 @@ fn pin_name(kind: &str, interface: &str) -> String {
     format!("{kind}-{}", interface.replace('.', "~"))
 }
 
-const XDP_MODES: [(Mode, XdpMode, &str); 2] = [
-    (Mode::Native, XdpMode::Driver, "xdp-native"),
-    (Mode::Generic, XdpMode::Skb, "xdp-generic"),
-];
+const XDP_MODES: [(Mode, XdpMode, &str); 2] =
+    [(Mode::Native, XdpMode::Driver, "xdp-native"), (Mode::Generic, XdpMode::Skb, "xdp-generic")];
 /// Kinds of pins beside those: a tcx link, and XDP at the far end of a detour.
 const TC: &str = "tc";
 const DETOUR: &str = "xdp-detour";
@@ -149,10 +147,8 @@ pub(super) fn attach_buffers(
 ) -> Result<Attached, DatapathError> {
     let BufferPrograms { forward, treat, leave } = programs;
     let far = &*detour.far_name;
-    let ways = [
-        (leave, far, pin_name(DETOUR_EXIT, far)),
-        (forward, interface, pin_name(TC, interface)),
-    ];
+    let ways =
+        [(leave, far, pin_name(DETOUR_EXIT, far)), (forward, interface, pin_name(TC, interface))];
     let place = Place { pins, pin: pin_name(DETOUR, far), index: detour.far };
     let mut done = Ok(());
     if !take_over_xdp(treat, pins, &place.pin) {
@@ -231,8 +227,7 @@ pub(super) fn detach_others(
         names.iter().map(|name| pin_name(kind, name)).collect()
     };
     let kinds = XDP_MODES.map(|(_, _, kind)| kind).into_iter().chain([TC]);
-    let kept: Vec<String> =
-        kinds
+    let kept: Vec<String> = kinds
         .flat_map(|kind| of(kind, interfaces))
         .chain([DETOUR, DETOUR_EXIT].into_iter().flat_map(|kind| of(kind, detours)))
         .collect();

@@ -19,8 +19,8 @@ use lb_common::{
     flow::{BUCKET_SLOTS, FlowBucketV4, FlowRecord, Geometry},
     hash::HashSeed,
     layout::{
-        CATALOG, CatalogEntry, INTERFACE_ENTRIES, INTERFACES, Instance, Interface, LAYOUT_VERSION, Pressure, QUEUES,
-        SOCKETS,
+        CATALOG, CatalogEntry, INTERFACE_ENTRIES, INTERFACES, Instance, Interface, LAYOUT_VERSION,
+        Pressure, QUEUES, SOCKETS,
     },
     next_hop::{NEXT_HOPS, NextHop, NextHopTarget},
     service::{ADDRESSES, Service, ServiceKey, VIRTUAL_SERVICES},

@@ -121,9 +121,7 @@ impl Kernel {
         let mut links = pin!(self.0.link().get().match_name(name.to_owned()).execute());
         match links.try_next().await {
             Ok(link) => Ok(link.map(|link| link.header.index)),
-            Err(rtnetlink::Error::NetlinkError(message))
-                if message.raw_code() == -libc::ENODEV =>
-            {
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => {
                 Ok(None)
             }
             Err(error) => {
@@ -139,7 +137,8 @@ impl Kernel {
     /// When the kernel refuses.
     pub async fn add_pair(&self, near: LinkMessage, far: LinkMessage) -> Result<(), KernelError> {
         let mut pair = near;
-        let info = [LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far)))];
+        let info =
+            [LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far)))];
         pair.attributes.push(LinkAttribute::LinkInfo(info.into()));
         let added = self.0.link().add(pair).execute().await;
         added.map_err(|error| KernelError::from_netlink("making a pair of veths", error))
@@ -163,7 +162,9 @@ impl Kernel {
     /// When the kernel refuses.
     pub async fn delete_link(&self, index: u32) -> Result<(), KernelError> {
         let deleted = self.0.link().del(index).execute().await;
-        deleted.map_err(|error| KernelError::from_netlink(format!("deleting interface {index}"), error))
+        deleted.map_err(|error| {
+            KernelError::from_netlink(format!("deleting interface {index}"), error)
+        })
     }
 
     /// Whether a packet that came in by an interface can be sent back there with `XDP_TX`: where the
