@@ -96,7 +96,7 @@ mod tests {
             let features = output(&format!("ethtool -k fp{eth0}"));
             for off in [
                 "tx-checksumming: off",
-                "tcp-segmentation-offload: off",
+                "tx-tcp-segmentation: off",
                 "generic-segmentation-offload: off",
                 "tx-vlan-offload: off",
             ] {
