@@ -256,3 +256,31 @@ pub(super) fn keep_grace(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     });
     keeper.context("cannot start a thread")
 }
+
+#[cfg(test)]
+mod tests {
+    use AttachMode::{Auto, Generic, Native, Tc};
+
+    use super::*;
+
+    #[test]
+    fn socket_buffers_are_for_veths_of_one_queue_and_what_is_attached_stays() {
+        let device = |is_veth| Device { is_virtual: true, is_veth, mtu: 1500 };
+        let cases = [
+            (Auto, None, 1, true, Tc),
+            (Auto, None, 2, true, Auto),
+            (Auto, None, 1, false, Auto),
+            (Native, None, 1, true, Native),
+            (Generic, None, 1, true, Generic),
+            (Tc, None, 4, false, Tc),
+            (Auto, Some(Mode::Native), 1, true, Auto),
+            (Auto, Some(Mode::Generic), 1, true, Auto),
+            (Native, Some(Mode::Tc), 1, true, Tc),
+            (Tc, Some(Mode::Native), 1, true, Generic),
+        ];
+        for (wanted, pinned, queues, is_veth, expected) in cases {
+            let case = format!("{wanted:?}, {pinned:?}, {queues} queues, veth: {is_veth}");
+            assert_eq!(mode(wanted, pinned, queues, &device(is_veth)), expected, "{case}");
+        }
+    }
+}
