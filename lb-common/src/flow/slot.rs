@@ -347,6 +347,7 @@ impl SharedSlotV4 {
         self.publish();
     }
 
+    #[inline]
     fn packed_key(&self) -> PackedKeyV4 {
         PackedKeyV4([self.key[0].load(Relaxed), self.key[1].load(Relaxed)])
     }
@@ -371,6 +372,12 @@ impl SharedSlotV4 {
     #[inline]
     pub fn raw_key(&self) -> FlowKeyV4 {
         FlowKeyV4::unpacked(self.packed_key())
+    }
+
+    /// Whether this key is in the slot, published or not.
+    #[inline]
+    pub fn holds(&self, key: &PackedKeyV4) -> bool {
+        self.packed_key() == *key
     }
 
     /// Takes one flag from a published slot; true if it was there. Two workers that ask at once

@@ -39,7 +39,7 @@ impl Engine {
         let query = Query { stream, ..query };
         let (_, explanation) = self.judge(now, (index, service), query, Mode::Rehearsal);
         self.runtime.keep_journal(self.explains);
-        explanation
+        explanation.map(|explanation| *explanation)
     }
 
     /// Why the program has dropped a packet that would have begun a flow, if that is why.
@@ -98,7 +98,7 @@ impl Engine {
         now: Now,
         service: (usize, &VirtualService),
         query: Query<'_>,
-    ) -> (Decided, Option<Explanation>) {
+    ) -> (Decided, Option<Box<Explanation>>) {
         self.judge(now, service, query, Mode::Earnest)
     }
 
@@ -108,13 +108,14 @@ impl Engine {
         (index, service): (usize, &VirtualService),
         query: Query<'_>,
         mode: Mode,
-    ) -> (Decided, Option<Explanation>) {
+    ) -> (Decided, Option<Box<Explanation>>) {
         let generation = Arc::clone(&self.generation);
         let explains = self.explains || mode == Mode::Rehearsal;
         let flows = self.shared.services.now(generation.service_number(index));
         if (1..=flows).contains(&service.max_concurrent_connections) {
             let event = Event::DropServiceLimit;
-            let explanation = explains.then(|| self.kept_out(now, service, query, event));
+            let explanation =
+                explains.then(|| self.kept_out(now, service, query, event)).map(Box::new);
             return (Decided::kept_out(event), explanation);
         }
         let rule = generation.rule(service, query.client.ip());
@@ -146,7 +147,7 @@ impl Engine {
         let persisted = decider.accesses;
         let explanation = persisted.map(|persisted| {
             let journal = Journal { runs: self.runtime.take_journal(), persisted };
-            self.explained(now, service, query, &decided, journal)
+            Box::new(self.explained(now, service, query, &decided, journal))
         });
         (decided, explanation)
     }

@@ -74,7 +74,7 @@ impl Engine {
         let first = First { packet, ingress, service, index, to_client };
         let result = self.carry_out(turn, &first, decided);
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
-            Ok(_) => explanation,
+            Ok(_) => *explanation,
             Err(event) => explanation.but_dropped(*event),
         }));
         result.ok()

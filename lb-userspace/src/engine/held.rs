@@ -79,16 +79,19 @@ impl Held {
 
     /// Whether a packet from this sender waits to be looked at.
     pub fn has_from(&self, sender: IpAddr) -> bool {
-        self.0.iter().any(
-            |(_, packet)| matches!(packet, Waiting::Undecided { client, .. } if *client == sender),
+        self.has(
+            |waiting| matches!(waiting, Waiting::Undecided { client, .. } if *client == sender),
         )
     }
 
     /// Whether a packet waits for this next hop.
     pub fn has_for(&self, next_hop: NextHopId) -> bool {
-        self.0
-            .iter()
-            .any(|(_, packet)| matches!(packet, Waiting::Decided(id, _) if *id == next_hop))
+        self.has(|waiting| matches!(waiting, Waiting::Decided(id, _) if *id == next_hop))
+    }
+
+    /// Asked of each packet that is sent on; hardly ever does anything wait.
+    fn has(&self, is_such: impl Fn(&Waiting) -> bool) -> bool {
+        !self.is_empty() && self.0.iter().any(|(_, waiting)| is_such(waiting))
     }
 
     /// Whether nothing waits.

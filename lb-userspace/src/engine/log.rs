@@ -190,7 +190,7 @@ pub struct Note {
     /// Their log.
     pub log: String,
     /// The one that failed.
-    pub failure: Option<LoggedFailure>,
+    pub failure: Option<Box<LoggedFailure>>,
 }
 
 impl Note {
@@ -201,12 +201,14 @@ impl Note {
 
     /// From a script's outcome.
     pub fn of(outcome: &script::Outcome, event: script::Event) -> Self {
-        let failure = outcome.failure.as_ref().map(|failure| LoggedFailure {
-            event: event.name(),
-            script: failure.script.display().to_string(),
-            line: failure.line,
-            message: failure.message.clone(),
-            traceback: failure.traceback.clone(),
+        let failure = outcome.failure.as_ref().map(|failure| {
+            Box::new(LoggedFailure {
+                event: event.name(),
+                script: failure.script.display().to_string(),
+                line: failure.line,
+                message: failure.message.clone(),
+                traceback: failure.traceback.clone(),
+            })
         });
         Self { log: outcome.log.clone(), failure }
     }

@@ -38,7 +38,7 @@ pub(super) fn ended_log(found: &Found, reason: EndReason, now: Now, shared: &Sha
         worker: view.worker,
         significance: significance(&note),
         ds_log: note.log,
-        error: note.failure,
+        error: note.failure.map(|failure| *failure),
     }
 }
 
@@ -84,7 +84,7 @@ impl Refused<'_> {
             worker: record.owner,
             significance: significance(&note),
             ds_log: note.log,
-            error: note.failure,
+            error: note.failure.map(|failure| *failure),
         }
     }
 }

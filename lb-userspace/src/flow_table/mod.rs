@@ -16,8 +16,8 @@ use std::{
 pub use catalog::{Catalog, CatalogFull, CatalogStore, Kind};
 pub use grace::{Grace, Ticket};
 use lb_common::flow::{
-    Activity, BUCKET_SLOTS, Choices, Entry, FlowKeyV4, FlowRecord, Geometry, PackedKeyV4,
-    SharedBucketV4, SharedRecord, SharedSlotV4,
+    Activity, BUCKET_SLOTS, Choices, Entry, FlowKeyV4, FlowRecord, Geometry, SharedBucketV4,
+    SharedRecord, SharedSlotV4,
 };
 pub use memory::{Memory, OwnedMemory};
 
@@ -117,8 +117,8 @@ impl FlowTable {
 
     /// The slot that shows `key`, and its entry.
     pub fn find(&self, key: &FlowKeyV4) -> Option<(SlotId, Entry)> {
-        let (key, buckets) = (&key.packed(), self.memory.buckets());
-        self.candidates(key).find_map(|id| Some((id, slot_of(buckets, id).read(key)?)))
+        let key = &key.packed();
+        self.search(&self.geometry.choices(key), |id, slot| Some((id, slot.read(key)?)))
     }
 
     /// Fetches all that a look at each of these flows will read, together: memory that nobody has
@@ -250,14 +250,13 @@ impl FlowTable {
     /// Whoever takes a slot there says so before the fence, as with the key itself.
     fn claim(&self, direction: &Direction) -> Result<SlotId, InsertError> {
         let (key, packed) = (&direction.key, &direction.key.packed());
-        let id = self.claim_slot(packed).ok_or(InsertError::Full)?;
+        let choices = &self.geometry.choices(packed);
+        let id = self.claim_slot(choices).ok_or(InsertError::Full)?;
         self.slot(id).fill(key, &direction.entry, &direction.activity);
         fence(Ordering::SeqCst);
-        let buckets = self.memory.buckets();
-        let twice = self
-            .candidates(packed)
-            .any(|other| other != id && slot_of(buckets, other).raw_key() == *key);
-        if twice {
+        let is_twice =
+            |other, slot: &SharedSlotV4| (other != id && slot.holds(packed)).then_some(());
+        if self.search(choices, is_twice).is_some() {
             self.slot(id).free();
             return Err(InsertError::Exists);
         }
@@ -270,13 +269,12 @@ impl FlowTable {
     /// at the first look. After that the emptier bucket takes the key, which keeps both from
     /// filling up. At a load of one half this leaves 10 % of the keys in their second bucket and
     /// 240 of a million in the stash; the first choice whenever possible would send 3,600 there.
-    fn claim_slot(&self, key: &PackedKeyV4) -> Option<SlotId> {
-        let choices = self.geometry.choices(key);
-        let Choices { first, second, stashed, .. } = choices;
+    fn claim_slot(&self, choices: &Choices) -> Option<SlotId> {
+        let Choices { first, second, stashed, .. } = *choices;
         let (of_first, of_second) = (self.free_slots(first), self.free_slots(second));
         let [preferred, other] =
             if of_first >= 2 || of_first >= of_second { [first, second] } else { [second, first] };
-        let claim = |bucket| self.claim_in(bucket, &choices);
+        let claim = |bucket| self.claim_in(bucket, choices);
         claim(preferred).or_else(|| claim(other)).or_else(|| {
             let stashed = claim(stashed)?;
             self.slot(SlotId::new(second, 0)).set_overflowed();
@@ -295,14 +293,26 @@ impl FlowTable {
         Some(SlotId::new(bucket, place))
     }
 
-    /// Where the key may be, or may be about to be.
-    fn candidates(&self, key: &PackedKeyV4) -> impl Iterator<Item = SlotId> + use<> {
-        let choices = self.geometry.choices(key);
-        let overflowed = self.slot(SlotId::new(choices.second, 0)).overflowed();
-        [choices.first, choices.second, choices.stashed]
-            .into_iter()
-            .take(if overflowed { 3 } else { 2 })
-            .flat_map(move |bucket| choices.places().map(|place| SlotId::new(bucket, place)))
+    /// What `look` finds first, going through the slots where a key may be, or may be about to be.
+    #[inline]
+    fn search<R>(
+        &self,
+        choices: &Choices,
+        look: impl Fn(SlotId, &SharedSlotV4) -> Option<R>,
+    ) -> Option<R> {
+        let buckets = self.memory.buckets();
+        let Choices { first, second, stashed, .. } = *choices;
+        let overflowed = buckets[second as usize].slots[0].overflowed();
+        let looked_at = if overflowed { &[first, second, stashed][..] } else { &[first, second] };
+        for bucket in looked_at {
+            let slots = &buckets[*bucket as usize].slots;
+            for place in choices.places() {
+                if let Some(found) = look(SlotId::new(*bucket, place), &slots[place]) {
+                    return Some(found);
+                }
+            }
+        }
+        None
     }
 }
 

@@ -167,7 +167,7 @@ impl FlowReport {
         (self.packets, self.bytes) = (view.packets, view.bytes);
         (self.reply_packets, self.reply_bytes) = (view.reply_packets, view.reply_bytes);
         self.state = Some(view.state);
-        self.note(note.log, note.failure);
+        self.note(note.log, note.failure.map(|failure| *failure));
     }
 
     /// What scripts said until the end.

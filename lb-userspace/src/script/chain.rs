@@ -54,7 +54,7 @@ impl Runtime {
                 Err(ended) => {
                     run.tables.back();
                     drop(run);
-                    outcome.failure = self.failure(event, set, &script.shown, ended);
+                    outcome.failure = self.failure(event, set, &script.shown, ended).map(Box::new);
                     break;
                 }
             }

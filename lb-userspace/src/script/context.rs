@@ -72,7 +72,8 @@ pub(super) struct Run {
     pub(super) wait: Option<Wait>,
     pub(super) world: Rc<dyn World>,
     pub(super) wall: SystemTime,
-    pub(super) random: u64,
+    /// What `math.random` is at; `None` before it is asked for.
+    random: Option<u64>,
     pub(super) tables: Transaction,
     pub(super) effects: Effects,
     /// What was done to tables, if somebody wants to know.
@@ -102,13 +103,17 @@ pub(super) struct Effects {
 impl Effects {
     /// Adds to what the scripts before did.
     pub(super) fn merge_into(&mut self, outcome: &mut Outcome) {
-        outcome.selection = self.selection.take().or(outcome.selection.take());
+        if self.selection.is_some() {
+            outcome.selection = self.selection.take();
+        }
         outcome.persist = self.persist.take();
         if outcome.persist.is_some() {
             outcome.selection = None;
         }
         outcome.close = self.close.take();
-        outcome.chash = self.chash.take().or(outcome.chash.take());
+        if self.chash.is_some() {
+            outcome.chash = self.chash.take();
+        }
         append_log(&mut outcome.log, &self.log);
     }
 
@@ -160,7 +165,7 @@ impl Run {
             wait: None,
             world: Rc::new(Nowhere),
             wall: SystemTime::UNIX_EPOCH,
-            random: 0,
+            random: None,
             tables: Transaction::new(tables, name, Duration::ZERO),
             effects: Effects::default(),
             accesses: None,
@@ -199,10 +204,19 @@ impl Run {
     /// What each script of an event begins with.
     pub(super) fn begin_script(&mut self, set: SetIndex, script: &Rc<str>, names: &Rc<SetNames>) {
         self.set = set;
-        self.script = Rc::clone(script);
-        self.names = Rc::clone(names);
-        self.random = seed(self.wall, self.client);
+        if !Rc::ptr_eq(&self.script, script) {
+            self.script = Rc::clone(script);
+        }
+        if !Rc::ptr_eq(&self.names, names) {
+            self.names = Rc::clone(names);
+        }
+        self.random = None;
         self.effects.clear();
+    }
+
+    /// What `math.random` is at.
+    pub(super) fn random(&mut self) -> &mut u64 {
+        self.random.get_or_insert_with(|| seed(self.wall, self.client))
     }
 
     /// The line that is being executed.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::vm::Vm;
+use super::vm::{Chunk, Vm};
 
 /// The chunk name of our own Lua code, as Lua shows it.
 pub(super) const PRELUDE: &str = "firstpacket";
@@ -19,8 +19,12 @@ pub(super) enum Raise {
 }
 
 /// The line at which the innermost function of `source` has called what is running, a function of
-/// ours; 0 if there is none.
-pub(super) fn line(vm: &Vm, source: &str) -> u32 {
+/// ours; 0 if there is none. `script` is the chunk that runs, if it is known: to ask whether its
+/// own body is the caller takes less than to compare names.
+pub(super) fn line(vm: &Vm, source: &str, script: Option<&Chunk>) -> u32 {
+    if let Some(line) = script.and_then(|script| vm.line_in(script)) {
+        return line;
+    }
     vm.innermost_caller(|frame| frame.line().filter(|_| frame.is_of(source))).unwrap_or(0)
 }
 

@@ -16,8 +16,9 @@ const PACE: usize = 4;
 /// Bytes that one step goes through, about.
 const STEP: usize = 16 << 10;
 
-/// Garbage that may lie around, at most, before a cycle of collecting begins.
-const SLACK: usize = 1 << 20;
+/// Garbage that may lie around, at most, before a cycle of collecting begins. Dead strings are
+/// among those that Lua looks through whenever it makes one, and should be in a core's cache.
+const SLACK: usize = 128 << 10;
 
 /// Spreads collecting over runs.
 #[derive(Debug)]

@@ -130,7 +130,7 @@ pub struct Outcome {
     /// `avi.vs.log` of all scripts, [`LOG_CHARACTERS`] at most.
     pub log: String,
     /// The script that failed, if one did; none after it ran, and it left nothing in here.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
 }
 
 /// Where a script sends a flow.

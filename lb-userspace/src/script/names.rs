@@ -20,8 +20,8 @@ pub(super) struct Names {
 pub(super) struct SetNames {
     pub(super) set: String,
     /// As scripts name them: their strings are bytes.
-    pools: HashMap<Vec<u8>, Rc<PoolNames>>,
-    groups: HashMap<Vec<u8>, PoolGroupIndex>,
+    pools: ByName<Rc<PoolNames>>,
+    groups: ByName<PoolGroupIndex>,
     /// In the configuration's order.
     parsers: Vec<(String, ParserReference)>,
 }
@@ -31,7 +31,34 @@ pub(super) struct SetNames {
 pub(super) struct PoolNames {
     pub(super) index: PoolIndex,
     pub(super) servers: usize,
-    by_address: HashMap<Vec<u8>, Vec<(u16, ServerIndex)>>,
+    by_address: ByName<Vec<(u16, ServerIndex)>>,
+}
+
+/// Values by names in bytes. Among a few names, to compare them is less work than to hash one.
+#[derive(Debug)]
+enum ByName<T> {
+    Few(Vec<(Vec<u8>, T)>),
+    Many(HashMap<Vec<u8>, T>),
+}
+
+/// How many names are a few.
+const FEW: usize = 8;
+
+impl<T> ByName<T> {
+    fn get(&self, name: &[u8]) -> Option<&T> {
+        match self {
+            Self::Few(few) => few.iter().find(|(own, _)| own == name).map(|(_, value)| value),
+            Self::Many(many) => many.get(name),
+        }
+    }
+}
+
+impl<T> FromIterator<(Vec<u8>, T)> for ByName<T> {
+    /// Of a name that comes twice, the later value.
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, T)>>(named: I) -> Self {
+        let all: HashMap<_, _> = named.into_iter().collect();
+        if all.len() <= FEW { Self::Few(all.into_iter().collect()) } else { Self::Many(all) }
+    }
 }
 
 impl Names {
@@ -78,8 +105,8 @@ impl SetNames {
     pub(super) fn none() -> Self {
         Self {
             set: String::new(),
-            pools: HashMap::new(),
-            groups: HashMap::new(),
+            pools: ByName::Few(Vec::new()),
+            groups: ByName::Few(Vec::new()),
             parsers: Vec::new(),
         }
     }
@@ -115,7 +142,11 @@ impl PoolNames {
             let servers = by_address.entry(address).or_default();
             servers.push((server.address.port(), ServerIndex(index)));
         }
-        Rc::new(Self { index: PoolIndex(index), servers: pool.servers.len(), by_address })
+        Rc::new(Self {
+            index: PoolIndex(index),
+            servers: pool.servers.len(),
+            by_address: by_address.into_iter().collect(),
+        })
     }
 
     /// The servers of an address, with their ports: the one of this port, else the first.
@@ -131,5 +162,23 @@ impl PoolNames {
             let address: IpAddr = str::from_utf8(address).ok()?.parse().ok()?;
             self.by_address.get(address.to_string().as_bytes())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_names_be_there_few_or_many() {
+        for count in 0..3 * FEW {
+            let name = |number: usize| format!("10.0.0.{number}").into_bytes();
+            let names: ByName<_> = (0..count).map(|number| (name(number), number)).collect();
+            assert_eq!(matches!(names, ByName::Few(_)), count <= FEW);
+            let found = (0..=count).filter_map(|number| names.get(&name(number)).copied());
+            assert!(found.eq(0..count));
+        }
+        let twice = ByName::from_iter([(vec![1], 1), (vec![1], 2)]);
+        assert_eq!(twice.get(&[1]), Some(&2));
     }
 }

@@ -20,10 +20,6 @@ pub enum More {
 
 /// How far the scripts of an event came with what is buffered.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for a moment, and a box would be allocated"
-)]
 pub enum Progress {
     /// They have run to their end.
     Decided(Outcome),

@@ -41,7 +41,7 @@ impl Flow {
         let mut explanation = self.rig.borrow().decision(self.decision)?.clone();
         let note = self.rig.borrow().note(self.ends);
         let ended = || self.record().map(|record| (record.ds_log, record.error));
-        let said = note.map(|note| (note.log, note.failure)).or_else(ended);
+        let said = note.map(|note| (note.log, note.failure.map(|failure| *failure))).or_else(ended);
         if let Some((log, failure)) = said {
             explanation.log = log;
             explanation.error = failure.as_ref().map(ToString::to_string);

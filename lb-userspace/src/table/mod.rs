@@ -210,7 +210,7 @@ impl Table {
         let key = self.hasher.key(key);
         let mut shard = self.shards.of(key);
         let entry = shard.live(key, now)?;
-        entry.deadline = entry.deadline.saturating_add(extension);
+        entry.extend(extension);
         Some(entry.found())
     }
 
@@ -281,7 +281,7 @@ impl Table {
     ) -> Option<R> {
         let key = self.hasher.key(key);
         let shard = self.shards.look(key);
-        shard.peek(key, now).map(|entry| read(&entry.value, entry.deadline))
+        shard.peek(key, now).map(|entry| read(&entry.value, entry.deadline()))
     }
 
     fn has(&self, key: Key<'_>, now: Duration) -> bool {

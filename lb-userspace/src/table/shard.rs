@@ -17,28 +17,62 @@ pub(super) struct Shard {
     slots: HashTable<Slot>,
     /// Each entry is in here once under its `queued`; what else is in here is stale. An extension
     /// does not touch the queue: the entry is queued again when its turn comes.
-    queue: BinaryHeap<Reverse<(Duration, Bytes)>>,
+    queue: BinaryHeap<Reverse<(Moment, Bytes)>>,
 }
 
-/// An entry side by side with its key: a lookup waits for memory once for both.
+/// An entry side by side with its key, in one line of a processor's cache: a lookup waits for
+/// memory once for both.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot {
     key: Bytes,
     entry: Entry,
 }
 
+const _: () = assert!(size_of::<Slot>() == 64);
+
 /// What is stored under a key.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) value: Value,
-    pub(super) deadline: Duration,
+    deadline: Moment,
     /// Never after `deadline`.
-    queued: Duration,
+    queued: Moment,
+}
+
+/// A time in nanoseconds; one that is further than these reach, after 584 years, is never.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Moment(u64);
+
+impl From<Duration> for Moment {
+    fn from(time: Duration) -> Self {
+        Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Moment> for Duration {
+    fn from(moment: Moment) -> Self {
+        Self::from_nanos(moment.0)
+    }
 }
 
 impl Entry {
     pub(super) fn found(&self) -> Found {
-        Found { value: self.value.clone(), deadline: self.deadline }
+        Found { value: self.value.clone(), deadline: self.deadline() }
+    }
+
+    /// When it expires.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline.into()
+    }
+
+    /// Lets it live longer.
+    pub(super) fn extend(&mut self, extension: Duration) {
+        self.deadline = self.deadline().saturating_add(extension).into();
+    }
+
+    fn is_live(&self, now: Duration) -> bool {
+        self.deadline > now.into()
     }
 }
 
@@ -60,12 +94,12 @@ impl Shard {
     /// The entry of a key, to look at, unless it has expired.
     pub(super) fn peek(&self, key: Key<'_>, now: Duration) -> Option<&Entry> {
         let slot = self.slots.find(key.hash, is(key))?;
-        Some(&slot.entry).filter(|entry| entry.deadline > now)
+        Some(&slot.entry).filter(|entry| entry.is_live(now))
     }
 
     /// The entry of a key, unless it has expired.
     pub(super) fn live(&mut self, key: Key<'_>, now: Duration) -> Option<&mut Entry> {
-        self.entry(key).filter(|entry| entry.deadline > now)
+        self.entry(key).filter(|entry| entry.is_live(now))
     }
 
     fn entry(&mut self, key: Key<'_>) -> Option<&mut Entry> {
@@ -79,11 +113,12 @@ impl Shard {
             self.requeue(key, deadline);
             return Placed::OverOld;
         }
-        let slot =
-            Slot { key: key.bytes.into(), entry: Entry { value, deadline, queued: deadline } };
+        let moment = Moment::from(deadline);
+        let entry = Entry { value, deadline: moment, queued: moment };
+        let slot = Slot { key: key.bytes.into(), entry };
         let hash = |slot: &Slot| self.hasher.key(&slot.key).hash;
         self.slots.insert_unique(key.hash, slot, hash);
-        self.enqueue(deadline, key.bytes.into());
+        self.enqueue(moment, key.bytes.into());
         Placed::InNewPlace
     }
 
@@ -104,23 +139,23 @@ impl Shard {
 
     /// The live entries whose keys begin with `prefix`.
     pub(super) fn list(&self, prefix: &[u8], now: Duration) -> Vec<Listed> {
-        let wanted = |slot: &&Slot| slot.entry.deadline > now && slot.key.starts_with(prefix);
+        let wanted = |slot: &&Slot| slot.entry.is_live(now) && slot.key.starts_with(prefix);
         let listed = |slot: &Slot| Listed {
             key: slot.key.clone(),
             value: slot.entry.value.clone(),
-            remaining: remaining(slot.entry.deadline, now),
+            remaining: remaining(slot.entry.deadline(), now),
         };
         self.slots.iter().filter(wanted).map(listed).collect()
     }
 
     /// Before this, nothing is to be reclaimed.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.queue.peek().map(|Reverse((due, _))| *due)
+        self.queue.peek().map(|Reverse((due, _))| (*due).into())
     }
 
     /// Reclaims expired entries, taking `most` from the queue; says how many entries went.
     pub(super) fn reclaim(&mut self, now: Duration, most: usize) -> usize {
-        let before = self.slots.len();
+        let (before, now) = (self.slots.len(), now.into());
         for _ in 0..most {
             let due = self.queue.peek().is_some_and(|Reverse((due, _))| *due <= now);
             let Some(Reverse((due, key))) = due.then(|| self.queue.pop()).flatten() else {
@@ -131,7 +166,7 @@ impl Shard {
         before - self.slots.len()
     }
 
-    fn reclaim_one(&mut self, due: Duration, bytes: Bytes, now: Duration) {
+    fn reclaim_one(&mut self, due: Moment, bytes: Bytes, now: Moment) {
         let key = self.hasher.key(&bytes);
         let Some(entry) = self.entry(key) else {
             return;
@@ -150,6 +185,7 @@ impl Shard {
         let Some(entry) = self.entry(key) else {
             return;
         };
+        let deadline = deadline.into();
         entry.deadline = deadline;
         if deadline < entry.queued {
             entry.queued = deadline;
@@ -158,7 +194,7 @@ impl Shard {
     }
 
     /// Queues a key; when most of the queue is stale, builds it anew.
-    fn enqueue(&mut self, due: Duration, key: Bytes) {
+    fn enqueue(&mut self, due: Moment, key: Bytes) {
         self.queue.push(Reverse((due, key)));
         if self.queue.len() > 2 * self.slots.len() + 64 {
             let queued = |slot: &Slot| Reverse((slot.entry.queued, slot.key.clone()));

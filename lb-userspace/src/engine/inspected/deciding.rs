@@ -56,7 +56,7 @@ impl Engine {
             }
         };
         turn.effects.explanations.extend(explanation.map(|explanation| match &result {
-            Ok(_) => explanation,
+            Ok(_) => *explanation,
             Err(refusal) => explanation.but_dropped(refusal.event),
         }));
         result

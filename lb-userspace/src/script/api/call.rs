@@ -109,7 +109,8 @@ impl<'a> Call<'a> {
 
     /// The line of the script that makes this call, also by way of a protocol parser.
     pub(super) fn place(&self) -> Place {
-        self.run.place(errors::line(&self.context.vm, &self.run.script))
+        let line = errors::line(&self.context.vm, &self.run.script, self.run.modules.script());
+        self.run.place(line)
     }
 
     /// Takes steps that Lua does not count off the budget.

@@ -9,7 +9,7 @@ const EXACT: f64 = (1u64 << 53) as f64;
 /// `([m [, n]])`, as Lua 5.1's.
 pub(super) fn random(call: &mut Call<'_>) -> Answer {
     // 53 bits: every value in [0, 1) that Lua can tell apart.
-    let unit = (next(&mut call.run.random) >> 11) as f64 / (1u64 << 53) as f64;
+    let unit = (next(call.run.random()) >> 11) as f64 / (1u64 << 53) as f64;
     let (low, high) = match call.count {
         0 => return call.reply(unit),
         1 => (1.0, limit(call, 0, "m")?),
@@ -31,7 +31,7 @@ fn limit(call: &Call<'_>, index: usize, name: &str) -> Result<f64, Raise> {
 
 /// `(seed)`: for this run.
 pub(super) fn randomseed(call: &mut Call<'_>) -> Answer {
-    call.run.random = call.number(0, "seed")?.to_bits();
+    *call.run.random() = call.number(0, "seed")?.to_bits();
     Ok(())
 }
 

@@ -27,7 +27,7 @@ impl Function {
         let count = (0..stack.len()).rposition(|index| !stack.is_nil(index));
         let count = count.map_or(0, |last| last + 1);
         let call = &mut Call { stack, context, run: &mut run, name: self.name, count };
-        if !self.events.contains(&call.run.event) {
+        if !self.is_allowed_in(call.run.event) {
             return Err(call.error(format!("not allowed in {}", call.run.event.name())));
         }
         if !self.takes_count(count) && !self.takes_count(stack.len()) {

@@ -118,6 +118,11 @@ impl Modules {
         }
     }
 
+    /// The script that runs.
+    pub(super) fn script(&self) -> Option<&Chunk> {
+        self.script.as_deref()
+    }
+
     /// For a run of this script.
     pub(super) fn begin(&mut self, script: &Rc<Chunk>) {
         self.script = Some(Rc::clone(script));
@@ -139,6 +144,9 @@ impl Modules {
     /// Forgets it all: not even a chunk holds on to the run's globals.
     pub(super) fn end(&mut self, vm: &Vm) {
         self.script = None;
+        if self.made.is_empty() {
+            return;
+        }
         for made in self.made.drain(..) {
             vm.share_globals(None, &made.chunk);
         }

@@ -155,6 +155,22 @@ fn persist_reports_key_lifetime_and_pool() {
 }
 
 #[test]
+fn a_selection_knows_its_line_however_it_is_called() {
+    for (source, line) in [
+        ("\navi.pool.select('web')", 2),
+        ("\n\nreturn avi.pool.select('web')", 3),
+        ("local function f()\navi.pool.select('web')\nend\nf()", 2),
+        ("local function f()\nreturn avi.pool.select('web')\nend\n\nreturn f()", 2),
+        ("local select = avi.pool.select\npcall(select, 'web')", 2),
+        ("avi.pool.select('api')\npcall(function()\navi.pool.select('web')\nend)", 3),
+    ] {
+        let selection = Bench::new(&[source]).run().selection.unwrap();
+        assert_eq!(selection.chosen, Chosen::Pool(PoolIndex(0)), "{source}");
+        assert_eq!(selection.by.line, line, "{source}");
+    }
+}
+
+#[test]
 fn a_rehearsal_sees_its_own_writes_across_the_chain_and_leaves_nothing() {
     let mut bench = Bench::new(&[
         "avi.vs.table_insert('fresh', 'k', 'v') avi.vs.log(avi.vs.table_lookup('old', 'k', 5))",

@@ -147,7 +147,7 @@ impl Bench {
     }
 
     fn failure(&mut self) -> Failure {
-        self.run().failure.expect("the script should fail")
+        *self.run().failure.expect("the script should fail")
     }
 }
 

@@ -1,6 +1,9 @@
 //! Values that stay in a state: scripts, modules, and what all runs have in common.
 
-use std::{ffi::c_int, rc::Rc};
+use std::{
+    ffi::{c_int, c_void},
+    rc::Rc,
+};
 
 use mlua::{Function, IntoLua, Result, Table, ffi};
 
@@ -18,6 +21,8 @@ pub(in crate::script) struct Anchor {
 #[derive(Debug)]
 pub(in crate::script) struct Chunk {
     pub(in crate::script) function: Anchor,
+    /// What tells the function from others.
+    pub(super) address: *const c_void,
     /// Whether it may do more with its globals than read what each run has: then it needs its own.
     pub(in crate::script) touches_globals: bool,
 }
@@ -25,8 +30,8 @@ pub(in crate::script) struct Chunk {
 /// What all runs have in common.
 #[derive(Debug)]
 pub(in crate::script) struct Ground {
-    /// Catches what a script raises.
-    pub(super) handler: Anchor,
+    /// Where on the state's stack the function is that catches what a script raises.
+    pub(super) handler: c_int,
     /// The metatable of globals.
     pub(super) globals: Anchor,
     /// The globals of chunks that cannot touch them: what all others see through the metatable of
@@ -52,18 +57,23 @@ impl Vm {
     /// Keeps a chunk.
     pub(in crate::script) fn chunk(self: &Rc<Self>, function: Function) -> Result<Chunk> {
         let touches_globals = globals::touches(&function.dump(true));
-        Ok(Chunk { function: self.anchor(function)?, touches_globals })
+        let address = function.to_pointer();
+        Ok(Chunk { function: self.anchor(function)?, address, touches_globals })
     }
 
     /// What runs need, of the metatable of their globals.
     pub(in crate::script) fn ground(self: &Rc<Self>, globals: Table) -> Result<Ground> {
-        // SAFETY: the closure pushes one value and owns nothing.
-        let handler: Function = unsafe {
-            self.lua.exec_raw((), |state| ffi::lua_pushcclosure(state, entry::handler, 0))?
+        let state = self.state();
+        // SAFETY: no limit is set. The function stays at the bottom of the stack, below all that
+        // anybody pushes and pops.
+        let handler = unsafe {
+            ffi::lua_checkstack(state, 1);
+            ffi::lua_pushcclosure(state, entry::handler, 0);
+            ffi::lua_gettop(state)
         };
         let untouched: Table = globals.raw_get("__index")?;
         Ok(Ground {
-            handler: self.anchor(handler)?,
+            handler,
             globals: self.anchor(globals)?,
             untouched: self.anchor(untouched)?,
             name: self.anchor("_G")?,

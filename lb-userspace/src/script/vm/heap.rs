@@ -5,11 +5,12 @@ use std::{
     alloc::{self, Layout},
     cell::Cell,
     ffi::c_void,
-    ptr::{fn_addr_eq, null, null_mut},
+    ptr::{NonNull, fn_addr_eq, null, null_mut},
 };
 
 use mlua::ffi;
 
+use super::spare::Spare;
 use crate::script::context::Context;
 
 /// What a state has taken. mlua keeps the same account, but asks for it cost more than a function
@@ -21,6 +22,7 @@ pub(super) struct Heap {
     pub(super) limit: Cell<usize>,
     /// Whom functions of ours act for, while a run goes on.
     pub(super) current: Cell<*const Context>,
+    spare: Spare,
 }
 
 /// [`Heap::allocate`] by one address, to be told by: a function may have one in each unit of code.
@@ -29,7 +31,8 @@ pub(super) static ALLOCATOR: ffi::lua_Alloc = Heap::allocate;
 impl Heap {
     /// Of a state that has so much already.
     pub(super) fn new(used: usize) -> Self {
-        Self { used: Cell::new(used), limit: Cell::new(0), current: Cell::new(null()) }
+        let (limit, current) = (Cell::new(0), Cell::new(null()));
+        Self { used: Cell::new(used), limit, current, spare: Spare::none() }
     }
 
     /// A state's; `None` if it has another allocator.
@@ -83,10 +86,17 @@ impl Heap {
             match (old, new) {
                 (0, 0) => return null_mut(),
                 (_, 0) => {
-                    alloc::dealloc(block.cast(), before);
+                    let kept =
+                        NonNull::new(block.cast()).is_some_and(|it| heap.spare.keep(it, old));
+                    if !kept {
+                        alloc::dealloc(block.cast(), before);
+                    }
                     return null_mut();
                 }
-                (0, _) => alloc::alloc(after),
+                (0, _) => match heap.spare.take(new) {
+                    Some(block) => block.as_ptr(),
+                    None => alloc::alloc(after),
+                },
                 _ => alloc::realloc(block.cast(), before, new),
             }
         };
@@ -98,6 +108,7 @@ impl Heap {
     }
 }
 
-fn layout(bytes: usize) -> Result<Layout, alloc::LayoutError> {
+/// Of a block of so many bytes.
+pub(super) fn layout(bytes: usize) -> Result<Layout, alloc::LayoutError> {
     Layout::from_size_align(bytes, ffi::SYS_MIN_ALIGN)
 }

@@ -15,6 +15,7 @@
 mod anchor;
 mod entry;
 mod heap;
+mod spare;
 mod stack;
 mod trace;
 
@@ -150,7 +151,6 @@ impl Vm {
         unsafe {
             let base = ffi::lua_gettop(state);
             ffi::lua_checkstack(state, 6);
-            ground.handler.push(state);
             script.function.push(state);
             // Those of the others were set once and for all.
             if script.touches_globals {
@@ -163,7 +163,7 @@ impl Vm {
                 ffi::lua_setfenv(state, -2);
             }
             self.limit(context.meter.lent());
-            let status = ffi::lua_pcall(state, 0, 0, base + 1);
+            let status = ffi::lua_pcall(state, 0, 0, ground.handler);
             self.lift_limit();
             self.ask_after(None);
             let ended = match status {
@@ -208,6 +208,12 @@ impl Vm {
     /// The same, of those that have called the function of ours that is running.
     pub(super) fn innermost_caller<R>(&self, read: impl FnMut(&Frame) -> Option<R>) -> Option<R> {
         trace::innermost(self.state(), 1, read)
+    }
+
+    /// The line at which a chunk's own body has called the function of ours that is running; `None`
+    /// if something else has.
+    pub(super) fn line_in(&self, chunk: &Chunk) -> Option<u32> {
+        trace::line_of(self.state(), 1, chunk.address)
     }
 
     /// Lua's stack, a frame a line.

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, c_char, c_int, c_void},
     fmt::Write,
     mem::zeroed,
 };
@@ -95,6 +95,25 @@ pub(super) fn innermost<R>(
         }
     }
     None
+}
+
+/// The line that is being executed at a level, if it is this function's that is there.
+pub(super) fn line_of(
+    state: *mut ffi::lua_State,
+    level: c_int,
+    function: *const c_void,
+) -> Option<u32> {
+    // SAFETY: as in `Frame::at`; Lua makes room for the function, which is taken off again.
+    unsafe {
+        let mut frame: ffi::lua_Debug = zeroed();
+        if ffi::lua_getstack(state, level, &raw mut frame) == 0 {
+            return None;
+        }
+        ffi::lua_getinfo(state, c"lf".as_ptr(), &raw mut frame);
+        let there = ffi::lua_topointer(state, -1);
+        ffi::lua_pop(state, 1);
+        (there == function).then(|| u32::try_from(frame.currentline).ok()).flatten()
+    }
 }
 
 /// The stack from a level on, a frame a line.

@@ -42,6 +42,8 @@ pub(in crate::script) struct Function {
     pub(in crate::script) name: &'static str,
     /// Where it may be called.
     pub(in crate::script) events: &'static [Event],
+    /// The same, a bit for each.
+    allowed: u8,
     pub(in crate::script) parameters: &'static [Parameter],
     /// Whether the last parameter stands for any number of arguments.
     pub(in crate::script) variadic: bool,
@@ -128,6 +130,7 @@ const fn function(
     Function {
         name,
         events,
+        allowed: bits(events),
         parameters: &[],
         variadic: false,
         least: 0,
@@ -137,6 +140,16 @@ const fn function(
         example: "",
         call,
     }
+}
+
+/// One bit for each event.
+const fn bits(events: &[Event]) -> u8 {
+    let (mut bits, mut index) = (0, 0);
+    while index < events.len() {
+        bits |= 1 << events[index] as u8;
+        index += 1;
+    }
+    bits
 }
 
 /// How many of these are not optional.
@@ -172,6 +185,11 @@ impl Function {
 
     const fn example(self, example: &'static str) -> Self {
         Self { example, ..self }
+    }
+
+    /// Whether it may be called in an event.
+    pub(super) fn is_allowed_in(&self, event: Event) -> bool {
+        self.allowed & 1 << event as u8 != 0
     }
 
     /// Whether it takes this many arguments.
