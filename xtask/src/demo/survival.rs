@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Fields of a slot that are shown, and the parts of those that have some.
 const SHOWN: [(&str, &[&str]); 6] = [
     ("key", &["source", "destination", "source_port", "destination_port", "protocol"]),
-    ("rewrite", &["source", "destination", "source_port", "destination_port"]),
+    ("rewrite", &["addresses", "ports"]),
     ("next_hop", &[]),
     ("version", &[]),
     ("packets", &[]),
@@ -37,7 +37,7 @@ pub struct Download {
 impl Download {
     /// Starts it, and waits until some of it has come.
     pub fn start(network: &Network) -> Result<Self> {
-        step("A client downloads slowly. Its packets are forwarded by XDP alone.");
+        step("A client downloads slowly. Its packets are forwarded in the kernel alone.");
         let content = noise(SIZE);
         network.publish("large", &content)?;
         let file = NamedTempFile::new().context("cannot make a file for the download")?;
@@ -112,18 +112,21 @@ fn packets(flow: &Value) -> u64 {
     number(flow, "packets") + number(flow, "reply_packets")
 }
 
-/// The client's slot of a bucket, a line a field.
+/// The client's slot of a bucket, a line a field; `None` without one of the fields too.
 fn slot(bucket: &Value) -> Option<String> {
     let slots = bucket["formatted"]["value"]["slots"].as_array()?;
     let slot = slots.iter().find(|slot| slot["key"]["source"] == json!(DOWNLOADER))?;
-    let line = |(field, parts): &(&str, &[&str])| match parts {
-        [] => format!("{field:10}{}", slot[*field]),
-        parts => {
-            let part = |part: &&str| format!("{part} {}", slot[*field][*part]);
-            format!("{field:10}{}", parts.iter().map(part).collect::<Vec<_>>().join("  "))
+    let line = |(field, parts): &(&str, &[&str])| {
+        let value = slot.get(field)?;
+        if parts.is_empty() {
+            return Some(format!("{field:10}{value}"));
         }
+        let part = |part: &&str| Some(format!("{part} {}", value.get(part)?));
+        let parts: Option<Vec<_>> = parts.iter().map(part).collect();
+        Some(format!("{field:10}{}", parts?.join("  ")))
     };
-    Some(SHOWN.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let lines: Option<Vec<_>> = SHOWN.iter().map(line).collect();
+    Some(lines?.join("\n"))
 }
 
 /// Bytes in which no part repeats another: a misplaced segment would be noticed.
@@ -145,11 +148,21 @@ mod tests {
     #[test]
     fn the_clients_slot_is_found_among_the_buckets() {
         let free = json!({ "key": { "source": [0, 0, 0, 0] }, "packets": 0 });
-        let used = json!({ "key": { "source": DOWNLOADER, "protocol": 6 }, "packets": 7 });
-        let bucket = json!({ "formatted": { "value": { "slots": [free, used] } } });
-        let lines = slot(&bucket).unwrap();
+        let key = json!({ "source": DOWNLOADER, "destination": [192, 0, 2, 10],
+            "source_port": [156, 64], "destination_port": [0, 80], "protocol": 6 });
+        let rewrite =
+            json!({ "addresses": [192, 0, 2, 9, 10, 0, 0, 11], "ports": [4, 0, 31, 144] });
+        let used = json!({ "key": key, "rewrite": rewrite, "next_hop": 1, "version": 2,
+            "packets": 7, "bytes": 700 });
+        let shown =
+            |slots: [&Value; 2]| slot(&json!({ "formatted": { "value": { "slots": slots } } }));
+        let lines = shown([&free, &used]).unwrap();
         assert!(lines.contains("source [192,0,2,150]") && lines.contains("packets   7"), "{lines}");
-        assert_eq!(slot(&json!({ "formatted": { "value": { "slots": [] } } })), None);
+        assert_eq!(shown([&free, &free]), None);
+        // A field has another name now.
+        let mut renamed = used.clone();
+        renamed["rewrite"] = json!({ "source": [192, 0, 2, 9] });
+        assert_eq!(shown([&free, &renamed]), None);
     }
 
     #[test]
