@@ -136,7 +136,8 @@ struct Runners {
 
 impl Runners {
     fn new(setup: &Setup) -> Self {
-        let programs = lb_tests::require_root().then(|| [(); 2].map(|()| Program::load(setup, 1)));
+        let programs = lb_tests::require_root()
+            .then(|| [Program::load(setup, 1), Program::load_buffers(setup, 1)]);
         Self { memories: [(); 2].map(|()| Memory::new(setup)), programs }
     }
 

@@ -185,7 +185,7 @@ fn check(setup: &Setup, frames: impl Strategy<Value = Vec<u8>>) {
         return;
     }
     let memories = [(); 2].map(|()| Memory::new(setup));
-    let programs = [(); 2].map(|()| RefCell::new(Program::load(setup, 1)));
+    let programs = [Program::load(setup, 1), Program::load_buffers(setup, 1)].map(RefCell::new);
     observed::wait_for_an_epoch();
     let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
     // Several packets a case: what one leaves in a slot meets the next.

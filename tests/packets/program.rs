@@ -67,10 +67,24 @@ pub struct Program {
 impl Program {
     /// Loads it.
     pub fn load(setup: &Setup, flow_capacity: u32) -> Self {
+        Self::new(setup, flow_capacity, |datapath| datapath.program().unwrap().load())
+    }
+
+    /// Loads the one for socket buffers.
+    pub fn load_buffers(setup: &Setup, flow_capacity: u32) -> Self {
+        Self::new(setup, flow_capacity, |datapath| datapath.buffers().unwrap().load())
+    }
+
+    fn new(
+        setup: &Setup,
+        flow_capacity: u32,
+        load_program: impl FnOnce(&mut Datapath) -> Result<(), ProgramError>,
+    ) -> Self {
         // The table's seed is made at random, and a flow's two buckets may be one.
         let mut datapath = iter::repeat_with(|| load(flow_capacity))
             .find(|datapath| setup.fits(&datapath.geometry()))
             .expect("an endless iterator");
+        load_program(&mut datapath).unwrap();
         let memory = datapath.map_flow_table().unwrap();
         let table = FlowTable::new(datapath.geometry(), Box::new(memory));
         setup.fill(&table);
@@ -139,7 +153,7 @@ fn load(flow_capacity: u32) -> Datapath {
     let instance = format!("packets-{}-{number}", process::id());
     let _unpin = Unpin(Pins::new(&instance));
     let options = Options { instance, flow_capacity, replace_pins: false, trace: false };
-    Datapath::load(&options).unwrap()
+    Datapath::prepare(&options).unwrap()
 }
 
 fn test_run(program: &Xdp, packet: &[u8], from: Arrival) -> Result<(u32, Vec<u8>), ProgramError> {

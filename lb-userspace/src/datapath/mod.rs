@@ -1,4 +1,4 @@
-//! The kernel's side of the balancer: the XDP program, its pinned maps, its links, the AF_XDP
+//! The kernel's side of the balancer: the programs, their pinned maps and links, the AF_XDP
 //! sockets. All of aya and nearly all `unsafe` of user space are here; no policy is.
 
 mod attach;

@@ -69,19 +69,24 @@ pub struct Datapath {
     sockets: XskMap<aya::maps::MapData>,
     interfaces: HashMap<aya::maps::MapData, u32, PodInterface>,
     handshakes: Arc<MappedHandshakes>,
+    /// Why the programs for socket buffers are not loaded, if they are not.
+    refused: Option<String>,
 }
 
 impl Datapath {
-    /// Opens what is pinned or makes it anew, and loads the programs over it.
+    /// Opens what is pinned or makes it anew, and loads the programs over it. A kernel that does not take
+    /// those for socket buffers may serve without.
     pub fn load(options: &Options) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_object(options, object::bytes(), &[])?;
-        for name in [PROGRAM, TREAT] {
-            find::<Xdp>(&mut datapath.ebpf, name)?.load().map_err(verifier_error)?;
-        }
-        for name in [FORWARD, LEAVE] {
-            find::<SchedClassifier>(&mut datapath.ebpf, name)?.load().map_err(verifier_error)?;
-        }
+        let mut datapath = Self::prepare(options)?;
+        datapath.program()?.load().map_err(verifier_error)?;
+        datapath.refused = datapath.load_buffers().err().map(|error| error.to_string());
         Ok(datapath)
+    }
+
+    /// The same without loading a program. They must be before a map is taken: each names the maps by
+    /// descriptors, which are closed with what was taken.
+    pub fn prepare(options: &Options) -> Result<Self, DatapathError> {
+        Self::load_object(options, object::bytes(), &[])
     }
 
     /// The same with another object over the same maps and with globals of its own, and without
@@ -115,7 +120,7 @@ impl Datapath {
         let sockets = typed("sockets", take(&mut ebpf, "sockets")?)?;
         let interfaces = typed("interfaces", take(&mut ebpf, "interfaces")?)?;
         let handshakes = Arc::new(map_handshakes(&ebpf)?);
-        Ok(Self { pins, geometry, ebpf, sockets, interfaces, handshakes })
+        Ok(Self { pins, geometry, ebpf, sockets, interfaces, handshakes, refused: None })
     }
 
     /// The flow table's shape.
@@ -136,6 +141,13 @@ impl Datapath {
     /// The program for socket buffers, likewise.
     pub fn buffers(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
         find(&mut self.ebpf, FORWARD)
+    }
+
+    fn load_buffers(&mut self) -> Result<(), DatapathError> {
+        for name in [FORWARD, LEAVE] {
+            find::<SchedClassifier>(&mut self.ebpf, name)?.load().map_err(verifier_error)?;
+        }
+        find::<Xdp>(&mut self.ebpf, TREAT)?.load().map_err(verifier_error)
     }
 
     /// The object, for its log.
@@ -257,6 +269,9 @@ impl Datapath {
         interface: &str,
         detour: Detour,
     ) -> Result<Attached, DatapathError> {
+        if let Some(reason) = &self.refused {
+            return Err(DatapathError::kernel(format!("cannot attach to {interface}"), reason));
+        }
         let (mut forward, mut treat, mut leave) = (None, None, None);
         for (name, program) in self.ebpf.programs_mut() {
             match name {
