@@ -130,7 +130,7 @@ impl Kernel {
         }
     }
 
-    /// Makes a pair of veths, or changes ends that there are.
+    /// Makes a pair of veths.
     ///
     /// # Errors
     ///
