@@ -14,12 +14,12 @@
 //! set does not reference.
 
 mod api;
+mod bytecode;
 mod chain;
 mod check;
 mod context;
 mod errors;
 mod garbage;
-mod globals;
 mod journal;
 mod lexer;
 mod limits;

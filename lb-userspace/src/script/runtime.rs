@@ -113,13 +113,11 @@ impl Runtime {
         let mut compiled = [const { None }; Event::ALL.len()];
         for (slot, event) in compiled.iter_mut().zip(Event::ALL) {
             if let Some(script) = event.script(config, set) {
-                let vm = &self.context.vm;
-                let function = compile(vm.lua(), &script.path, &script.source)
+                let lua = self.context.vm.lua();
+                let function = compile(lua, &script.path, &script.source)
                     .map_err(|error| ScriptError::Compile(syntax_problem(script, &error)))?;
                 let shown = function.info().short_src.unwrap_or_default().into();
-                let mut chunk = vm.chunk(function)?;
-                chunk.touches_globals |= parsers.touch_globals(config, set);
-                self.sandbox.settle(&chunk);
+                let chunk = self.sandbox.script(function, parsers.touch_globals(config, set))?;
                 *slot = Some(Compiled { chunk: Rc::new(chunk), shown });
             }
         }

@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
-use mlua::{Function, Lua, Result, Table, Value};
+use hashbrown::HashSet;
+use mlua::{Function, Lua, Result, Table, Value, chunk::ChunkMode};
 
 use super::{
     api::functions::functions,
+    bytecode::Bytecode,
     context::Context,
     errors::PRELUDE,
     vm::{Anchor, Chunk, Ended, Ground, Vm},
@@ -17,6 +19,8 @@ use super::{
 pub(super) struct Sandbox {
     vm: Rc<Vm>,
     ground: Ground,
+    /// Full names of functions that a chunk which cannot touch its globals may read them by.
+    names: HashSet<&'static str>,
     /// Makes a module that nothing can change of a chunk.
     build_in: Function,
 }
@@ -28,10 +32,19 @@ impl Sandbox {
         let prelude = lua.load(include_str!("sandbox.lua")).set_name(format!("={PRELUDE}"));
         let prelude = prelude.into_function()?;
         prelude.set_environment(copy(lua, &lua.globals())?)?;
-        let (globals, build_in): (Table, _) = prelude.call(library(vm)?)?;
+        let functions = named_functions(vm)?;
+        let (globals, build_in): (Table, _) = prelude.call(library(lua, &functions)?)?;
         // What is not a script's is nobody's any more.
         lua.globals().clear()?;
-        Ok(Self { ground: vm.ground(globals)?, vm: Rc::clone(vm), build_in })
+        let untouched = copy(lua, &globals.raw_get("__index")?)?;
+        let mut names = HashSet::new();
+        for (name, function) in &functions {
+            if is_within_reach(&untouched, name)? {
+                untouched.raw_set(*name, function)?;
+                names.insert(*name);
+            }
+        }
+        Ok(Self { ground: vm.ground(globals, untouched)?, names, vm: Rc::clone(vm), build_in })
     }
 
     /// Runs a protocol parser of ours: a module that cannot be changed and keeps nothing.
@@ -46,11 +59,32 @@ impl Sandbox {
         self.vm.run(context, &self.ground, script)
     }
 
-    /// Before a script's first run: one that cannot touch its globals shares those of all such.
-    pub(super) fn settle(&self, script: &Chunk) {
-        if !script.touches_globals {
-            self.vm.set_globals(script, &self.ground.untouched);
-        }
+    /// A compiled script, ready to run. `touches` says that something else does what it likes with the
+    /// script's globals; if nothing does, neither the script itself, it shares those of all such.
+    pub(super) fn script(&self, function: Function, touches: bool) -> Result<Chunk> {
+        let dumped = function.dump(false);
+        let code = Bytecode::read(&dumped).filter(|code| !touches && !code.touches_globals());
+        let Some(mut code) = code else {
+            return self.vm.chunk(function, true);
+        };
+        let is_known = |name: &[u8]| str::from_utf8(name).is_ok_and(|it| self.names.contains(it));
+        let function = match code.resolve(is_known) {
+            true => {
+                let chunk = self.vm.lua().load(code.write()).set_mode(ChunkMode::Binary);
+                chunk.into_function()?
+            }
+            false => function,
+        };
+        let chunk = self.vm.chunk(function, false)?;
+        self.vm.set_globals(&chunk, &self.ground.untouched);
+        Ok(chunk)
+    }
+
+    /// The compiled file of a user's protocol parser: it gets the globals of each script that requires
+    /// it.
+    pub(super) fn module(&self, function: Function) -> Result<Chunk> {
+        let touches = Bytecode::read(&function.dump(true)).is_none_or(|it| it.touches_globals());
+        self.vm.chunk(function, touches)
     }
 
     /// Lets go of what a script's last run has left in its globals.
@@ -65,20 +99,29 @@ fn copy(lua: &Lua, table: &Table) -> Result<Table> {
     lua.create_table_from(table.pairs::<Value, Value>().collect::<Result<Vec<_>>>()?)
 }
 
+/// Our functions, as Lua calls them, with their full names.
+fn named_functions(vm: &Vm) -> Result<Vec<(&'static str, Function)>> {
+    functions().map(|function| Ok((function.name, vm.function(function)?))).collect()
+}
+
 /// The functions as tables in tables, by the dots in their names.
-fn library(vm: &Vm) -> Result<Table> {
-    let lua = vm.lua();
+fn library(lua: &Lua, functions: &[(&str, Function)]) -> Result<Table> {
     let root = lua.create_table()?;
-    for function in functions() {
+    for (name, function) in functions {
         let mut table = root.clone();
-        let mut path: Vec<_> = function.name.split('.').collect();
+        let mut path: Vec<_> = name.split('.').collect();
         let last = path.pop().unwrap_or_default();
         for part in path {
             table = inner(lua, &table, part)?;
         }
-        table.raw_set(last, vm.function(function)?)?;
+        table.raw_set(last, function)?;
     }
     Ok(root)
+}
+
+/// Whether a script finds the function in a library of its globals; some are for the prelude alone.
+fn is_within_reach(globals: &Table, name: &str) -> Result<bool> {
+    name.split_once('.').map_or(Ok(false), |(library, _)| globals.contains_key(library))
 }
 
 fn inner(lua: &Lua, table: &Table, name: &str) -> Result<Table> {

@@ -40,7 +40,7 @@ impl Parsers {
             let script = &parser.script;
             let chunk = compile(context.vm.lua(), &script.path, &script.source)
                 .map_err(|error| ScriptError::Compile(syntax_problem(script, &error)))?;
-            parsers.configured.push(Rc::new(context.vm.chunk(chunk)?));
+            parsers.configured.push(Rc::new(sandbox.module(chunk)?));
         }
         Ok(parsers)
     }

@@ -68,6 +68,8 @@ fn a_failure_in_a_function_of_ours_has_line_and_traceback_too() {
     let failure = Bench::new(&["local x\n\navi.pool.select('nope')"]).failure();
     assert_eq!(failure.line, 3);
     assert!(failure.message.starts_with("avi.pool.select: "), "{failure}");
+    let innermost = failure.traceback.lines().next();
+    assert_eq!(innermost, Some("[C]: in function 'avi.pool.select'"), "{}", failure.traceback);
     assert!(failure.traceback.contains("scripts/s0.lua:3"), "{}", failure.traceback);
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::script::api::functions::functions;
 
 /// Runs one script after another on the same state.
 fn log_of_second(first: &str, second: &str) -> String {
@@ -74,6 +75,31 @@ fn the_standard_libraries_are_there() {
         assert_eq!(log_of(&format!("avi.vs.log(type({name}))")), "function", "{name}");
     }
     assert_eq!(log_of("avi.vs.log(_VERSION, _G._VERSION, ('x'):upper())"), "Lua 5.1Lua 5.1X");
+}
+
+#[test]
+fn a_function_is_the_same_by_its_full_name_and_step_by_step() {
+    let functions = functions().map(|function| function.name).filter(|name| name.contains('.'));
+    for name in functions.filter(|name| !name.starts_with("host.")) {
+        let (library, own) = name.rsplit_once('.').unwrap();
+        let source = format!(
+            "local library = {library} avi.vs.log(library.{own} == {name}, ' ', type({name}))"
+        );
+        // The second can touch its globals, and so reads nothing by full names.
+        for source in [source.clone(), format!("{source} x = 1")] {
+            assert_eq!(log_of(&source), "true function", "{source}");
+        }
+    }
+}
+
+#[test]
+fn full_names_are_no_globals_that_a_script_could_see() {
+    let source = "avi.vs.log(tostring(_G['avi.vs.log']), ' ', tostring(rawget(_G, 'os.time')))";
+    assert_eq!(log_of(source), "nil nil");
+    let own = "local avi = {vs = {client_ip = function() return 'own' end}}
+               log(avi.vs.client_ip())";
+    assert_eq!(log_of(&format!("local log = avi.vs.log {own}")), "own");
+    assert_eq!(log_of("local log = avi.vs.log avi = {vs = {ip = 1}} log(avi.vs.ip)"), "1");
 }
 
 #[test]

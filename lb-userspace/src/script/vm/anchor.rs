@@ -8,7 +8,6 @@ use std::{
 use mlua::{Function, IntoLua, Result, Table, ffi};
 
 use super::{Vm, entry};
-use crate::script::globals;
 
 /// A value of a state that stays.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub(in crate::script) struct Ground {
     /// The metatable of globals.
     pub(super) globals: Anchor,
     /// The globals of chunks that cannot touch them: what all others see through the metatable of
-    /// theirs.
+    /// theirs, and functions by their full names.
     pub(in crate::script) untouched: Anchor,
     /// The string `_G`.
     pub(super) name: Anchor,
@@ -55,14 +54,21 @@ impl Vm {
     }
 
     /// Keeps a chunk.
-    pub(in crate::script) fn chunk(self: &Rc<Self>, function: Function) -> Result<Chunk> {
-        let touches_globals = globals::touches(&function.dump(true));
+    pub(in crate::script) fn chunk(
+        self: &Rc<Self>,
+        function: Function,
+        touches_globals: bool,
+    ) -> Result<Chunk> {
         let address = function.to_pointer();
         Ok(Chunk { function: self.anchor(function)?, address, touches_globals })
     }
 
-    /// What runs need, of the metatable of their globals.
-    pub(in crate::script) fn ground(self: &Rc<Self>, globals: Table) -> Result<Ground> {
+    /// What runs need, of the metatable of their globals and of those that chunks share.
+    pub(in crate::script) fn ground(
+        self: &Rc<Self>,
+        globals: Table,
+        untouched: Table,
+    ) -> Result<Ground> {
         let state = self.state();
         // SAFETY: no limit is set. The function stays at the bottom of the stack, below all that
         // anybody pushes and pops.
@@ -71,7 +77,6 @@ impl Vm {
             ffi::lua_pushcclosure(state, entry::handler, 0);
             ffi::lua_gettop(state)
         };
-        let untouched: Table = globals.raw_get("__index")?;
         Ok(Ground {
             handler,
             globals: self.anchor(globals)?,

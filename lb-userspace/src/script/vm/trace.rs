@@ -74,6 +74,8 @@ impl Frame {
             ("", "main") => out.write_str(": in main chunk"),
             ("", "C") => out.write_str(": in ?"),
             ("", _) => write!(out, ": in function <{}:{}>", self.source(), self.0.linedefined),
+            // The full name of one of ours, which a script may have been made to read at once.
+            ("global", _) if name.contains('.') => write!(out, ": in function '{name}'"),
             (kind, _) => write!(out, ": in {kind} '{name}'"),
         }
     }
