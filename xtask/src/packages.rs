@@ -100,6 +100,7 @@ pub const MACHINE: &[Package] = &[
         "mounts the machine's files at its start",
     ),
     package("udev", "udevadm", "lets the machine find what it prints to"),
+    package("kmod", "depmod", "lists the modules of the machine's kernel"),
     package("python3-pip", "pip3", "installs virtme-ng, which boots the machine"),
 ];
 
