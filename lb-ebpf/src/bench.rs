@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod extent;
 mod frame;
 mod global;
 mod maps;

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod extent;
 mod frame;
 mod object;
 

@@ -1,6 +1,6 @@
 //! The packet behind an XDP context, as [`Frame`].
 
-use core::hint::{assert_unchecked, black_box};
+use core::hint::black_box;
 
 use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
@@ -8,23 +8,21 @@ use aya_ebpf::{
 };
 use lb_common::path::Frame;
 
-/// A packet being looked at. Where it begins and ends is asked once: what has been compared with the
-/// end need not be compared again.
+use crate::extent::Extent;
+
+/// A packet being looked at.
 pub struct XdpFrame<'a> {
     context: &'a XdpContext,
-    start: usize,
-    end: usize,
+    extent: Extent,
 }
 
 impl<'a> XdpFrame<'a> {
     /// The context's packet.
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
-        let start = context.data();
-        // SAFETY: the kernel's pointer to a packet. Not known, each window would be compared with
-        // the null pointer that stands for none.
-        unsafe { assert_unchecked(start != 0) };
-        Self { context, start, end: context.data_end() }
+        // SAFETY: the context's own.
+        let extent = unsafe { Extent::new(context.data(), context.data_end()) };
+        Self { context, extent }
     }
 
     /// After the kernel has moved the packet's beginning or end: what pointed into it is void.
@@ -37,7 +35,7 @@ impl<'a> XdpFrame<'a> {
 impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        self.extent.length()
     }
 
     #[inline(always)]
@@ -47,14 +45,7 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        let start = self.start + OFFSET;
-        if start + N > self.end {
-            return None;
-        }
-        // SAFETY: the verifier knows the packet to reach from `start` to `end`, and the
-        // window was just seen to lie between. The borrow of `self` keeps other windows and
-        // `grow_head`, which moves the packet, out.
-        Some(unsafe { &mut *(start as *mut [u8; N]) })
+        self.extent.window::<OFFSET, N>()
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod extent;
 mod frame;
 mod maps;
 mod object;

@@ -1,7 +1,5 @@
 //! The packet in a socket buffer, as [`Frame`].
 
-use core::hint::assert_unchecked;
-
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_pull_data},
@@ -15,6 +13,8 @@ use lb_common::{
     wire::{IPV4_TCP, IPV4_UDP, put},
 };
 
+use crate::extent::Extent;
+
 /// The headers that every packet is looked at for, and the longest: Ethernet, IPv4 without options, TCP
 /// with none or all of its own. What a stack sends has all of its headers in one piece.
 const LEAST: u32 = 14 + 20 + 20;
@@ -24,21 +24,20 @@ const MOST: u32 = 14 + 20 + 60;
 /// payload lie elsewhere, its checksum not be computed yet, and its VLAN tag stand beside it.
 pub struct SocketBuffer {
     buffer: *mut __sk_buff,
-    start: usize,
-    end: usize,
+    headers: Extent,
 }
 
 impl SocketBuffer {
     /// The context's packet, its headers in one piece.
     #[inline(always)]
     pub fn new(context: &TcContext) -> Self {
-        let mut frame = Self { buffer: context.skb.skb, start: 0, end: 0 };
-        frame.locate();
+        let buffer = context.skb.skb;
+        let mut frame = Self { buffer, headers: headers(buffer) };
         let whole = frame.whole();
-        if frame.end - frame.start < whole.min(LEAST) as usize {
+        if frame.headers.length() < whole.min(LEAST) as usize {
             // SAFETY: the context is the one this program was called with. If it fails, windows do.
             unsafe { bpf_skb_pull_data(frame.buffer, whole.min(MOST)) };
-            frame.locate();
+            frame.moved();
         }
         frame
     }
@@ -47,23 +46,19 @@ impl SocketBuffer {
     #[inline(always)]
     pub fn metadata(&self) -> Option<u32> {
         // SAFETY: the context is the one this program was called with.
-        let metadata = unsafe { (*self.buffer).data_meta as usize };
-        if metadata + size_of::<u32>() > self.start {
+        let (metadata, start) =
+            unsafe { ((*self.buffer).data_meta as usize, (*self.buffer).data as usize) };
+        if metadata + size_of::<u32>() > start {
             return None;
         }
         // SAFETY: just seen to lie before the packet.
         Some(unsafe { *(metadata as *const u32) })
     }
 
-    /// Asks where the headers are: helpers move them.
+    /// After a helper may have moved the headers: what pointed into them is void.
     #[inline(always)]
-    fn locate(&mut self) {
-        // SAFETY: the context is the one this program was called with.
-        let (start, end) = unsafe { ((*self.buffer).data as usize, (*self.buffer).data_end as usize) };
-        // SAFETY: the kernel's pointer to a packet. Not known, each window would be compared with
-        // the null pointer that stands for none.
-        unsafe { assert_unchecked(start != 0) };
-        (self.start, self.end) = (start, end);
+    fn moved(&mut self) {
+        self.headers = headers(self.buffer);
     }
 
     /// Its length, with what does not lie behind the headers.
@@ -101,14 +96,7 @@ impl Frame for SocketBuffer {
 
     #[inline(always)]
     fn window<const OFFSET: usize, const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        let start = self.start + OFFSET;
-        if start + N > self.end {
-            return None;
-        }
-        // SAFETY: the verifier knows the headers to reach from `start` to `end`, and the window was
-        // just seen to lie between. The borrow of `self` keeps other windows, and what moves the
-        // headers, out.
-        Some(unsafe { &mut *(start as *mut [u8; N]) })
+        self.headers.window::<OFFSET, N>()
     }
 
     #[inline(always)]
@@ -135,7 +123,7 @@ impl Frame for SocketBuffer {
         }
         self.add_to_checksum(at, change.address_delta(), flags | BPF_F_PSEUDO_HDR);
         self.add_to_checksum(at, change.segment_delta(), flags);
-        self.locate();
+        self.moved();
         true
     }
 
@@ -156,6 +144,13 @@ impl Frame for SocketBuffer {
         // SAFETY: the buffer is no shorter than `length`.
         unsafe { bpf_skb_load_bytes(self.buffer.cast(), offset as u32, start, length) == 0 }
     }
+}
+
+/// Where the buffer's headers are.
+#[inline(always)]
+fn headers(buffer: *mut __sk_buff) -> Extent {
+    // SAFETY: the context that this program was called with, and its own addresses.
+    unsafe { Extent::new((*buffer).data as usize, (*buffer).data_end as usize) }
 }
 
 /// Addresses and ports of a packet, but not the checksum over them.

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod counter;
+mod extent;
 mod frame;
 mod global;
 mod object;
