@@ -14,17 +14,21 @@ use crate::site::{SOON, Site, VIP, WEB, configuration, event, events, pool, pseu
 /// A site whose hosts leave to their veths all that these offer.
 fn site() -> Site {
     let site = Site::new();
-    let ends = [
-        (&site.client, "eth0"),
-        (&site.balancer, "clients"),
-        (&site.balancer, "servers"),
-        (&site.servers, "eth0"),
-    ];
-    for (host, device) in ends {
+    for (host, device) in ends(&site) {
         host.run(&["ethtool", "-K", device, "tx", "on", "tso", "on", "gso", "on", "gro", "off"])
             .unwrap();
     }
     site
+}
+
+/// Of both of its links.
+fn ends(site: &Site) -> [(&Namespace, &str); 4] {
+    [
+        (&site.client, "eth0"),
+        (&site.balancer, "clients"),
+        (&site.balancer, "servers"),
+        (&site.servers, "eth0"),
+    ]
 }
 
 /// The balancer, as it attaches by itself.
@@ -154,6 +158,33 @@ fn a_restart_takes_links_and_detours_over_and_a_detach_leaves_none() {
     assert!(!balancer.pins().exists());
     // Nobody forwards what comes now.
     site.connect(VIP).unwrap_err();
+}
+
+/// What goes into a detour must fit into a page at its far end.
+#[test]
+fn where_frames_are_too_long_for_a_detour_there_is_generic_xdp_or_an_error_and_no_detour() {
+    if !require_root() {
+        return;
+    }
+    let site = Site::new();
+    let _servers = site.web_servers(1);
+    for (host, device) in ends(&site) {
+        host.run(&["ip", "link", "set", device, "mtu", "9000"]).unwrap();
+    }
+    let [by_itself, tc] = ["", "attach_mode = \"tc\"\n"]
+        .map(|line| configuration(&web("")).replace("attach_mode = \"native\"\n", line));
+
+    let Err(error) = Balancer::start(&site.balancer, &tc, &[]) else { panic!("it cannot") };
+    let error = format!("{error:#}");
+    assert!(error.contains("cannot attach to clients in tc mode"), "{error}");
+    assert!(error.contains("make the MTU smaller"), "{error}");
+    assert_eq!(detours(&site.balancer), Vec::<String>::new());
+
+    let balancer = Balancer::start(&site.balancer, &by_itself, &[]).unwrap();
+    let status = balancer.status_json().unwrap();
+    assert_eq!(status["interfaces"][0]["mode"], "generic", "{status:#}");
+    assert_eq!(detours(&site.balancer), Vec::<String>::new());
+    assert_eq!(site.ask(), "1");
 }
 
 /// The same configuration works on a kernel that has no tcx.

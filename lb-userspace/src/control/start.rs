@@ -170,7 +170,7 @@ fn mode(wanted: AttachMode, pinned: Option<Mode>, queues: u32, device: &Device) 
 }
 
 /// At the ingress of traffic control; in the generic hook where the kernel cannot and that was not asked
-/// for.
+/// for. Where it fails no detour is left, unless an earlier daemon's goes on.
 async fn attach_buffers(
     datapath: &mut Datapath,
     wanted: AttachMode,
@@ -178,16 +178,21 @@ async fn attach_buffers(
     name: &str,
 ) -> Result<Attached> {
     let kernel = Kernel::connect()?;
+    let pinned = datapath.pinned_mode(name);
     let detour = detour::ensure(&kernel, index).await?;
     let far_end = detour.far_name.clone();
-    match datapath.attach_buffers(name, detour) {
-        Err(DatapathError::Kernel { what, reason }) if wanted == AttachMode::Auto => {
-            datapath.detach_detour(&far_end).context("cannot remove a pin")?;
-            detour::remove(&kernel, &[far_end]).await?;
+    let failed = match datapath.attach_buffers(name, detour) {
+        Err(failed) if pinned.is_none() => failed,
+        attached => return Ok(attached?),
+    };
+    datapath.detach_detour(&far_end).context("cannot remove a pin")?;
+    detour::remove(&kernel, &[far_end]).await?;
+    match failed {
+        DatapathError::Kernel { what, reason } if wanted == AttachMode::Auto => {
             let attached = datapath.attach(name, index, AttachMode::Generic)?;
             Ok(Attached { fell_back: Some(format!("{what}: {reason}")), ..attached })
         }
-        attached => Ok(attached?),
+        failed => Err(failed.into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The programs on an interface, by links that are pinned: they outlive the daemon.
 
-use std::{fs, io};
+use std::{ffi::c_int, fs, io};
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
@@ -274,10 +274,21 @@ fn os_error(error: &ProgramError) -> Option<&io::Error> {
 }
 
 fn reason(error: &ProgramError) -> String {
-    os_error(error).map_or_else(|| error.to_string(), ToString::to_string)
+    let reason = os_error(error).map_or_else(|| error.to_string(), ToString::to_string);
+    match is_any_of(error, &[libc::ERANGE]) {
+        true => format!("{reason}: {TOO_LONG}"),
+        false => reason,
+    }
 }
 
+/// What a veth means by it, whose native XDP takes frames that fit into a page.
+const TOO_LONG: &str = "frames as long as its MTU allows are too long for XDP in the driver; make the \
+                        MTU smaller, or use attach_mode = \"generic\"";
+
 fn is_busy(error: &ProgramError) -> bool {
-    let codes = [libc::EBUSY, libc::EEXIST];
+    is_any_of(error, &[libc::EBUSY, libc::EEXIST])
+}
+
+fn is_any_of(error: &ProgramError, codes: &[c_int]) -> bool {
     os_error(error).and_then(io::Error::raw_os_error).is_some_and(|code| codes.contains(&code))
 }
