@@ -25,6 +25,10 @@ use crate::{
 };
 
 /// What becomes of a packet.
+///
+/// What it is and what it holds are 32 bits each, in a word that the compiler keeps whole. Of smaller ones
+/// it would leave bits undefined where verdicts meet, which the verifier does not allow.
+#[repr(u32, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The kernel's own stack goes on with it.
@@ -113,32 +117,59 @@ pub trait Tables {
     fn is_pressed(&self) -> bool;
 }
 
-/// Whether a packet with this key may be of a flow.
-#[inline(always)]
-fn may_be_ours<T: Tables>(tables: &T, key: &PackedKeyV4) -> bool {
-    tables.address_filter().is_none_or(|filter| filter.may_hold(key))
+/// What the flow table says of a key.
+pub enum Lookup<'a> {
+    /// The flow's slot, and its entry.
+    Flow(&'a SharedSlotV4, Entry),
+    /// There is no such flow, but there may be one: the packet may be ours.
+    NoFlow,
+    /// There can be none.
+    NotOurs,
 }
 
-/// The slot that holds `key`, and its entry.
+/// Looks for `key` in all places where it can be.
 ///
 /// Most flows are in the first of their buckets; only for what is not is the filter asked.
 #[inline(always)]
-pub fn find<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+pub fn look_up<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Lookup<'a> {
     let choices = tables.geometry().choices(key);
-    if let Some(found) = tables.bucket(choices.first).and_then(|b| in_bucket(b, &choices, key)) {
-        return Some(found);
+    let first = tables.bucket(choices.first).and_then(|bucket| in_bucket(bucket, &choices, key));
+    if let Some((slot, entry)) = first {
+        return Lookup::Flow(slot, entry);
     }
-    if !may_be_ours(tables, key) {
-        return None;
+    if tables.address_filter().is_some_and(|filter| !filter.may_hold(key)) {
+        return Lookup::NotOurs;
     }
+    match elsewhere(tables, &choices, key) {
+        Some((slot, entry)) => Lookup::Flow(slot, entry),
+        None => Lookup::NoFlow,
+    }
+}
+
+/// The slot that holds `key`, and its entry, if there is a flow.
+#[inline(always)]
+pub fn find<'a, T: Tables>(tables: &'a T, key: &PackedKeyV4) -> Option<(&'a SharedSlotV4, Entry)> {
+    match look_up(tables, key) {
+        Lookup::Flow(slot, entry) => Some((slot, entry)),
+        Lookup::NoFlow | Lookup::NotOurs => None,
+    }
+}
+
+/// What is not in the first of its buckets.
+#[inline(always)]
+fn elsewhere<'a, T: Tables>(
+    tables: &'a T,
+    choices: &Choices,
+    key: &PackedKeyV4,
+) -> Option<(&'a SharedSlotV4, Entry)> {
     let second = tables.bucket(choices.second)?;
-    if let Some(found) = in_bucket(second, &choices, key) {
+    if let Some(found) = in_bucket(second, choices, key) {
         return Some(found);
     }
     if !second.slots[0].overflowed() {
         return None;
     }
-    in_bucket(tables.bucket(choices.stashed)?, &choices, key)
+    in_bucket(tables.bucket(choices.stashed)?, choices, key)
 }
 
 /// Written out, not a loop: the program has none.
@@ -226,11 +257,10 @@ fn regular<const L3: usize, const HEADERS: usize, F: Frame, T: Tables>(
     if total_length < HEADERS || total_length + L3 > length {
         return miss::malformed::<L3, F, T>(frame, tables, protocol);
     }
-    let Some((slot, entry)) = find(tables, &key) else {
-        return match may_be_ours(tables, &key) {
-            true => miss::no_flow::<L3, F, T>(frame, tables, protocol, tcp),
-            false => miss::NOT_OURS,
-        };
+    let (slot, entry) = match look_up(tables, &key) {
+        Lookup::Flow(slot, entry) => (slot, entry),
+        Lookup::NoFlow => return miss::no_flow::<L3, F, T>(frame, tables, protocol, tcp),
+        Lookup::NotOurs => return miss::NOT_OURS,
     };
     if !is_free_to_go(&entry, tcp, packet.ttl()) {
         return held_up(entry.flags, tcp);

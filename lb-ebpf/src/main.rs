@@ -10,8 +10,6 @@ mod object;
 mod socket_buffer;
 mod trace;
 
-use core::hint::black_box;
-
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::{bpf_redirect, bpf_xdp_adjust_meta},
@@ -73,12 +71,8 @@ pub fn forward_buffers(context: TcContext) -> i32 {
             maps::count(event);
             TC_ACT_SHOT
         }
-        Verdict::Punt(event) | Verdict::Answer(event) => {
-            // Counted where it is decided again. Were it of no use here, the compiler would leave a
-            // register undefined where verdicts meet, which the verifier does not allow.
-            black_box(event);
-            punt_buffer(&context)
-        }
+        // Counted where it is decided again.
+        Verdict::Punt(_) | Verdict::Answer(_) => punt_buffer(&context),
         Verdict::Transmit => redirect(SocketBuffer::new(&context).interface()) as i32,
         Verdict::Redirect { interface } => redirect(interface) as i32,
     }
