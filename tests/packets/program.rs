@@ -152,8 +152,7 @@ fn load(flow_capacity: u32) -> Datapath {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let instance = format!("packets-{}-{number}", process::id());
     let _unpin = Unpin(Pins::new(&instance));
-    let options = Options { instance, flow_capacity, replace_pins: false, trace: false };
-    Datapath::prepare(&options).unwrap()
+    Datapath::prepare(&Options::new(instance, flow_capacity)).unwrap()
 }
 
 fn test_run(program: &Xdp, packet: &[u8], from: Arrival) -> Result<(u32, Vec<u8>), ProgramError> {

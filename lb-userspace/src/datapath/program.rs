@@ -61,6 +61,13 @@ pub struct Options {
     pub trace: bool,
 }
 
+impl Options {
+    /// Pins of another layout are refused, and no packet is logged.
+    pub fn new(instance: impl Into<String>, flow_capacity: u32) -> Self {
+        Self { instance: instance.into(), flow_capacity, replace_pins: false, trace: false }
+    }
+}
+
 /// The loaded program and its maps.
 pub struct Datapath {
     pins: Pins,

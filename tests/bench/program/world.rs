@@ -144,12 +144,7 @@ impl World {
 
     fn load(object: &[u8], flows: Flows, globals: &[Globals; 2]) -> Result<Self> {
         let Flows { mode, protocol, flows, spliced } = flows;
-        let options = Options {
-            instance: format!("bench-{}", process::id()),
-            flow_capacity: flows.max(64),
-            replace_pins: false,
-            trace: false,
-        };
+        let options = Options::new(format!("bench-{}", process::id()), flows.max(64));
         let _unpin = Unpin(Pins::new(&options.instance));
         let mut product = Datapath::load(&options)?;
         let load = |globals: &Globals| -> Result<Datapath> {

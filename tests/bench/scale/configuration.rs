@@ -111,8 +111,7 @@ impl Step {
 
 impl Maps {
     fn new(plan: &Plan<'_>) -> Result<Self> {
-        let instance = format!("bench-maps-{}", process::id());
-        let options = Options { instance, flow_capacity: 64, replace_pins: false, trace: false };
+        let options = Options::new(format!("bench-maps-{}", process::id()), 64);
         let datapath = Datapath::load(&options);
         // The maps live by their file descriptors.
         let removed = Pins::new(&options.instance).remove();

@@ -88,8 +88,7 @@ fn maps() -> Result<[Line; 2]> {
 fn map_sizes(flow_capacity: u32) -> Result<Vec<(String, f64)>> {
     let instance = format!("bench-memory-{}", process::id());
     let pins = Pins::new(&instance);
-    let options = Options { instance, flow_capacity, replace_pins: false, trace: false };
-    let loaded = Datapath::load(&options);
+    let loaded = Datapath::load(&Options::new(instance, flow_capacity));
     let sizes = sizes_of_pinned(&pins);
     let removed = pins.remove();
     loaded?;
