@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{Balancer, Namespace, require_root};
+use lb_tests::{Balancer, Configuration, Namespace, require_root};
 
 use crate::site::{SOON, Site, VIP, WEB, configuration, event, events, pool, pseudo_random};
 
@@ -154,6 +154,74 @@ fn a_restart_takes_links_and_detours_over_and_a_detach_leaves_none() {
     assert!(!balancer.pins().exists());
     // Nobody forwards what comes now.
     site.connect(VIP).unwrap_err();
+}
+
+/// Sets the MTU of the veth that servers are reached by.
+fn set_mtu(site: &Site, mtu: u32) {
+    site.balancer.run(&["ip", "link", "set", "servers", "mtu", &mtu.to_string()]).unwrap();
+}
+
+/// The most that a detour carries with its two tags, where a page has 4,096 bytes.
+const MOST: u32 = 3498;
+
+#[test]
+fn an_mtu_that_no_detour_carries_gets_generic_xdp_if_no_mode_is_asked_for() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    let _servers = site.web_servers(1);
+    for (mtu, mode) in [(MOST, "tc"), (MOST + 1, "generic")] {
+        set_mtu(&site, mtu);
+        let mut balancer = balance(&site, &web(""), &[]);
+        let status = balancer.status_json().unwrap();
+        assert_eq!(status["interfaces"][1]["mode"], mode, "{status:#}");
+        assert_eq!(site.ask(), "1");
+        balancer.lb(&["detach"]).unwrap();
+        assert!(balancer.process().wait(SOON).unwrap().success());
+        assert_eq!(detours(&site.balancer), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_mtu_that_is_too_large_for_the_mode_that_is_asked_for_is_refused() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    set_mtu(&site, MOST + 1);
+    // Native XDP gets frames as long as the far end sends them.
+    site.servers.run(&["ip", "link", "set", "eth0", "mtu", "9000"]).unwrap();
+    for mode in ["tc", "native"] {
+        let text = configuration(&web("")).replace("\"native\"", &format!("\"{mode}\""));
+        let configuration = Configuration::new(&text, &[]).unwrap();
+        let refused = configuration.try_lb(&site.balancer, &["run", "--config", "{file}"]).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+        let place = format!("cannot attach to servers in {mode} mode: frames are too long");
+        for words in [&*place, "`ip link set dev servers mtu 3498`"] {
+            assert!(refused.stderr.contains(words), "{words} is not in\n{}", refused.stderr);
+        }
+        assert_eq!(detours(&site.balancer), Vec::<String>::new());
+        assert!(!configuration.pins().exists());
+    }
+}
+
+#[test]
+fn a_restart_says_of_an_mtu_that_has_grown_too_large() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    let mut balancer = balance(&site, &web(""), &[]);
+    balancer.kill_9();
+    set_mtu(&site, MOST + 1);
+    let said = format!("{:#}", balancer.start_again().unwrap_err());
+    assert!(
+        said.contains("cannot make the detour of servers, whose MTU may be 3498 at most"),
+        "{said}"
+    );
+    set_mtu(&site, MOST);
+    balancer.start_again().unwrap();
 }
 
 /// The same configuration works on a kernel that has no tcx.
