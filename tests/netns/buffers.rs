@@ -224,6 +224,27 @@ fn a_restart_says_of_an_mtu_that_has_grown_too_large() {
     balancer.start_again().unwrap();
 }
 
+#[test]
+fn a_second_instance_on_the_same_veths_is_refused_and_leaves_the_detours_of_the_first() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    let _servers = site.web_servers(1);
+    let _first = balance(&site, &web(""), &[]);
+    let made = detours(&site.balancer);
+    let text = configuration(&web("").replace("192.0.2.10", "192.0.2.33"));
+    for mode in ["tc", "auto"] {
+        let text = text.replace("\"native\"", &format!("\"{mode}\""));
+        let second = Configuration::new(&text, &[]).unwrap();
+        let refused = second.try_lb(&site.balancer, &["run", "--config", "{file}"]).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+        assert_eq!(detours(&site.balancer), made);
+    }
+    // A new connection takes the first's detour.
+    assert_eq!(site.ask(), "1");
+}
+
 /// The same configuration works on a kernel that has no tcx.
 #[test]
 #[ignore = "needs a kernel without tcx: cargo xtask test --machine"]
