@@ -1,4 +1,4 @@
-//! Brings the compiled XDP programs to where `include_bytes!` finds them.
+//! Brings the compiled packet programs to where `include_bytes!` finds them.
 
 use std::{
     env, fs,
@@ -23,7 +23,7 @@ fn bring(object: &Path, name: &str) -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", object.display());
     let shown = object.display();
     if !object.exists() {
-        return Err(format!("no XDP program at {shown}: run `cargo xtask build-ebpf` first"));
+        return Err(format!("no packet programs at {shown}: run `cargo xtask build-ebpf` first"));
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let copied = fs::copy(object, out.join(name));

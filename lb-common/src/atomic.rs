@@ -2,7 +2,7 @@
 //! stand-in.
 //!
 //! The BPF target has only 64-bit atomics, and no ordered loads before instruction set v4. What
-//! the XDP program does to shared memory needs neither: it loads and stores single words, which
+//! the packet program does to shared memory needs neither: it loads and stores single words, which
 //! no machine tears when they are aligned, and volatile accesses stay in the program's order. On
 //! x86-64 the processor keeps that order too; a port to a weaker machine must add barriers here.
 

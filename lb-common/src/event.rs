@@ -1,6 +1,6 @@
 //! What can happen to a packet, by stable number.
 //!
-//! One list for the XDP program and the daemon. Numbers are never reused or renumbered: they are
+//! One list for the packet programs and the daemon. Numbers are never reused or renumbered: they are
 //! the indices of the `events` map, and operators' dashboards outlive releases.
 
 /// Size of the `events` map: room for the list to grow without a new layout.

@@ -76,7 +76,7 @@ fn spawn<T: 'static>(
     thread::spawn(move || work(&slot))
 }
 
-/// Reads as the XDP program does: nothing, or an entry that belongs to the key.
+/// Reads as the packet program does: nothing, or an entry that belongs to the key.
 fn read_whole(slot: &SharedSlotV4, number: u8) {
     if let Some(read) = slot.read(&key(number).packed()) {
         assert_eq!(read, entry(number), "an entry of another flow, or of two");

@@ -1,9 +1,9 @@
-//! What the XDP program and the daemon agree on.
+//! What the packet programs and the daemon agree on.
 //!
 //! Everything here is `no_std`, allocation-free and pure: the layouts of the pinned maps, the
 //! hash that places a flow in its bucket, the way of a packet through the program
-//! ([`path::forward`]) and the rewrite of its headers. The XDP program (`lb-ebpf`) only wires
-//! these functions to maps; the daemon runs the very same functions over mapped memory, and so
+//! ([`path::forward`]) and the rewrite of its headers. The programs (`lb-ebpf`) only wire these
+//! functions to maps; the daemon runs the very same functions over mapped memory, and so
 //! do the tests.
 //!
 //! Values that travel in packets are kept in network byte order, as byte arrays, so that a key

@@ -1,4 +1,4 @@
-//! The way of a packet through the XDP program.
+//! The way of a packet through the programs, XDP and tcx.
 //!
 //! Decide, then apply: [`forward`] reads headers through fixed windows, finds the flow, rewrites
 //! the packet and says where it goes. It knows nothing of BPF: [`Frame`] and [`Tables`] stand for

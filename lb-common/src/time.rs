@@ -1,4 +1,4 @@
-//! Coarse time, as cheap for the XDP program as for a worker.
+//! Coarse time, as cheap for the packet program as for a worker.
 
 /// Monotonic time in units of 2^20 ns (about 1.05 ms), modulo 2^32 (52 days).
 ///

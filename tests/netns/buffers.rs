@@ -7,28 +7,24 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{Balancer, Namespace, require_root};
+use lb_tests::{Balancer, Configuration, Namespace, require_root};
 
 use crate::site::{SOON, Site, VIP, WEB, configuration, event, events, pool, pseudo_random};
 
 /// A site whose hosts leave to their veths all that these offer.
 fn site() -> Site {
     let site = Site::new();
-    for (host, device) in ends(&site) {
-        host.run(&["ethtool", "-K", device, "tx", "on", "tso", "on", "gso", "on", "gro", "off"])
-            .unwrap();
-    }
-    site
-}
-
-/// Of both of its links.
-fn ends(site: &Site) -> [(&Namespace, &str); 4] {
-    [
+    let ends = [
         (&site.client, "eth0"),
         (&site.balancer, "clients"),
         (&site.balancer, "servers"),
         (&site.servers, "eth0"),
-    ]
+    ];
+    for (host, device) in ends {
+        host.run(&["ethtool", "-K", device, "tx", "on", "tso", "on", "gso", "on", "gro", "off"])
+            .unwrap();
+    }
+    site
 }
 
 /// The balancer, as it attaches by itself.
@@ -160,30 +156,92 @@ fn a_restart_takes_links_and_detours_over_and_a_detach_leaves_none() {
     site.connect(VIP).unwrap_err();
 }
 
-/// What goes into a detour must fit into a page at its far end.
+/// Sets the MTU of the veth that servers are reached by.
+fn set_mtu(site: &Site, mtu: u32) {
+    site.balancer.run(&["ip", "link", "set", "servers", "mtu", &mtu.to_string()]).unwrap();
+}
+
+/// The most that a detour carries with its two tags, where a page has 4,096 bytes.
+const MOST: u32 = 3498;
+
 #[test]
-fn where_frames_are_too_long_for_a_detour_there_is_generic_xdp_or_an_error_and_no_detour() {
+fn an_mtu_that_no_detour_carries_gets_generic_xdp_if_no_mode_is_asked_for() {
     if !require_root() {
         return;
     }
-    let site = Site::new();
+    let site = site();
     let _servers = site.web_servers(1);
-    for (host, device) in ends(&site) {
-        host.run(&["ip", "link", "set", device, "mtu", "9000"]).unwrap();
+    for (mtu, mode) in [(MOST, "tc"), (MOST + 1, "generic")] {
+        set_mtu(&site, mtu);
+        let mut balancer = balance(&site, &web(""), &[]);
+        let status = balancer.status_json().unwrap();
+        assert_eq!(status["interfaces"][1]["mode"], mode, "{status:#}");
+        assert_eq!(site.ask(), "1");
+        balancer.lb(&["detach"]).unwrap();
+        assert!(balancer.process().wait(SOON).unwrap().success());
+        assert_eq!(detours(&site.balancer), Vec::<String>::new());
     }
-    let [by_itself, tc] = ["", "attach_mode = \"tc\"\n"]
-        .map(|line| configuration(&web("")).replace("attach_mode = \"native\"\n", line));
+}
 
-    let Err(error) = Balancer::start(&site.balancer, &tc, &[]) else { panic!("it cannot") };
-    let error = format!("{error:#}");
-    assert!(error.contains("cannot attach to clients in tc mode"), "{error}");
-    assert!(error.contains("make the MTU smaller"), "{error}");
-    assert_eq!(detours(&site.balancer), Vec::<String>::new());
+#[test]
+fn an_mtu_that_is_too_large_for_the_mode_that_is_asked_for_is_refused() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    set_mtu(&site, MOST + 1);
+    // Native XDP gets frames as long as the far end sends them.
+    site.servers.run(&["ip", "link", "set", "eth0", "mtu", "9000"]).unwrap();
+    for mode in ["tc", "native"] {
+        let text = configuration(&web("")).replace("\"native\"", &format!("\"{mode}\""));
+        let configuration = Configuration::new(&text, &[]).unwrap();
+        let refused = configuration.try_lb(&site.balancer, &["run", "--config", "{file}"]).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+        let place = format!("cannot attach to servers in {mode} mode: frames are too long");
+        for words in [&*place, "`ip link set dev servers mtu 3498`"] {
+            assert!(refused.stderr.contains(words), "{words} is not in\n{}", refused.stderr);
+        }
+        assert_eq!(detours(&site.balancer), Vec::<String>::new());
+        assert!(!configuration.pins().exists());
+    }
+}
 
-    let balancer = Balancer::start(&site.balancer, &by_itself, &[]).unwrap();
-    let status = balancer.status_json().unwrap();
-    assert_eq!(status["interfaces"][0]["mode"], "generic", "{status:#}");
-    assert_eq!(detours(&site.balancer), Vec::<String>::new());
+#[test]
+fn a_restart_says_of_an_mtu_that_has_grown_too_large() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    let mut balancer = balance(&site, &web(""), &[]);
+    balancer.kill_9();
+    set_mtu(&site, MOST + 1);
+    let said = format!("{:#}", balancer.start_again().unwrap_err());
+    assert!(
+        said.contains("cannot make the detour of servers, whose MTU may be 3498 at most"),
+        "{said}"
+    );
+    set_mtu(&site, MOST);
+    balancer.start_again().unwrap();
+}
+
+#[test]
+fn a_second_instance_on_the_same_veths_is_refused_and_leaves_the_detours_of_the_first() {
+    if !require_root() {
+        return;
+    }
+    let site = site();
+    let _servers = site.web_servers(1);
+    let _first = balance(&site, &web(""), &[]);
+    let made = detours(&site.balancer);
+    let text = configuration(&web("").replace("192.0.2.10", "192.0.2.33"));
+    for mode in ["tc", "auto"] {
+        let text = text.replace("\"native\"", &format!("\"{mode}\""));
+        let second = Configuration::new(&text, &[]).unwrap();
+        let refused = second.try_lb(&site.balancer, &["run", "--config", "{file}"]).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+        assert_eq!(detours(&site.balancer), made);
+    }
+    // A new connection takes the first's detour.
     assert_eq!(site.ask(), "1");
 }
 

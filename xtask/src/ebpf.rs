@@ -1,4 +1,4 @@
-//! The XDP program, and `lb` with the program inside it.
+//! The packet programs, and `lb` with them inside it.
 
 use std::{fs, path::PathBuf};
 
@@ -10,10 +10,10 @@ use crate::{
     workspace,
 };
 
-/// Compiles the XDP program to `target/ebpf/lb-ebpf.o`, and what goes with it beside that.
+/// Compiles the packet programs to `target/ebpf/lb-ebpf.o`, and what goes with it beside that.
 pub fn build() -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
-    announce(&format!("compiling the XDP program with {}", toolchain.describe()));
+    announce(&format!("compiling the packet programs with {}", toolchain.describe()));
     let mut command = toolchain.cargo_build()?;
     command.current_dir(workspace::root().join("lb-ebpf")).args(["--release", "--locked"]);
     run(command.env("CARGO_TARGET_DIR", workspace::ebpf()))?;
@@ -36,7 +36,7 @@ fn publish(name: &str) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// Compiles the XDP program, then `lb`; returns where `lb` is.
+/// Compiles the packet programs, then `lb`; returns where `lb` is.
 pub fn build_lb(debug: bool) -> Result<PathBuf> {
     build()?;
     let profile = if debug { "dev" } else { "release" };

@@ -29,9 +29,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Compile the XDP program to target/ebpf/lb-ebpf.o
+    /// Compile the packet programs to target/ebpf/lb-ebpf.o
     BuildEbpf,
-    /// Compile the XDP program, then `lb` with the program inside it
+    /// Compile the packet programs, then `lb` with them inside it
     Build {
         /// Without optimisation, to target/debug/lb
         #[arg(long)]

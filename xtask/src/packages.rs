@@ -23,7 +23,7 @@ const fn package(name: &'static str, shown_by: &'static str, reason: &'static st
     Package { name, shown_by, reason }
 }
 
-/// For compiling the XDP program where rustup has no `rust-src`.
+/// For compiling the packet programs where rustup has no `rust-src`.
 pub const BPF_TOOLCHAIN: &[Package] = &[
     package("rustc-web", "/usr/bin/rustc", "a Rust compiler whose LLVM is the linker's"),
     package("cargo-web", "/usr/bin/cargo", "the cargo that goes with it"),

@@ -1,4 +1,4 @@
-//! The compiler for the XDP program, whichever the machine has.
+//! The compiler for the packet programs, whichever the machine has.
 //!
 //! Two are known to work: rustup's nightly, which builds `core` from `rust-src`; and Debian's
 //! Rust, which comes with `core` for BPF already built and needs no nightly. aya-build knows only
@@ -111,7 +111,7 @@ fn nightly_is_ready() -> bool {
 }
 
 fn set_up_debian() -> Result<()> {
-    packages::ensure(packages::BPF_TOOLCHAIN, "compiling the XDP program")?;
+    packages::ensure(packages::BPF_TOOLCHAIN, "compiling the packet programs")?;
     let version = output(clean(DEBIAN_RUSTC).arg("-vV")).context("/usr/bin/rustc does not run")?;
     ensure!(
         version.contains(&format!("LLVM version: {LLVM}.")),

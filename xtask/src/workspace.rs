@@ -20,7 +20,7 @@ pub fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// The XDP program's own target folder: another compiler fills it.
+/// The packet programs' own target folder: another compiler fills it.
 pub fn ebpf() -> PathBuf {
     root().join("target/ebpf")
 }

@@ -3,7 +3,7 @@
 //! A bucket is four slots of one cache line each. A slot is guarded by its `version`: even and
 //! unchanged over a read means that what was read belongs together; odd means that a worker owns
 //! it. Workers claim a slot by compare-and-swap ([`SharedSlotV4::claim`]), fill it and publish
-//! it. The XDP program only reads, and counts packets into slots that it found.
+//! it. The packet program only reads, and counts packets into slots that it found.
 //!
 //! A key lives in the bucket of its first choice, else of its second, else in the stash: a few
 //! buckets at the table's end that are looked at only when the second-choice bucket says

@@ -1,6 +1,6 @@
 //! SipHash-2-4 (J.-P. Aumasson, D. J. Bernstein, "SipHash: a fast short-input PRF"), of messages
 //! whose length is known when the program is compiled: nothing is looped over and nothing can
-//! panic, which is what the XDP program needs. Others use the `siphasher` crate.
+//! panic, which is what the packet program needs. Others use the `siphasher` crate.
 
 /// A hash in the making.
 #[derive(Clone, Copy, Debug)]

@@ -49,7 +49,7 @@ enum Command {
         /// Remove pinned maps of another version of lb, with their flows, instead of refusing
         #[arg(long)]
         replace_pins: bool,
-        /// Log what becomes of every packet in the eBPF programs: slow
+        /// Log what becomes of every packet in the packet program: slow
         #[arg(long)]
         trace: bool,
     },
@@ -98,7 +98,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Take everything down: the daemon if it runs, the eBPF programs, flows and addresses
+    /// Take everything down: the daemon if it runs, the packet programs, flows and addresses
     Detach {
         #[command(flatten)]
         target: Target,
@@ -199,12 +199,12 @@ fn reload(target: &Target) -> Result<()> {
 fn detach(target: &Target) -> Result<()> {
     let instance = target.instance()?;
     match control::detach(&instance) {
-        Ok(true) => println!("{instance}: eBPF programs, flows and addresses removed"),
+        Ok(true) => println!("{instance}: packet programs, flows and addresses removed"),
         Ok(false) => println!("{instance}: there was nothing to remove"),
         Err(error) if matches!(error.downcast_ref(), Some(LockError::Taken { .. })) => {
             client::post(&target.socket()?, "/v1/stop?detach=true")?;
             target.wait_until_gone(&instance)?;
-            println!("{instance}: stopped; eBPF programs, flows and addresses removed");
+            println!("{instance}: stopped; packet programs, flows and addresses removed");
         }
         Err(error) => return Err(error),
     }

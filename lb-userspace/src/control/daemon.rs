@@ -497,7 +497,7 @@ impl Daemon {
         }
     }
 
-    /// Of the eBPF programs, the kernel's AF_XDP sockets and all workers together.
+    /// Of the packet programs, the kernel's AF_XDP sockets and all workers together.
     fn event_counts(&self) -> BTreeMap<String, u64> {
         let xdp = self.events.read().unwrap_or_default();
         let sockets = self.drops.iter().flat_map(DropCounts::read).flatten();

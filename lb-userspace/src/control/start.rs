@@ -170,7 +170,7 @@ fn mode(wanted: AttachMode, pinned: Option<Mode>, queues: u32, device: &Device) 
 }
 
 /// At the ingress of traffic control; in the generic hook where the kernel cannot and that was not asked
-/// for. Where it fails no detour is left, unless an earlier daemon's goes on.
+/// for. A first start that fails leaves no detour.
 async fn attach_buffers(
     datapath: &mut Datapath,
     wanted: AttachMode,
@@ -178,22 +178,26 @@ async fn attach_buffers(
     name: &str,
 ) -> Result<Attached> {
     let kernel = Kernel::connect()?;
-    let pinned = datapath.pinned_mode(name);
-    let detour = detour::ensure(&kernel, index).await?;
+    let detour = detour::ensure(&kernel, index).await;
+    // One that is there already does not take a larger one.
+    let detour = detour.with_context(|| {
+        format!("cannot make the detour of {name}, whose MTU may be 3498 at most")
+    })?;
     let far_end = detour.far_name.clone();
-    let failed = match datapath.attach_buffers(name, detour) {
-        Err(failed) if pinned.is_none() => failed,
+    let (is_first, is_auto) = (datapath.pinned_mode(name).is_none(), wanted == AttachMode::Auto);
+    let refused = match datapath.attach_buffers(name, detour) {
+        // The detour is another instance's.
+        Err(busy @ DatapathError::Busy { .. }) => return Err(busy.into()),
+        Err(refused) if is_first || is_auto => refused,
         attached => return Ok(attached?),
     };
     datapath.detach_detour(&far_end).context("cannot remove a pin")?;
     detour::remove(&kernel, &[far_end]).await?;
-    match failed {
-        DatapathError::Kernel { what, reason } if wanted == AttachMode::Auto => {
-            let attached = datapath.attach(name, index, AttachMode::Generic)?;
-            Ok(Attached { fell_back: Some(format!("{what}: {reason}")), ..attached })
-        }
-        failed => Err(failed.into()),
+    if !is_auto {
+        return Err(refused.into());
     }
+    let attached = datapath.attach(name, index, AttachMode::Generic)?;
+    Ok(Attached { fell_back: Some(refused.to_string()), ..attached })
 }
 
 /// Opens a socket on every receive queue and deals them to the workers.

@@ -50,8 +50,8 @@ pub struct Status {
     pub refused_table_inserts: u64,
     /// Ports of the SNAT addresses.
     pub snat_ports: SnatPorts,
-    /// Packets by what happened to them, in the eBPF programs, the kernel's sockets and the workers
-    /// together, by name.
+    /// Packets by what happened to them, in the packet programs, the kernel's sockets and the
+    /// workers together, by name.
     pub events: BTreeMap<String, u64>,
     /// Why the addresses that names of servers have now are not in force; they are as a rule.
     pub refused_addresses: Option<String>,

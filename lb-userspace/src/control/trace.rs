@@ -1,4 +1,4 @@
-//! The XDP program's trace in this process's own log. The program says numbers, for the verifier
+//! The packet program's trace in this process's own log. The program says numbers, for the verifier
 //! must follow its every step; here they get their names.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The programs on an interface, by links that are pinned: they outlive the daemon.
 
-use std::{ffi::c_int, fs, io};
+use std::{fs, io};
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
@@ -130,10 +130,10 @@ pub(super) fn attach(
         Ok(()) => attached(*mode, None),
         Err(error) if wanted == AttachMode::Auto && !is_busy(&error) => {
             attach_xdp(program, &generic.2, XdpMode::Skb)
-                .map_err(|error| refused(interface, Mode::Generic, &error))?;
+                .map_err(|error| refused_xdp(interface, Mode::Generic, &error))?;
             attached(Mode::Generic, Some(reason(&error)))
         }
-        Err(error) => Err(refused(interface, *mode, &error)),
+        Err(error) => Err(refused_xdp(interface, *mode, &error)),
     }
 }
 
@@ -150,17 +150,17 @@ pub(super) fn attach_buffers(
     let ways =
         [(leave, far, pin_name(DETOUR_EXIT, far)), (forward, interface, pin_name(TC, interface))];
     let place = Place { pins, pin: pin_name(DETOUR, far), index: detour.far };
-    let mut done = Ok(());
     if !take_over_xdp(treat, pins, &place.pin) {
         // Natively: what was redirected on its way the generic hook does not see.
-        done = attach_xdp(treat, &place, XdpMode::Driver);
+        attach_xdp(treat, &place, XdpMode::Driver)
+            .map_err(|error| refused_xdp(interface, Mode::Tc, &error))?;
     }
-    for (program, interface, pin) in ways {
-        if done.is_ok() && !take_over_tcx(program, pins, &pin) {
-            done = attach_tcx(program, pins, interface, &pin);
+    for (program, at, pin) in ways {
+        if !take_over_tcx(program, pins, &pin) {
+            attach_tcx(program, pins, at, &pin)
+                .map_err(|error| refused(interface, Mode::Tc, &error))?;
         }
     }
-    done.map_err(|error| refused(interface, Mode::Tc, &error))?;
     let detour = Some(detour);
     Ok(Attached { interface: interface.to_owned(), mode: Mode::Tc, detour, fell_back: None })
 }
@@ -265,6 +265,14 @@ fn refused(interface: &str, mode: Mode, error: &ProgramError) -> DatapathError {
     DatapathError::kernel(what, reason(error))
 }
 
+/// The same of XDP, for which an MTU can be too large: a veth says it so.
+fn refused_xdp(interface: &str, mode: Mode, error: &ProgramError) -> DatapathError {
+    if is_one_of(error, &[libc::ERANGE]) {
+        return DatapathError::MtuTooLarge { interface: interface.to_owned(), mode: mode.name() };
+    }
+    refused(interface, mode, error)
+}
+
 fn os_error(error: &ProgramError) -> Option<&io::Error> {
     match error {
         ProgramError::SyscallError(error) => Some(&error.io_error),
@@ -274,21 +282,13 @@ fn os_error(error: &ProgramError) -> Option<&io::Error> {
 }
 
 fn reason(error: &ProgramError) -> String {
-    let reason = os_error(error).map_or_else(|| error.to_string(), ToString::to_string);
-    match is_any_of(error, &[libc::ERANGE]) {
-        true => format!("{reason}: {TOO_LONG}"),
-        false => reason,
-    }
+    os_error(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
-
-/// What a veth means by it, whose native XDP takes frames that fit into a page.
-const TOO_LONG: &str = "frames as long as its MTU allows are too long for XDP in the driver; make the \
-                        MTU smaller, or use attach_mode = \"generic\"";
 
 fn is_busy(error: &ProgramError) -> bool {
-    is_any_of(error, &[libc::EBUSY, libc::EEXIST])
+    is_one_of(error, &[libc::EBUSY, libc::EEXIST])
 }
 
-fn is_any_of(error: &ProgramError, codes: &[c_int]) -> bool {
+fn is_one_of(error: &ProgramError, codes: &[i32]) -> bool {
     os_error(error).and_then(io::Error::raw_os_error).is_some_and(|code| codes.contains(&code))
 }

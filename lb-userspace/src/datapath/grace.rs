@@ -1,4 +1,4 @@
-//! Waiting until every run of the XDP program that is under way is over.
+//! Waiting until every run of a packet program that is under way is over.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
 /// Returns after a grace period of the kernel's RCU that began after the call.
 ///
-/// `membarrier(2)` with `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu()`, and an XDP program runs
+/// `membarrier(2)` with `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu()`, and a packet program runs
 /// inside an RCU read-side section. Kernels with `nohz_full` cores refuse the command; there a
 /// second is waited, a thousand times longer than a packet's run may take.
 pub fn wait() {

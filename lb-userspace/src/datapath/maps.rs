@@ -164,7 +164,7 @@ impl AddressRoles {
 pub struct EventCounts(pub(super) PerCpuArray<MapData, u64>);
 
 impl EventCounts {
-    /// How often each event happened in the XDP program, over all CPUs.
+    /// How often each event happened in the packet programs, over all CPUs.
     pub fn read(&self) -> io::Result<Vec<(Event, u64)>> {
         let sum = |event: Event| -> Result<_, MapError> {
             debug_assert!(event.number() < EVENTS);

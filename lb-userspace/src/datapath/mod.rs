@@ -73,6 +73,18 @@ pub enum DatapathError {
         /// Where.
         interface: String,
     },
+    /// XDP in the driver wants frames that fit into a page.
+    #[error(
+        "cannot attach to {interface} in {mode} mode: frames are too long for XDP in the driver. \
+         Lower the MTU, on a veth to 3498 bytes at both ends (`ip link set dev {interface} mtu \
+         3498`), or set attach_mode = \"generic\""
+    )]
+    MtuTooLarge {
+        /// Where.
+        interface: String,
+        /// How it was to be attached.
+        mode: &'static str,
+    },
     /// The kernel refused, with its reason.
     #[error("{what}: {reason}")]
     Kernel {

@@ -1,4 +1,4 @@
-//! AF_XDP sockets: frames that the XDP program punts come in here, decided ones go out.
+//! AF_XDP sockets: frames that the packet program punts come in here, decided ones go out.
 //!
 //! The `xdp` crate's packets point into their UMEM and must not outlive it, and its types do not
 //! say so. So no packet leaves this module: callers see frames as byte slices.

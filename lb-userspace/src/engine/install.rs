@@ -128,7 +128,7 @@ impl NewFlow<'_> {
     }
 }
 
-/// An entry that lets a closed UDP flow's packets end in the XDP program.
+/// An entry that lets a closed UDP flow's packets end in the packet program.
 pub(super) fn install_closed(
     table: &FlowTable,
     key: &FlowKeyV4,

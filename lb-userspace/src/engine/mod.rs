@@ -249,7 +249,7 @@ impl Engine {
         }
     }
 
-    /// Decides about a frame that the XDP program punted.
+    /// Decides about a frame that the packet program punted.
     pub fn receive(
         &mut self,
         now: Now,

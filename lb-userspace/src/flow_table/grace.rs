@@ -1,6 +1,6 @@
 //! When a retired slot may be used again.
 //!
-//! A run of the XDP program that found a slot just before it was retired may still write its
+//! A run of a packet program that found a slot just before it was retired may still write its
 //! counters. Runs are read-side critical sections of the kernel's RCU: once a grace period that
 //! began after the retirement has ended, no such run is left. One thread waits for grace periods
 //! (`datapath::grace`), every worker asks here whether its own is over.

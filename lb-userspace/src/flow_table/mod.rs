@@ -1,6 +1,6 @@
 //! The flow table over any memory: mapped in the daemon, a `Vec` in replay and in tests.
 //!
-//! Layout, hash and the slots' protocol come from `lb-common`, so that the XDP program and the
+//! Layout, hash and the slots' protocol come from `lb-common`, so that the packet programs and the
 //! workers agree by construction. Several workers insert, retire and free at once without locks;
 //! see [`FlowTable::insert`] for why no key is ever in the table twice.
 

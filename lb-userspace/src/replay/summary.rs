@@ -42,7 +42,7 @@ pub struct Summary {
     pub cut: u64,
     /// Frames that have left.
     pub sent: u64,
-    /// Forwarded by the XDP program alone.
+    /// Forwarded by the packet program alone.
     pub forwarded: u64,
     /// Passed to the kernel or punted to the worker by the program, and dropped by either.
     pub events: BTreeMap<Event, u64>,
@@ -110,7 +110,7 @@ impl Summary {
             (self.foreign, "neither to nor from a virtual service's address: left out".to_owned()),
             (self.not_ipv4, "not IPv4, or under more than one VLAN tag: left out".to_owned()),
             (self.cut, "cut short by the capture's snap length".to_owned()),
-            (self.forwarded, "forwarded by the XDP program".to_owned()),
+            (self.forwarded, "forwarded by the packet program".to_owned()),
         ];
         let events = self.events.iter();
         lines.extend(events.map(|(event, count)| {

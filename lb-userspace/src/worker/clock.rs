@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::engine::Now;
 
-/// The time now. The monotonic clock is the coarse one, which the XDP program stamps flows with:
+/// The time now. The monotonic clock is the coarse one, which the packet program stamps flows with:
 /// a stamp of a moment ago must not lie in the future.
 pub fn now() -> Now {
     let time = clock_gettime(ClockId::MonotonicCoarse);

@@ -1,6 +1,6 @@
 //! A network to test in: workers over memory, clients on interface 1, servers on interface 2.
 //!
-//! A packet goes through the XDP program's own function first; what that punts, a worker gets.
+//! A packet goes through the packet program's own function first; what that punts, a worker gets.
 
 use std::{collections::HashMap, net::Ipv4Addr, path::Path};
 
