@@ -82,6 +82,11 @@ impl Traffic {
         Ok(self.numbers("counters")?.get(&(counter as u32), 0)?)
     }
 
+    /// Packets that came back, of standing flows or not.
+    pub fn received(&mut self) -> Result<u64> {
+        Ok(self.get(Counter::Received)? + self.get(Counter::StandingReceived)?)
+    }
+
     /// Sends packets of a length until so many are made in all since the last reset, and waits for
     /// those that come back.
     pub fn send(&mut self, length: usize, packets: u64) -> Result<()> {
@@ -142,7 +147,7 @@ impl Traffic {
     /// Packets a second that came back, from the first that was sent to the last that came.
     pub fn rate(&mut self) -> Result<f64> {
         let (first, last) = (self.get(Counter::FirstSent)?, self.get(Counter::LastReceived)?);
-        let received = self.get(Counter::Received)? + self.get(Counter::StandingReceived)?;
+        let received = self.received()?;
         ensure!(received > 0 && last > first, "nothing came back");
         Ok(received as f64 * 1e9 / (last - first) as f64)
     }

@@ -13,7 +13,7 @@ use lb_tests::{
 use lb_userspace::datapath::check_environment;
 
 use self::subject::{Subject, WAYS};
-use crate::{cpu, traffic::Counter};
+use crate::cpu;
 
 const ROUNDS: usize = 7;
 /// Of the frames: the least that Ethernet sends, which is 64 bytes with its checksum, and the most.
@@ -118,7 +118,7 @@ impl Case {
         let sent = subject.send(self.length, machine.packets, 0)?;
         let nanos = subject.napi.nanos()? - before.0;
         let arrived = subject.link.received()? - before.1;
-        let forwarded = subject.sink.get(Counter::Received)?;
+        let forwarded = subject.sink.received()?;
         ensure!(arrived > 0, "nothing arrived");
         ensure!(
             is_forwarded(forwarded, arrived),
