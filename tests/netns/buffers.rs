@@ -249,6 +249,9 @@ fn a_second_instance_on_the_same_veths_is_refused_and_leaves_the_detours_of_the_
 #[test]
 #[ignore = "needs a kernel without tcx: cargo xtask test --machine"]
 fn without_tcx_a_veth_gets_generic_xdp_and_no_detour() {
+    if !require_root() {
+        return;
+    }
     let site = Site::new();
     let _servers = site.web_servers(1);
     let text = configuration(&web("")).replace("attach_mode = \"native\"\n", "");
