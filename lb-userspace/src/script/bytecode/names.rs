@@ -49,8 +49,13 @@ impl Prototype<'_> {
             if part.operation() != Operation::GET_TABLE || !same || *joined {
                 return None;
             }
+            let field = self.string(part.third_constant()?)?;
+            // Else `avi["vs.ip"]`, which is nothing, would be taken for `avi.vs.ip`.
+            if field.contains(&b'.') {
+                return None;
+            }
             text.push(b'.');
-            text.extend_from_slice(self.string(part.third_constant()?)?);
+            text.extend_from_slice(field);
             if is_known(&text) {
                 return Some(Name { text, register, length });
             }
@@ -189,6 +194,7 @@ mod tests {
             "return avi.vs, avi.vs.other",
             "return avi['v' .. 's'].ip",
             "return avi.vs:ip()",
+            "return avi['vs.ip']",
             "local avi = {vs = {}} return avi.vs.ip",
             "local t = os local time = t.time return time",
             "return ('os.time'):len()",
